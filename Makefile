@@ -1,0 +1,50 @@
+# Everything a person or CI runs. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check format lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/runtime: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes --requirement requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/runtime  ## make the virtual environment in .venv
+
+demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that they are exact
+	@$(BIN)/python demo.py
+
+test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/dev  ## the tests that need no broker, in seconds
+	$(BIN)/python -m pytest tests/unit
+
+check: $(VENV)/dev  ## linter, formatter, types, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/docs
+
+format: $(VENV)/dev  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/dev  ## pin the dependencies of pyproject.toml again, with checksums
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev pyproject.toml -o requirements-dev.txt
+
+clean:  ## remove the virtual environment and the local Kafka's data; stop the broker before
+	rm -rf $(VENV) data

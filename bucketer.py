@@ -1,0 +1,60 @@
+"""Re-key every frame of the topic `feed` by its minute into the topic `bucketed`."""
+
+import time
+from collections.abc import Sequence
+
+from msgspec.structs import asdict
+
+from unique_users.bucketing import Bucketing
+from unique_users.clients import get_consumer, get_producer, when_broker_answers
+from unique_users.command_line import argument_parser
+from unique_users.config import load_config
+from unique_users.frames import FrameParser
+from unique_users.lifecycle import run_script, say, stop_on_signals
+from unique_users.rekey import Rekeyer
+from unique_users.topics import check_log_of_record, ends_now, prepare_topics
+
+EXAMPLES = """\
+  python bucketer.py                                       run until Ctrl-C
+  python bucketer.py --until-caught-up                     end where the topic ends now
+  python bucketer.py --set frame.ts_unit=ms                event times are milliseconds"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when stopped by a signal or caught up."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up", action="store_true", help="end when all that is in the topic now is re-keyed"
+    )
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config, arguments.set)
+    topics = config.topics
+
+    with stop_on_signals() as stop:
+        states = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
+        consumer = when_broker_answers(
+            config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group)
+        )
+        if not states or not consumer:
+            return 0
+        check_log_of_record(config, states[topics.bucketed.name])
+        bucketing = Bucketing(
+            config,
+            consumer,
+            lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
+            Rekeyer(FrameParser(**asdict(config.frame)), config.bucketer.future_seconds_max),
+            stop,
+            time.monotonic,
+            ends_now(consumer, states[topics.feed.name]) if arguments.until_caught_up else None,
+        )
+        bucketing.open()
+        say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
+        while bucketing.step():
+            pass
+        bucketing.close()
+        say("bucketer: finished")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,56 @@
+"""Print the number of unique users per minute, from the topic `bucketed`."""
+
+import time
+from collections.abc import Sequence
+
+from unique_users.clients import get_consumer, when_broker_answers
+from unique_users.command_line import argument_parser
+from unique_users.config import load_config
+from unique_users.counting import Counting
+from unique_users.lifecycle import run_script, say, stop_on_signals
+from unique_users.topics import check_log_of_record, ends_now, prepare_topics
+
+EXAMPLES = """\
+  python counter.py                                        a report every 60 seconds, until Ctrl-C
+  python counter.py --until-caught-up --format json        all counts as they are now, as JSON lines
+  python counter.py --set counter.report_seconds=5         a report every 5 seconds"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when stopped by a signal or caught up."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="count what is in the topic now, report once, end",
+    )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config, arguments.set)
+    bucketed = config.topics.bucketed
+
+    with stop_on_signals() as stop:
+        states = prepare_topics(config, [bucketed], stop)
+        consumer = when_broker_answers(config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group))
+        if not states or not consumer:
+            return 0
+        check_log_of_record(config, states[bucketed.name])
+        counting = Counting(
+            config,
+            consumer,
+            stop,
+            time.monotonic,
+            time.time,
+            arguments.format,
+            ends_now(consumer, states[bucketed.name]) if arguments.until_caught_up else None,
+        )
+        say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
+        while counting.step():
+            pass
+        counting.close()
+        say("counter: finished")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,84 @@
+"""Replay a file of frames, or stdin, into the topic `feed`."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
+from unique_users.clients import get_producer, when_broker_answers
+from unique_users.command_line import argument_parser
+from unique_users.config import load_config
+from unique_users.errors import InputError, UsageError
+from unique_users.frame_files import FrameFile, Line
+from unique_users.lifecycle import run_script, say, stop_on_signals
+from unique_users.replay import Replay
+from unique_users.topics import prepare_topics
+
+EXAMPLES = """\
+  python producer.py                                  the file named in config.yaml, as fast as it goes
+  python producer.py stream.gz --rate 1000            1,000 frames a second
+  zcat stream.gz | python producer.py -               stdin"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 only when every frame is acknowledged."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
+    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as it goes")
+    arguments = parser.parse_args(argv)
+    if arguments.rate is not None and not arguments.rate > 0:
+        raise UsageError(f"--rate: expected a number above 0, got {arguments.rate:g}")
+    config = load_config(arguments.config, arguments.set)
+    topics = config.topics
+
+    with FrameFile(arguments.file or config.producer.file) as file, stop_on_signals() as stop:
+        if not prepare_topics(config, [topics.feed, topics.rejected], stop):
+            return 0
+        replay = Replay(
+            with_progress(file),
+            lambda: when_broker_answers(config, stop, lambda: get_producer(config, config.producer.compression)),
+            (topics.feed.name, topics.rejected.name),
+            stop,
+            time.monotonic,
+            arguments.rate,
+        )
+        replay.open()
+        damage = None
+        try:
+            while replay.step():
+                pass
+        except InputError as error:
+            damage = error
+        complete = replay.flush()
+        replay.close()
+        say(summary(file, replay, stopped=stop.requested))
+        if damage:
+            raise damage
+    return 0 if complete else 1
+
+
+def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
+    """What was sent, and what was not."""
+    sent = replay.sent
+    text = f"{sent.frames:,} frames acknowledged"
+    if sent.cut:
+        text += f", {sent.cut:,} lines too long for Kafka cut and sent to rejected"
+    if file.blank_lines:
+        text += f", {file.blank_lines:,} blank lines left out"
+    return text + (", stopped before the end" if stopped else "")
+
+
+def with_progress(file: FrameFile) -> Iterator[Line]:
+    """The file's lines, with a progress bar on a terminal."""
+    bar = tqdm(total=file.bytes_total, unit="B", unit_scale=True, desc=file.path, disable=not sys.stderr.isatty())
+    with bar:
+        for number, line in enumerate(file):
+            if number % 1000 == 0:
+                bar.update(file.bytes_read() - bar.n)
+            yield line
+        bar.update(file.bytes_read() - bar.n)
+
+
+if __name__ == "__main__":
+    run_script(main)

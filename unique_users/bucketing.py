@@ -1,0 +1,203 @@
+"""The bucketer's loop: frames of `feed` become records of `bucketed`, keyed by their minute.
+
+At least once: 1. send everything made from some frames, 2. wait until all of it is acknowledged, 3. commit the frames'
+position. Whatever happens in between, the next start reads the frames again, and a frame that comes twice changes no
+count.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from unique_users.clients import Batch, Consumer, Position, Producer, lag
+from unique_users.clock import StreamClock
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, DeliveryError
+from unique_users.lifecycle import Stop, say
+from unique_users.positions import readable_offset
+from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
+from unique_users.report import bucketer_report
+from unique_users.schedule import Every
+
+POLL_SECONDS = 0.5
+ACKNOWLEDGE_SECONDS = 1.0
+STOP_SECONDS = 6.0  # what a stop waits for the last acknowledgements and the last commit
+COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames come
+
+
+@dataclass
+class Reading:
+    """One partition of `feed` that this process reads."""
+
+    clock: StreamClock
+    position: int
+    committed: int
+    pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
+
+
+class Bucketing:
+    """Reads `feed`, writes `bucketed` and `rejected`, commits. Call open, step until it returns False, close."""
+
+    def __init__(
+        self,
+        config: Config,
+        consumer: Consumer,
+        new_producer: Callable[[], Producer | None],
+        rekeyer: Rekeyer,
+        stop: Stop,
+        monotonic: Callable[[], float],
+        until: Mapping[int, int] | None = None,
+    ) -> None:
+        self._config = config
+        self._consumer = consumer
+        self._new_producer = new_producer
+        self._rekeyer = rekeyer
+        self._stop = stop
+        self._monotonic = monotonic
+        self._until = until
+        self._readings: dict[int, Reading] = {}
+        self._unopened: set[int] = set()
+        self._uncommitted = 0
+        self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
+        self._report_due = Every(config.bucketer.report_seconds, monotonic)
+        self._waiting = False
+        self.counts = FrameCounts()  # committed by this process
+
+    def open(self) -> None:
+        """Connect the producer; waits for the broker."""
+        self._producer = self._new_producer()
+
+    def step(self) -> bool:
+        """Poll once and handle what came; return False when a stop is requested or the end is reached."""
+        if self._stop.requested or self._producer is None:
+            return False
+        try:
+            if not self._broker_keeps_up(self._producer.has_room):
+                return True
+            polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+            for partition in polled.lost:
+                # Uncommitted frames of a lost partition are read again by its next owner, and counted there.
+                self._readings.pop(partition, None)
+                self._unopened.discard(partition)
+            self._unopened |= polled.taken
+            self._open_partitions()
+            for batch in polled.batches:
+                if batch.partition in self._readings:
+                    self._handle(batch)
+            if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
+                self.commit()
+        except DeliveryError as error:
+            self._start_over(error)
+        if self._report_due.due():
+            self.report()
+        return not self._caught_up()
+
+    def commit(self) -> bool:
+        """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
+        due = {p: reading for p, reading in self._readings.items() if reading.position > reading.committed}
+        if not due:
+            return True
+        if self._producer is None or not self._broker_keeps_up(self._producer.flush):
+            return False
+        try:
+            done = self._consumer.commit(
+                {p: Position(reading.position, reading.clock.to_metadata()) for p, reading in due.items()}
+            )
+        except BrokerAwayError:
+            done = False
+        if done:
+            for reading in due.values():
+                reading.committed = reading.position
+                self.counts += reading.pending
+                reading.pending = FrameCounts()
+            self._uncommitted = 0
+        return done
+
+    def report(self) -> None:
+        """Print what this process has committed, and what it has still to do."""
+        committed = {p: reading.committed for p, reading in self._readings.items()}
+        print(bucketer_report(self.counts, lag(self._consumer, committed)), flush=True)
+
+    def close(self) -> None:
+        """Commit what can be committed in a few seconds, report, leave the group."""
+        deadline = self._monotonic() + STOP_SECONDS
+        try:
+            while not self.commit() and self._monotonic() < deadline:
+                self._consumer.poll(0)
+        except DeliveryError as error:
+            say(f"{error}; these frames are read again at the next start")
+        uncommitted = sum(reading.pending.read for reading in self._readings.values())
+        if uncommitted:
+            say(f"{uncommitted} frames are not committed: they are read again at the next start")
+        self.report()
+        if self._producer is not None:
+            self._producer.close()
+        self._consumer.close()
+
+    def _open_partitions(self) -> None:
+        """Go to the committed position of each partition taken, with the clock that was committed there."""
+        settings = self._config.bucketer
+        for partition in sorted(self._unopened):
+            try:
+                committed = self._consumer.committed(partition)
+                offset = readable_offset(
+                    self._consumer, self._config.topics.feed.name, partition, committed and committed.offset
+                )
+            except BrokerAwayError:
+                return
+            metadata = committed.metadata if committed and committed.offset == offset else ""
+            clock = StreamClock.from_metadata(settings.retention_seconds, metadata)
+            self._readings[partition] = Reading(clock, offset, offset)
+            self._consumer.start(partition, offset)
+            self._unopened.discard(partition)
+
+    def _handle(self, batch: Batch) -> None:
+        reading = self._readings[batch.partition]
+        rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
+        self._send(batch, rekeyed)
+        reading.pending += rekeyed.counts()
+        reading.position = batch.next_offset
+        self._uncommitted += len(batch.offsets)
+
+    def _send(self, batch: Batch, rekeyed: Rekeyed) -> None:
+        assert self._producer is not None
+        topics = self._config.topics
+        send = self._producer.send
+        name = topics.bucketed.name
+        for key, value in zip(rekeyed.keys, rekeyed.values, strict=True):
+            send(name, value, key)
+        for rejected in rekeyed.rejected:
+            headers = [
+                ("reason", rejected.reason.encode()),
+                ("detail", rejected.detail.encode(errors="replace")),
+                ("topic", topics.feed.name.encode()),
+                ("partition", b"%d" % batch.partition),
+                ("offset", b"%d" % batch.offsets[rejected.place]),
+            ]
+            send(topics.rejected.name, batch.values[rejected.place] or b"", headers=headers)
+
+    def _start_over(self, error: DeliveryError) -> None:
+        """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
+        say(f"{error}; reading again from the last commit")
+        if self._producer is not None:
+            self._producer.close()
+        self._stop.wait(ACKNOWLEDGE_SECONDS)
+        self._producer = self._new_producer()
+        self._unopened |= set(self._readings)
+        self._readings.clear()
+        self._uncommitted = 0
+
+    def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
+        keeps_up = ready(ACKNOWLEDGE_SECONDS)
+        if keeps_up == self._waiting:
+            say("the broker acknowledges again, going on" if keeps_up else "waiting for the broker to acknowledge …")
+        self._waiting = not keeps_up
+        return keeps_up
+
+    def _caught_up(self) -> bool:
+        if self._until is None or not self._readings or self._unopened:
+            return False
+        try:
+            behind = any(self._consumer.position(p) < self._until.get(p, 0) for p in self._readings)
+        except BrokerAwayError:
+            return False
+        return not behind and self.commit()

@@ -1,0 +1,200 @@
+"""The seam to Kafka: what the rest of the program asks of a client, and the one place that chooses one.
+
+Records move as *batches of columns*, so that the hot loops pay for no object per record.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from unique_users.config import Config, Topic
+from unique_users.errors import BrokerAwayError
+from unique_users.lifecycle import Stop, say
+
+Headers = list[tuple[str, bytes]]
+
+REQUEST_SECONDS = 10.0  # what a loop waits for one answer
+
+
+class Batch(NamedTuple):
+    """Records of one partition in offset order, as columns of equal length."""
+
+    partition: int
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps_ms: Sequence[int]  # -1 where a record has none
+    offsets: Sequence[int]
+
+    @property
+    def next_offset(self) -> int:
+        """The position after this batch: what to commit, and where to read on."""
+        return self.offsets[-1] + 1
+
+
+class Position(NamedTuple):
+    """A committed position: the next offset to read, and the text stored with it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Polled(NamedTuple):
+    """What one poll brought.
+
+    `lost` partitions belong to another member now, or are about to come back as `taken`: forget what is known of
+    them. `taken` partitions deliver nothing until `Consumer.start` says from where. Handle `lost` before `taken`.
+    """
+
+    batches: list[Batch]
+    taken: frozenset[int] = frozenset()
+    lost: frozenset[int] = frozenset()
+
+
+class Consumer(Protocol):
+    """Reads one topic as a member of a group. Nothing is committed unless `commit` is called.
+
+    Every method may raise BrokerAwayError when the broker does not answer in time, except poll, which returns empty
+    then; and BrokerError when the broker refuses.
+    """
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        """Return what has arrived, waiting for `timeout_seconds` at most."""
+
+    def start(self, partition: int, offset: int) -> None:
+        """Read `partition` from `offset` on; for a partition taken, and to go back in one that is read."""
+
+    def position(self, partition: int) -> int:
+        """The next offset that will be read."""
+
+    def committed(self, partition: int) -> Position | None:
+        """The group's committed position, None before the first commit."""
+
+    def commit(self, positions: Mapping[int, Position]) -> bool:
+        """Commit; return False when the group is being rebalanced and the commit was refused: not an error."""
+
+    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+        """The first offset kept and the end offset (that of the next record to come) of each partition."""
+
+    def close(self) -> None:
+        """Leave the group. Commits nothing."""
+
+
+class Producer(Protocol):
+    """Sends records and knows whether all of them were acknowledged by all in-sync replicas."""
+
+    def partitions(self, topic: str) -> int:
+        """The number of partitions of `topic`. Raises BrokerAwayError."""
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Hand one record over, without waiting for it to arrive: ask `has_room` before, every few thousand records.
+
+        Without `partition`, the key chooses it as Kafka's own clients do. Raises DeliveryError when the record cannot
+        be sent; the producer is of no use afterwards.
+        """
+
+    def has_room(self, timeout_seconds: float) -> bool:
+        """Wait until the records in flight take less than their bound; return False when time is up.
+
+        Raises DeliveryError when one of them was not acknowledged.
+        """
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Return True when every record sent is acknowledged, False when time is up. Raises DeliveryError."""
+
+    def close(self) -> None:
+        """Let go of the connections, without waiting for records in flight: call flush before."""
+
+
+class TopicState(NamedTuple):
+    """What a topic is like on the broker."""
+
+    id: str  # empty on brokers before 2.8, which have no topic ids
+    partitions: int
+    settings: Mapping[str, str]
+
+
+class Admin(Protocol):
+    """Creates and describes topics. Every method may raise BrokerAwayError or BrokerError."""
+
+    def describe(self, name: str) -> TopicState | None:
+        """The topic's state, None when it does not exist."""
+
+    def create(self, topic: Topic) -> None:
+        """Create the topic and wait until it can be used; one that exists by now is no error. Raises TopicError."""
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete topics; those that do not exist are no error."""
+
+    def lag(self, group: str, topic: str) -> int:
+        """Records of `topic` that `group` has not committed yet."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+def get_consumer(config: Config, topic: str, group: str) -> Consumer:
+    """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError."""
+    consumer: Consumer = _chosen(config).make_consumer(config, topic, group)
+    return consumer
+
+
+def get_producer(config: Config, compression: str = "none") -> Producer:
+    """A producer. Raises BrokerAwayError, BrokerError, UsageError."""
+    producer: Producer = _chosen(config).make_producer(config, compression)
+    return producer
+
+
+def get_admin(config: Config) -> Admin:
+    """An admin client. Raises BrokerAwayError, BrokerError, UsageError."""
+    admin: Admin = _chosen(config).make_admin(config)
+    return admin
+
+
+def _chosen(config: Config) -> Any:
+    """The module of the configured client; the others need not be installed."""
+    return import_module(f"unique_users.clients.{config.client.replace('-', '_')}")
+
+
+Built = TypeVar("Built")
+
+RETRY_SECONDS = 1.0
+
+
+def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float = 0.9) -> int | None:
+    """Records from `positions` to the ends of these partitions; None when the broker does not answer in time.
+
+    Asks the broker also when there are no positions, so that a silent one is noticed.
+    """
+    try:
+        bounds = consumer.bounds(positions or [0], timeout_seconds)
+    except BrokerAwayError:
+        return None
+    return sum(bounds[partition][1] - position for partition, position in positions.items())
+
+
+def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
+    """Return what `build` makes, trying again while no broker answers; None when a stop is requested first.
+
+    Says once what it waits for, and once that the wait is over.
+    """
+    waited = False
+    while not stop.requested:
+        try:
+            built = build()
+        except BrokerAwayError:
+            if not waited:
+                say(f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)} …")
+            waited = True
+            stop.wait(RETRY_SECONDS)
+        else:
+            if waited:
+                say("the broker answers, going on")
+            return built
+    return None

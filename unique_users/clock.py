@@ -1,0 +1,105 @@
+"""The stream clock: event time as the stream itself tells it, robust against single wrong times. Pure."""
+
+import base64
+import binascii
+import zlib
+from collections import deque
+from collections.abc import Sequence
+
+WINDOW = 1_001  # accepted times whose median is the clock
+JUDGES_FROM = 101  # accepted times before the clock calls anything late
+METADATA_BYTES_MAX = 4_000  # a broker takes 4,096 by default (`offset.metadata.max.bytes`)
+_FORM = "clock1:"
+
+
+class StreamClock:
+    """The median of the last 1,001 accepted event times, in epoch seconds.
+
+    A frame is late when its time is more than `retention_seconds` behind the clock; with 0 nothing is late. The
+    clock judges once it has seen 101 times. Only accepted times move it.
+    """
+
+    def __init__(self, retention_seconds: int, times: Sequence[int] = ()) -> None:
+        self._retention = retention_seconds
+        self._times: deque[int] = deque(times, maxlen=WINDOW)
+
+    def now(self) -> int | None:
+        """The clock's time, or None while it does not judge yet."""
+        if len(self._times) < JUDGES_FROM:
+            return None
+        return sorted(self._times)[(len(self._times) - 1) // 2]
+
+    def admit(self, times: Sequence[int]) -> list[int]:
+        """Judge `times` one after the other, as they came, and return the indices of the late ones.
+
+        The median needs no sorting for each frame: an accepted time moves it by one rank at most. So for the next
+        `k` times it stays at or below the element `k` ranks above it, and what is not late against that one is not
+        late against the median. Only a time below that bound is judged by the exact median.
+        """
+        if not self._retention:
+            self._times.extend(times)
+            return []
+        late: list[int] = []
+        start = 0
+        while start < len(times):
+            ranks = sorted(self._times)
+            seen = len(ranks)
+            if seen < JUDGES_FROM:
+                self._times.extend(times[start : start + JUDGES_FROM - seen])
+                start += JUDGES_FROM - seen
+                continue
+            reach = seen // 4
+            chunk = times[start : start + reach]
+            if min(chunk) >= ranks[(seen - 1) // 2 + reach] - self._retention:
+                self._times.extend(chunk)
+            else:
+                late.extend(start + index for index in self._admit_singly(chunk))
+            start += reach
+        return late
+
+    def _admit_singly(self, times: Sequence[int]) -> list[int]:
+        late = []
+        for index, ts in enumerate(times):
+            now = self.now()
+            if now is not None and ts < now - self._retention:
+                late.append(index)
+            else:
+                self._times.append(ts)
+        return late
+
+    def to_metadata(self) -> str:
+        """The clock as text for an offset commit, 4,000 bytes at most.
+
+        Times that lie near each other take about a byte. Where the window does not fit, its newer part is kept, and
+        the clock starts again from the median of fewer times.
+        """
+        times = list(self._times)
+        while len(text := _packed(times)) > METADATA_BYTES_MAX:
+            times = times[len(times) // 4 :]
+        return text
+
+    @classmethod
+    def from_metadata(cls, retention_seconds: int, text: str) -> "StreamClock":
+        """The clock that `to_metadata` wrote; a new one for any other text, which is another program's."""
+        return cls(retention_seconds, _unpacked(text))
+
+
+def _packed(times: Sequence[int]) -> str:
+    steps = [ts - before for before, ts in zip((0, *times), times, strict=False)]
+    data = zlib.compress(",".join(map(str, steps)).encode(), 9)
+    return _FORM + base64.b85encode(data).decode()
+
+
+def _unpacked(text: str) -> list[int]:
+    if not text.startswith(_FORM):
+        return []
+    try:
+        steps = zlib.decompress(base64.b85decode(text.removeprefix(_FORM))).decode()
+        times = []
+        now = 0
+        for step in steps.split(",") if steps else ():
+            now += int(step)
+            times.append(now)
+    except (ValueError, zlib.error, binascii.Error):
+        return []
+    return times

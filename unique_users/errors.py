@@ -1,0 +1,44 @@
+"""Every failure this program explains itself: one line that says what, the value, and what to do.
+
+Bad data is no error here: it is counted and kept in the topic `rejected`, and nothing stops.
+"""
+
+
+class UniqueUsersError(Exception):
+    """The operator reads the message, does what it says and starts again. Ends a script with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(UniqueUsersError):
+    """Arguments or configuration are wrong: mend the named key or flag."""
+
+    exit_code = 2
+
+
+class BrokerError(UniqueUsersError):
+    """The broker answered and refused (credentials, TLS, rights): waiting does not help, mend the `kafka:` section."""
+
+
+class BrokerAwayError(BrokerError):
+    """No broker answers in time. Loops retry; one-shot commands end: start the broker or mend its address."""
+
+
+class TopicError(UniqueUsersError):
+    """A topic cannot serve its purpose as it is: the message names the setting to change."""
+
+
+class DeliveryError(UniqueUsersError):
+    """Records were not acknowledged. Loops build a new producer and send again from the last commit."""
+
+
+class StateError(UniqueUsersError):
+    """The counter's state cannot be trusted or written: it is left as it is, the message says the way out."""
+
+
+class InputError(UniqueUsersError):
+    """The input file is missing, damaged or cut off: mend it and replay it, what was counted stays right."""
+
+
+class LocalKafkaError(UniqueUsersError):
+    """The local Kafka cannot be started, stopped or fetched: the message names the cause and its log."""

@@ -1,0 +1,160 @@
+"""A frame: one JSON object with a user id and an event time at its root. Pure.
+
+Only those two values are decoded. The rest is skipped with its structure checked, but what stands inside skipped
+texts is not: a frame with a broken character in a text that nobody reads is a frame.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NoReturn
+
+import msgspec
+
+UID_BYTES_MAX = 256
+TS_MAX = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that calendars here can print
+
+
+class Reason(StrEnum):
+    """Why a record is no frame to count. The list is closed: every rejected record has one of these."""
+
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    NO_UID = "no_uid"
+    BAD_UID = "bad_uid"
+    NO_TS = "no_ts"
+    BAD_TS = "bad_ts"
+    LATE = "late"
+    FUTURE = "future"
+    TOO_LARGE = "too_large"
+
+
+class BadFrameError(Exception):
+    """The record is no frame, for `reason`; `detail` is for people, 200 characters at most."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail[:200]
+
+
+class FrameParser:
+    """Finds the user id and the event time in a frame's bytes.
+
+    `uid` and `ts` are looked up at the root of the object, wherever they stand; the last of two equal keys wins.
+    """
+
+    def __init__(self, uid: str = "uid", ts: str = "ts", ts_unit: str = "s", bytes_max: int = 1_048_576) -> None:
+        self._uid_field = uid
+        self._ts_field = ts
+        self._per_second = {"s": 1, "ms": 1000}[ts_unit]
+        self._bytes_max = bytes_max
+        shape = msgspec.defstruct(
+            "Frame",
+            [("uid", str), ("ts", int | float | str)],
+            rename={"uid": uid, "ts": ts},
+            gc=False,
+        )
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape).decode
+        self._decode_any = msgspec.json.Decoder().decode
+
+    def parse(self, raw: bytes) -> tuple[str, int]:
+        """Return the user id and the event time in whole epoch seconds, rounded down.
+
+        Raises BadFrameError.
+        """
+        if len(raw) > self._bytes_max:
+            raise BadFrameError(Reason.TOO_LARGE, f"{len(raw)} bytes, at most {self._bytes_max} are taken")
+        try:
+            frame = self._decode(raw)
+            uid, ts = frame.uid, frame.ts
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Not what is wanted, or not yet: the last of two equal keys may still be right.
+            uid, ts = self._look_closer(raw)
+        if not 0 < len(uid) <= UID_BYTES_MAX or (not uid.isascii() and len(_utf8(uid)) > UID_BYTES_MAX):
+            raise BadFrameError(Reason.BAD_UID, f"{len(uid)} characters, expected 1 to {UID_BYTES_MAX} bytes")
+        if type(ts) is not int or self._per_second != 1:
+            ts = self._seconds(ts)
+        if not 0 <= ts <= TS_MAX:
+            raise BadFrameError(Reason.BAD_TS, f"{ts!r:.60} lies outside the years 1970 to 9999")
+        return uid, ts
+
+    def _look_closer(self, raw: bytes) -> tuple[str, Any]:
+        """Decode all of a frame that the fast way refused; return its values or say what is wrong."""
+        try:
+            frame = self._decode_any(raw)
+        except RecursionError:
+            raise BadFrameError(Reason.NOT_JSON, "nested too deeply") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadFrameError(Reason.NOT_JSON, str(error)) from None
+        if not isinstance(frame, dict):
+            raise BadFrameError(Reason.NOT_AN_OBJECT, f"the root is {_kind(frame)}")
+        if self._uid_field not in frame:
+            raise BadFrameError(Reason.NO_UID, f"no {self._uid_field!r} at the root")
+        if self._ts_field not in frame:
+            raise BadFrameError(Reason.NO_TS, f"no {self._ts_field!r} at the root")
+        uid, ts = frame[self._uid_field], frame[self._ts_field]
+        if not isinstance(uid, str):
+            raise BadFrameError(Reason.BAD_UID, f"{self._uid_field!r} is {_kind(uid)}, expected a text")
+        if isinstance(ts, bool) or not isinstance(ts, int | float | str):
+            raise BadFrameError(Reason.BAD_TS, f"{self._ts_field!r} is {_kind(ts)}, expected a time")
+        return uid, ts
+
+    def _seconds(self, ts: float | str) -> int:
+        if isinstance(ts, str):
+            ts = self._number_of(ts)
+        if isinstance(ts, float) and not math.isfinite(ts):
+            _refuse_time(ts)
+        return int(ts // self._per_second)
+
+    def _number_of(self, text: str) -> float:
+        """Return the time in `text` in the configured unit."""
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            return float(text)
+        if not _ISO_TIME.fullmatch(text):
+            _refuse_time(text)
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            _refuse_time(text)
+        if time.tzinfo is None:
+            raise BadFrameError(Reason.BAD_TS, f"{text!r} has no zone: write an offset or Z")
+        return (time - _EPOCH) // _SECOND * self._per_second
+
+
+# ASCII only, on purpose: Python's own int() and fromisoformat() take more than any producer means.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
+_ISO_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?",
+    re.ASCII,
+)
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
+_SECOND = datetime.resolution * 1_000_000
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+}
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "null")
+
+
+def _utf8(uid: str) -> bytes:
+    try:
+        return uid.encode()
+    except UnicodeEncodeError:
+        raise BadFrameError(Reason.BAD_UID, "holds half of a surrogate pair") from None
+
+
+def _refuse_time(value: object) -> NoReturn:
+    raise BadFrameError(Reason.BAD_TS, f"{value!r:.80} is neither epoch seconds nor ISO 8601 with a zone") from None

@@ -1,0 +1,79 @@
+"""The life of a process: signals ask it to stop, errors end it with one line and an exit code."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from unique_users.errors import UniqueUsersError
+
+# SIGBREAK is what Windows can send to one process among others; it has no SIGTERM of its own.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+
+
+class Stop:
+    """A request to stop, set once by a signal or a caller and asked for by the loops."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the process was asked to stop."""
+        return self._event.is_set()
+
+    def request(self) -> None:
+        """Ask the loops to end at their next step."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds` or until a stop is requested; return whether it was."""
+        return self._event.wait(seconds)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Give a Stop that SIGINT and SIGTERM set; a second signal ends the process at once, exit code 1.
+
+    The former handlers are back afterwards.
+    """
+    stop = Stop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.requested:
+            os.write(2, b"stopped by force: what was not saved is read again at the next start\n")
+            os._exit(1)
+        stop.request()
+
+    former = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, for the person at the terminal; results go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_script(main: Callable[[Sequence[str]], int]) -> None:
+    """Run `main` on the command line's arguments and exit with its code, or with a user error's line and code."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except UniqueUsersError as error:
+        say(f"error: {error}")
+        code = error.exit_code
+    except BrokenPipeError:
+        # Nobody reads the results any more; give the interpreter's own last flush somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say("error: stdout was closed by its reader")
+        code = 1
+    except KeyboardInterrupt:
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,139 @@
+"""The producer's loop: the lines of a file become records of `feed`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from unique_users.clients import Producer
+from unique_users.errors import DeliveryError
+from unique_users.frame_files import Line
+from unique_users.frames import Reason
+from unique_users.lifecycle import Stop, say
+
+STEP_LINES = 200  # lines between two looks at the clock and at the in-flight bound
+FLUSH_STEPS = 50  # steps between two flushes: the lines to send again when a producer fails
+ROOM_SECONDS = 1.0
+
+
+class Sent(NamedTuple):
+    """What was acknowledged."""
+
+    frames: int
+    cut: int  # lines too long for Kafka, sent to `rejected` cut off
+
+
+class Replay:
+    """Sends lines to `feed` at `rate` frames per second at most, None: as fast as they go.
+
+    Every line is acknowledged before it counts as sent. When a producer fails, the lines since its last flush are sent
+    again by a new one: a frame may come twice, which changes no count, and none is left out.
+    """
+
+    def __init__(
+        self,
+        lines: Iterable[Line],
+        new_producer: Callable[[], Producer | None],
+        topics: tuple[str, str],
+        stop: Stop,
+        monotonic: Callable[[], float],
+        rate: float | None = None,
+    ) -> None:
+        self._lines: Iterator[Line] = iter(lines)
+        self._new_producer = new_producer
+        self._feed, self._rejected = topics
+        self._stop = stop
+        self._monotonic = monotonic
+        self._rate = rate
+        self._started = monotonic()
+        self._handed_over = 0
+        self._unflushed: list[Line] = []
+        self._producer: Producer | None = None
+        self.sent = Sent(0, 0)
+
+    def open(self) -> None:
+        """Connect; without an effect when a stop is requested while no broker answers."""
+        self._producer = self._new_producer()
+
+    def step(self) -> bool:
+        """Send the next lines; return False when there are none, or none are wanted any more."""
+        if self._stop.requested or self._producer is None:
+            return False
+        lines = list(islice(self._lines, self._lines_due()))
+        if not lines:
+            return False
+        self._unflushed += lines
+        self._attempt(lambda producer: self._send(producer, lines))
+        if len(self._unflushed) >= STEP_LINES * FLUSH_STEPS:
+            self.flush()
+        return True
+
+    def flush(self) -> bool:
+        """Wait until all lines are acknowledged; return False when a forced end leaves some unsure."""
+        self._attempt(self._flush)
+        return not self._unflushed
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._producer is not None:
+            self._producer.close()
+
+    def _lines_due(self) -> int:
+        """How many lines to send now; waits until it is at least one."""
+        if self._rate is None:
+            return STEP_LINES
+        while not self._stop.requested:
+            due = int((self._monotonic() - self._started) * self._rate) + 1 - self._handed_over
+            if due > 0:
+                return min(due, STEP_LINES)
+            self._stop.wait(min(1.0, 1 / self._rate))
+        return 0
+
+    def _attempt(self, action: Callable[[Producer], None]) -> None:
+        """Run `action`; when the producer fails, send all that is unsure with a new one."""
+        while self._producer is not None:
+            try:
+                action(self._producer)
+            except DeliveryError as error:
+                say(f"{error}; sending the last {len(self._unflushed)} frames again")
+                self._producer.close()
+                self._stop.wait(ROOM_SECONDS)
+                self._producer = self._new_producer()
+                action = self._send_again
+            else:
+                return
+
+    def _send_again(self, producer: Producer) -> None:
+        self._handed_over -= len(self._unflushed)
+        self._send(producer, self._unflushed)
+        self._flush(producer)
+
+    def _send(self, producer: Producer, lines: Iterable[Line]) -> None:
+        for line in lines:
+            if line.bytes_total == len(line.value):
+                producer.send(self._feed, line.value)
+            else:
+                detail = f"a line of {line.bytes_total} bytes, of which the first {len(line.value)} are kept"
+                headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
+                producer.send(self._rejected, line.value, headers=headers)
+            self._handed_over += 1
+        self._wait(producer.has_room)
+
+    def _flush(self, producer: Producer) -> None:
+        if self._wait(producer.flush):
+            cut = sum(line.bytes_total != len(line.value) for line in self._unflushed)
+            self.sent = Sent(self.sent.frames + len(self._unflushed) - cut, self.sent.cut + cut)
+            self._unflushed = []
+
+    def _wait(self, ready: Callable[[float], bool]) -> bool:
+        """Wait for the broker, for as long as it takes; a stop is granted a few more seconds."""
+        patience = 5
+        said = False
+        while not ready(ROOM_SECONDS):
+            if not said:
+                say("waiting for the broker to acknowledge what was sent …")
+                said = True
+            if self._stop.requested:
+                patience -= 1
+                if patience == 0:
+                    return False
+        return True

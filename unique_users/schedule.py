@@ -1,0 +1,24 @@
+"""Due times that do not drift: the next one follows from the one before, not from when it was noticed."""
+
+from collections.abc import Callable
+
+
+class Every:
+    """Becomes due every `seconds` of `monotonic`, for the first time `seconds` from now."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._next = monotonic() + seconds
+
+    def due(self) -> bool:
+        """Whether the time has come. Says so once; times that were missed altogether are left out."""
+        late_by = self._monotonic() - self._next
+        if late_by < 0:
+            return False
+        self._next += self._seconds * (1 + late_by // self._seconds)
+        return True
+
+    def remaining(self) -> float:
+        """Seconds until it is due, 0 when it is."""
+        return max(0.0, self._next - self._monotonic())
