@@ -12,7 +12,7 @@ from unique_users.config import load_config
 from unique_users.frames import FrameParser
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import Rekeyer
-from unique_users.topics import check_log_of_record, ends_now, prepare_topics
+from unique_users.topics import current_state, ends_now, prepare_topics
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -31,27 +31,28 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with stop_on_signals() as stop:
-        states = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
+        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group)
         )
-        if not states or not consumer:
+        if not admin or not consumer:
             return 0
-        check_log_of_record(config, states[topics.bucketed.name])
         bucketing = Bucketing(
             config,
             consumer,
+            lambda: current_state(admin, topics.feed.name),
             lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
             Rekeyer(FrameParser(**asdict(config.frame)), config.bucketer.future_seconds_max),
             stop,
             time.monotonic,
-            ends_now(consumer, states[topics.feed.name]) if arguments.until_caught_up else None,
+            ends_now(consumer, current_state(admin, topics.feed.name)) if arguments.until_caught_up else None,
         )
         bucketing.open()
         say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
         while bucketing.step():
             pass
         bucketing.close()
+        admin.close()
         say("bucketer: finished")
     return 0
 

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Sequence
 
-from unique_users.clients import get_consumer, when_broker_answers
+from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config
 from unique_users.counting import Counting
 from unique_users.lifecycle import run_script, say, stop_on_signals
-from unique_users.topics import check_log_of_record, ends_now, prepare_topics
+from unique_users.publish import Publisher
+from unique_users.topics import current_state, ends_now, prepare_topics
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
@@ -30,24 +31,26 @@ def main(argv: Sequence[str]) -> int:
     bucketed = config.topics.bucketed
 
     with stop_on_signals() as stop:
-        states = prepare_topics(config, [bucketed], stop)
+        admin = prepare_topics(config, [bucketed, config.topics.counts], stop)
         consumer = when_broker_answers(config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group))
-        if not states or not consumer:
+        if not admin or not consumer:
             return 0
-        check_log_of_record(config, states[bucketed.name])
         counting = Counting(
             config,
             consumer,
+            lambda: current_state(admin, bucketed.name),
+            lambda: Publisher(get_producer(config), config.topics.counts.name),
             stop,
             time.monotonic,
             time.time,
             arguments.format,
-            ends_now(consumer, states[bucketed.name]) if arguments.until_caught_up else None,
+            ends_now(consumer, current_state(admin, bucketed.name)) if arguments.until_caught_up else None,
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         while counting.step():
             pass
         counting.close()
+        admin.close()
         say("counter: finished")
     return 0
 

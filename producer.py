@@ -33,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with FrameFile(arguments.file or config.producer.file) as file, stop_on_signals() as stop:
-        if not prepare_topics(config, [topics.feed, topics.rejected], stop):
-            return 0
+        admin = prepare_topics(config, [topics.feed, topics.rejected], stop)
+        if not admin:
+            return 1
+        admin.close()
         replay = Replay(
             with_progress(file),
             lambda: when_broker_answers(config, stop, lambda: get_producer(config, config.producer.compression)),

@@ -2,33 +2,55 @@
 
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 
+from unique_users.clients import get_admin, get_consumer
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config import Config, load_config
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say
-from unique_users.recounting import recount
+from unique_users.publish import read_counts
+from unique_users.recounting import differences, recount
+from unique_users.topics import current_state, ends_now
 
 EXAMPLES = """\
   python recount.py stream.gz                       the counts
-  python recount.py stream.gz --format json         as JSON lines, like counter.py's"""
+  python recount.py stream.gz --format json         as JSON lines, like counter.py's
+  python recount.py stream.gz --against counts      compare with what the running counters have published"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when the whole file was counted."""
+    """Exit code 0 when the whole file was counted and, with `--against`, no count differs."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--against", choices=["counts"], help="print the differences to the topic counts")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
 
     with FrameFile(arguments.file) as file:
         result = recount((line.value for line in file), config, int(time.time() * 1000))
-    for bucket in result.buckets():
-        sys.stdout.write(bucket.line(arguments.format) + "\n")
     say(str(result.counts))
-    return 0
+    if not arguments.against:
+        sys.stdout.writelines(bucket.line(arguments.format) + "\n" for bucket in result.buckets())
+        return 0
+    different = differences(result, published(config))
+    sys.stdout.writelines(difference.line(arguments.format) + "\n" for difference in different)
+    say(f"{len(different)} of {len(result.users)} buckets differ" if different else "exact: no bucket differs")
+    return 1 if different else 0
+
+
+def published(config: Config) -> dict[int, int]:
+    """The counts that the running system has published, read as a group of its own that leaves nothing behind."""
+    topic = config.topics.counts.name
+    admin = get_admin(config)
+    consumer = get_consumer(config, topic, f"recount-{uuid.uuid4()}")
+    try:
+        return read_counts(consumer, ends_now(consumer, current_state(admin, topic)))
+    finally:
+        consumer.close()
+        admin.close()
 
 
 if __name__ == "__main__":

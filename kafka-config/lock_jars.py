@@ -1,6 +1,6 @@
-"""Pin the jars of one Kafka version: resolve its Maven coordinates and write every jar with its SHA-256.
+r"""Pin the jars of one Kafka version: resolve its Maven coordinates and write every jar with its SHA-256.
 
-    python kafka-config/lock_jars.py 4.3.1 org.apache.kafka:kafka_2.13:4.3.1 org.apache.kafka:kafka-tools:4.3.1 \\
+    python kafka-config/lock_jars.py 4.3.1 org.apache.kafka:kafka_2.13:4.3.1 org.apache.kafka:kafka-tools:4.3.1 \
         org.slf4j:slf4j-simple:1.7.36
     python kafka-config/lock_jars.py 2.4.0 org.apache.kafka:kafka_2.11:2.4.0 org.slf4j:slf4j-simple:1.7.28
 
@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
+    """Write `kafka-VERSION.lock.toml` beside this file."""
     kafka_version, *coordinates = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
         builder = EnvironmentBuilder(context=MavenContext(), cache_dir=Path(scratch))

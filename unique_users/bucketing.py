@@ -8,12 +8,12 @@ count.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from unique_users.clients import Batch, Consumer, Position, Producer, lag
+from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError
 from unique_users.lifecycle import Stop, say
-from unique_users.positions import readable_offset
+from unique_users.positions import look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
 from unique_users.schedule import Every
@@ -21,6 +21,7 @@ from unique_users.schedule import Every
 POLL_SECONDS = 0.5
 ACKNOWLEDGE_SECONDS = 1.0
 STOP_SECONDS = 6.0  # what a stop waits for the last acknowledgements and the last commit
+COMMIT_SECONDS = 3.0
 COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames come
 
 
@@ -28,10 +29,15 @@ COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames
 class Reading:
     """One partition of `feed` that this process reads."""
 
+    topic_id: str
     clock: StreamClock
     position: int
     committed: int
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
+
+    def to_commit(self) -> Position:
+        """The position with what a restart needs to judge the next frames as this process would."""
+        return Position(self.position, f"{self.topic_id} {self.clock.to_metadata()}")
 
 
 class Bucketing:
@@ -41,6 +47,7 @@ class Bucketing:
         self,
         config: Config,
         consumer: Consumer,
+        describe: Callable[[], TopicState],
         new_producer: Callable[[], Producer | None],
         rekeyer: Rekeyer,
         stop: Stop,
@@ -49,7 +56,9 @@ class Bucketing:
     ) -> None:
         self._config = config
         self._consumer = consumer
+        self._describe = describe
         self._new_producer = new_producer
+        self._producer: Producer | None = None
         self._rekeyer = rekeyer
         self._stop = stop
         self._monotonic = monotonic
@@ -99,12 +108,15 @@ class Bucketing:
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
             return False
         try:
-            done = self._consumer.commit(
-                {p: Position(reading.position, reading.clock.to_metadata()) for p, reading in due.items()}
-            )
+            if self._topic_was_made_again():
+                return False
+            done = self._consumer.commit({p: reading.to_commit() for p, reading in due.items()}, COMMIT_SECONDS)
         except BrokerAwayError:
             done = False
         if done:
+            if self._waiting:
+                say("the broker acknowledges again, going on")
+                self._waiting = False
             for reading in due.values():
                 reading.committed = reading.position
                 self.counts += reading.pending
@@ -136,22 +148,36 @@ class Bucketing:
     def _open_partitions(self) -> None:
         """Go to the committed position of each partition taken, with the clock that was committed there."""
         settings = self._config.bucketer
+        name = self._config.topics.feed.name
         for partition in sorted(self._unopened):
             try:
-                committed = self._consumer.committed(partition)
-                offset = readable_offset(
-                    self._consumer, self._config.topics.feed.name, partition, committed and committed.offset
-                )
+                topic_id = self._describe().id
+                committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
+                id_then, _, clock_then = committed.metadata.partition(" ")
+                if id_then not in (topic_id, ""):
+                    say(f"{name}-{partition}: was deleted and made again: reading it from its start")
+                    committed, clock_then = Position(0), ""
+                offset = readable_offset(self._consumer, name, partition, committed.offset)
             except BrokerAwayError:
                 return
-            metadata = committed.metadata if committed and committed.offset == offset else ""
-            clock = StreamClock.from_metadata(settings.retention_seconds, metadata)
-            self._readings[partition] = Reading(clock, offset, offset)
+            clock = StreamClock.from_metadata(settings.retention_seconds, clock_then)
+            self._readings[partition] = Reading(topic_id, clock, offset, offset)
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
 
+    def _topic_was_made_again(self) -> bool:
+        """Whether `feed` is another topic than the one that was read. Then its partitions are opened again."""
+        topic_id = self._describe().id
+        if all(reading.topic_id == topic_id for reading in self._readings.values()):
+            return False
+        self._unopened |= set(self._readings)
+        self._readings.clear()
+        return True
+
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
+        if batch.offsets[0] > reading.position:
+            look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
         rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
@@ -188,9 +214,9 @@ class Bucketing:
 
     def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)
-        if keeps_up == self._waiting:
-            say("the broker acknowledges again, going on" if keeps_up else "waiting for the broker to acknowledge …")
-        self._waiting = not keeps_up
+        if not keeps_up and not self._waiting:
+            say("waiting for the broker to acknowledge …")
+            self._waiting = True
         return keeps_up
 
     def _caught_up(self) -> bool:

@@ -85,6 +85,15 @@ class Counter(Section, frozen=True, kw_only=True):
     group: Name = "counter"
     report_seconds: Seconds = 60
     save_seconds: Seconds = 5
+    publish_seconds: Seconds = 1
+    retention_seconds: Annotated[int, Meta(ge=0)] = 172_800
+    uids_in_memory_max: Count = 2_000_000
+
+
+class State(Section, frozen=True, kw_only=True):
+    """Where the counter keeps its state."""
+
+    directory: Name = "state"
 
 
 class Broker(Section, frozen=True, kw_only=True):
@@ -104,6 +113,7 @@ class Config(Section, frozen=True, kw_only=True):
     producer: Producer = Producer()
     bucketer: Bucketer = Bucketer()
     counter: Counter = Counter()
+    state: State = State()
     broker: Broker = Broker()
 
     @property
@@ -128,6 +138,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     except msgspec.ValidationError as error:
         raise UsageError(_explained(str(error), tree, path, source)) from None
     _check_servers(config, path)
+    _check_retention(config, path)
     return config
 
 
@@ -265,3 +276,14 @@ def _check_servers(config: Config, path: str) -> None:
         raise UsageError(message)
     config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
     config.kafka.pop("bootstrap.servers", None)
+
+
+def _check_retention(config: Config, path: str) -> None:
+    """The counter must keep every minute that the bucketer still lets in."""
+    lets_in, keeps = config.bucketer.retention_seconds, config.counter.retention_seconds
+    if keeps and (not lets_in or keeps < lets_in):
+        message = (
+            f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.retention_seconds"
+            f" ({lets_in}), got {keeps}"
+        )
+        raise UsageError(message)

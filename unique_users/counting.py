@@ -2,37 +2,35 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 
-from unique_users.clients import Batch, Consumer, Position, lag
+from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError
-from unique_users.lifecycle import Stop
-from unique_users.positions import readable_offset
-from unique_users.rekey import users_by_bucket
-from unique_users.report import Format, Reporter, Summary
+from unique_users.errors import BrokerAwayError, DeliveryError, StateError
+from unique_users.ledger import Ledger
+from unique_users.lifecycle import Stop, say
+from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
+from unique_users.publish import Publisher
+from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import Every
-from unique_users.tally import Tally
+from unique_users.store import LockedError, Origin, OtherTopicError, set_aside
 
 POLL_SECONDS = 0.5
-
-
-@dataclass
-class Counted:
-    """One partition of `bucketed` that this process counts."""
-
-    position: int
-    committed: int
-    tally: Tally = field(default_factory=Tally)
+LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
 
 
 class Counting:
-    """Reads `bucketed`, reports counts. Call open, step until it returns False, close."""
+    """Reads `bucketed`, keeps the state, publishes and reports counts.
+
+    Call step until it returns False, then close. Raises StateError when the state cannot be trusted or written.
+    """
 
     def __init__(
         self,
         config: Config,
         consumer: Consumer,
+        describe: Callable[[], TopicState],
+        new_publisher: Callable[[], Publisher],
         stop: Stop,
         monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -41,31 +39,35 @@ class Counting:
     ) -> None:
         self._config = config
         self._consumer = consumer
+        self._describe = describe
+        self._new_publisher = new_publisher
+        self._publisher: Publisher | None = None
         self._stop = stop
+        self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._form = form
         self._until = until
-        self._partitions: dict[int, Counted] = {}
-        self._unopened: set[int] = set()
-        self._reporter = Reporter()
-        self._save_due = Every(config.counter.save_seconds, monotonic)
-        self._report_due = Every(config.counter.report_seconds, monotonic)
+        self._ledgers: dict[int, Ledger] = {}
+        self._unopened: dict[int, float] = {}  # partitions taken, and since when their state is waited for
+        self._trimmed: set[int] = set()  # partitions counted anew whose first records are gone
+        self._committed: dict[int, int] = {}
+        self._new = Counter[int]()
         self._messages_read = 0
-        self._unreadable = 0
+        settings = config.counter
+        self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
+        self._report_due = Every(settings.report_seconds, monotonic)
 
     def step(self) -> bool:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
         if self._stop.requested:
             return False
-        wait = min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining())
-        polled = self._consumer.poll(wait)
+        polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
-            self._partitions.pop(partition, None)
-            self._unopened.discard(partition)
-        self._unopened |= polled.taken
+            self._let_go(partition)
+        self._unopened.update(dict.fromkeys(polled.taken, self._monotonic()))
         self._open_partitions()
         for batch in polled.batches:
-            if batch.partition in self._partitions:
+            if batch.partition in self._ledgers:
                 self._handle(batch)
         if self._save_due.due():
             self.save()
@@ -74,63 +76,191 @@ class Counting:
         return not self._caught_up()
 
     def save(self) -> None:
-        """Let the group's committed offsets follow, for tools that show the lag."""
-        moved = {p: c for p, c in self._partitions.items() if c.position > c.committed}
+        """1. make sure that the topic is still the same, 2. save, 3. publish, 4. let the group's offsets follow."""
+        moved = {p: ledger for p, ledger in self._ledgers.items() if ledger.position != self._committed.get(p)}
+        if moved and not self._still_the_same_topic():
+            return
+        for ledger in self._ledgers.values():
+            ledger.save()
+        self._publish()
         try:
-            if moved and self._consumer.commit({p: Position(c.position) for p, c in moved.items()}):
-                for counted in moved.values():
-                    counted.committed = counted.position
+            positions = {p: Position(ledger.position) for p, ledger in moved.items()}
+            if moved and self._consumer.commit(positions, ANSWER_SECONDS):
+                self._committed.update({p: position.offset for p, position in positions.items()})
         except BrokerAwayError:
-            pass  # the report says so; the offsets follow when it is back
+            pass  # the report says so, and the state holds the position that counts
 
-    def report(self) -> None:
-        """Print the buckets that changed since the last report, and the summary."""
-        changes = self._reporter.changes(self.counts())
-        for change in changes:
-            print(change.line(self._form))
-        now = int(self._wall_clock())
-        behind = lag(self._consumer, {p: counted.position for p, counted in self._partitions.items()})
-        summary = Summary(now, self._messages_read, len(changes), behind, self._unreadable)
-        print(summary.line(self._form), flush=True)
-        self._messages_read = self._unreadable = 0
+    def report(self, *, everything: bool = False) -> None:
+        """Print the buckets that changed since the last report, or every bucket held, and the summary."""
+        for ledger in self._ledgers.values():
+            self._take_new(ledger)
+        counts = self.counts(set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new)
+        changed = [BucketCount(start, counts[start], self._new[start]) for start in sorted(counts)]
+        for bucket in changed:
+            print((bucket._replace(new=bucket.unique_users) if everything else bucket).line(self._form))
+        print(self._summary(len(self._new)).line(self._form), flush=True)
+        self._new.clear()
+        self._messages_read = 0
 
-    def counts(self) -> Mapping[int, int]:
-        """The unique users of each bucket, over all partitions: a user stands in one of them."""
-        total: Counter[int] = Counter()
-        for counted in self._partitions.values():
-            total.update(counted.tally.counts())
-        return total
+    def counts(self, buckets: set[int] | Mapping[int, int]) -> dict[int, int]:
+        """The unique users of these buckets, over the partitions held: a user stands in one of them."""
+        return {bucket: sum(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
 
     def close(self) -> None:
         """Save, report what changed since the last report, leave the group."""
         self.save()
-        self.report()
+        self.report(everything=self._until is not None)
+        for ledger in self._ledgers.values():
+            ledger.close()
+        if self._publisher is not None:
+            self._publisher.close()
         self._consumer.close()
 
     def _open_partitions(self) -> None:
-        topic = self._config.topics.bucketed.name
-        for partition in sorted(self._unopened):
+        for partition, since in list(self._unopened.items()):
             try:
-                offset = readable_offset(self._consumer, topic, partition, None)
+                self._open(partition)
             except BrokerAwayError:
                 return
-            self._partitions[partition] = Counted(offset, offset)
-            self._consumer.start(partition, offset)
-            self._unopened.discard(partition)
+            except LockedError:
+                # Its former owner is about to let go of it, or is a process that has nothing to do with this one.
+                if self._monotonic() - since > LOCK_SECONDS:
+                    raise
+                continue
+            del self._unopened[partition]
+
+    def _open(self, partition: int) -> None:
+        """1. find or begin the state, 2. find out where the topic can be read, 3. start there."""
+        name = self._config.topics.bucketed.name
+        topic = self._describe()
+        first, end = self._consumer.bounds([partition])[partition]
+        ledger = self._ledger(Origin(name, topic.id, partition, topic.partitions))
+        if (saved := ledger.saved_offset) is None:
+            ledger.position = first
+            if first > 0:
+                self._trimmed.add(partition)
+        elif saved > end:
+            ledger.close()
+            aside = set_aside(self._directory, ledger.origin)
+            say(
+                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
+                f" the old state is {aside}"
+            )
+            return self._open(partition)
+        elif saved < first:
+            ledger.position = first
+            say_lost(name, partition, saved, first)
+        self._ledgers[partition] = ledger
+        self._consumer.start(partition, ledger.position)
+        return None
+
+    def _ledger(self, origin: Origin) -> Ledger:
+        settings = self._config.counter
+        uids_max = settings.uids_in_memory_max // origin.partitions
+        try:
+            return Ledger(self._directory, origin, settings.retention_seconds, uids_max)
+        except OtherTopicError as error:
+            aside = set_aside(self._directory, origin)
+            say(f"{error}; counting the new one from its start, the old state is {aside}")
+            return Ledger(self._directory, origin, settings.retention_seconds, uids_max)
+
+    @property
+    def _directory(self) -> Path:
+        return Path(self._config.state.directory)
 
     def _handle(self, batch: Batch) -> None:
-        users = users_by_bucket(batch.keys, batch.values)
-        counted = self._partitions[batch.partition]
-        for bucket, uids in users.by_bucket.items():
-            counted.tally.add(bucket, uids)
-        counted.position = batch.next_offset
+        topic = self._config.topics.bucketed.name
+        ledger = self._ledgers[batch.partition]
+        first = batch.offsets[0]
+        if first < ledger.position:
+            self._count_again(batch.partition)
+            return
+        if first > ledger.position:
+            look_for_loss(self._consumer, topic, batch.partition, ledger.position)
+        if batch.partition in self._trimmed:
+            self._trimmed.discard(batch.partition)
+            say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
+        ledger.add(batch)
         self._messages_read += len(batch.offsets)
-        self._unreadable += users.unreadable
+
+    def _let_go(self, partition: int) -> None:
+        """Save and close a partition that belongs to another member now."""
+        self._unopened.pop(partition, None)
+        self._trimmed.discard(partition)
+        self._committed.pop(partition, None)
+        ledger = self._ledgers.pop(partition, None)
+        if ledger is not None:
+            self._take_new(ledger)
+            ledger.save()
+            ledger.close()
+
+    def _still_the_same_topic(self) -> bool:
+        """Whether what was read belongs to the topic that the state was made from."""
+        try:
+            topic = self._describe()
+        except BrokerAwayError:
+            return False
+        for partition, ledger in list(self._ledgers.items()):
+            if topic.partitions != ledger.origin.partitions:
+                message = (
+                    f"topic {ledger.origin.topic!r} had {ledger.origin.partitions} partitions, now it has"
+                    f" {topic.partitions}: a minute may stand in two of them. Make a new topic, set"
+                    " topics.bucketed.name to it and bucketer.group to a new group, and let the bucketer fill it from"
+                    " the start of feed"
+                )
+                raise StateError(message)
+            if topic.id != ledger.origin.topic_id:
+                self._count_again(partition)
+        return all(ledger.origin.topic_id == topic.id for ledger in self._ledgers.values()) and bool(self._ledgers)
+
+    def _count_again(self, partition: int) -> None:
+        """The topic was made anew while it was read: leave unsaved what is not of one topic, and open again."""
+        ledger = self._ledgers.pop(partition)
+        ledger.close()
+        self._committed.pop(partition, None)
+        topic = ledger.origin.topic
+        say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
+        self._unopened[partition] = self._monotonic()
+        if not ledger.origin.topic_id:
+            say(f"{topic}-{partition}: the old state is {set_aside(self._directory, ledger.origin)}")
+
+    def _publish(self) -> None:
+        """Publish what is saved. What does not arrive stays due."""
+        for partition, ledger in self._ledgers.items():
+            due = ledger.take_unpublished()
+            try:
+                if self._publisher is None and due:
+                    self._publisher = self._new_publisher()
+                if not due or (self._publisher and self._publisher.publish(partition, due, ANSWER_SECONDS)):
+                    continue
+            except (DeliveryError, BrokerAwayError):
+                if self._publisher is not None:
+                    self._publisher.close()
+                self._publisher = None
+            ledger.unpublished.update(due)
+
+    def _take_new(self, ledger: Ledger) -> None:
+        self._new.update(ledger.new)
+        ledger.new.clear()
+
+    def _summary(self, buckets_changed: int) -> Summary:
+        ledgers = self._ledgers.values()
+        summary = Summary(
+            int(self._wall_clock()),
+            self._messages_read,
+            buckets_changed,
+            lag(self._consumer, {p: ledger.position for p, ledger in self._ledgers.items()}),
+            sum(ledger.unreadable for ledger in ledgers),
+            sum(ledger.ignored for ledger in ledgers),
+        )
+        for ledger in ledgers:
+            ledger.unreadable = ledger.ignored = 0
+        return summary
 
     def _caught_up(self) -> bool:
-        if self._until is None or not self._partitions or self._unopened:
+        if self._until is None or not self._ledgers or self._unopened:
             return False
         try:
-            return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self._partitions)
+            return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self._ledgers)
         except BrokerAwayError:
             return False

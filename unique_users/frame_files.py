@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import zstandard
 
-from unique_users.errors import InputError
+from unique_users.errors import InputError, UsageError
 
 # The longest line that is kept whole, so that a file without line ends does not fill the memory.
 LINE_BYTES_MAX = 8_000_000
@@ -45,10 +45,10 @@ class FrameFile:
         try:
             self._file: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
             self.bytes_total = None if path == "-" else Path(path).stat().st_size
-            self._lines = _decompressed(self._file)
+            self._lines: Lines = _decompressed(self._file)
         except FileNotFoundError:
             message = f"{path}: no such file: name one, or `-` for stdin"
-            raise InputError(message) from None
+            raise UsageError(message) from None
         except OSError as error:
             message = f"{path}: cannot be read: {error.strerror or error}"
             raise InputError(message) from None
@@ -92,10 +92,11 @@ class FrameFile:
             self._file.close()
 
 
-def _decompressed(file: io.BufferedReader) -> Lines:
+def _decompressed(file: Any) -> Lines:
     start = file.peek(len(_ZSTD))
     if start.startswith(_GZIP):
         return gzip.open(file)
     if start.startswith(_ZSTD):
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True), 1 << 20)
-    return file
+    plain: Lines = file
+    return plain

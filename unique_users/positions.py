@@ -1,28 +1,54 @@
-"""Where to read on in a partition, and what became of the records in between."""
+"""Where to read on in a partition, and what is said of records that are not there any more."""
 
-from unique_users.clients import Consumer
+from unique_users.buckets import iso_time
+from unique_users.clients import Batch, Consumer
+from unique_users.errors import BrokerAwayError
 from unique_users.lifecycle import say
 
+ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
 
-def readable_offset(consumer: Consumer, topic: str, partition: int, wanted: int | None) -> int:
-    """Return the offset to read from: `wanted`, or the first kept record when that cannot be read.
+
+def readable_offset(consumer: Consumer, topic: str, partition: int, wanted: int) -> int:
+    """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
 
     Says in one line what is missing: records that the topic's retention deleted before they were read, or all of a
     topic that is shorter than what was read of it, so that it must be a new one. Raises BrokerAwayError.
     """
     first, end = consumer.bounds([partition])[partition]
-    if wanted is None:
+    if wanted > end:
+        say(f"{topic}-{partition}: was read up to offset {wanted}, but {RECREATED}: reading it from its start")
         return first
     if wanted < first:
-        say(
-            f"{topic}-{partition}: {first - wanted} records were deleted by the topic's retention before they were"
-            f" read (offsets {wanted} to {first - 1}): going on with what is left"
-        )
-        return first
-    if wanted > end:
-        say(
-            f"{topic}-{partition}: the next offset to read is {wanted}, but the topic ends at {end}: it was deleted"
-            " and created again; reading it from its start"
-        )
-        return first
-    return wanted
+        say_lost(topic, partition, wanted, first)
+    return max(wanted, first)
+
+
+RECREATED = "it ends before that, so it was deleted and made again"
+
+
+def look_for_loss(consumer: Consumer, topic: str, partition: int, position: int) -> None:
+    """Say so when records from `position` on were deleted before they were read."""
+    try:
+        first, _ = consumer.bounds([partition], ANSWER_SECONDS)[partition]
+    except BrokerAwayError:
+        return
+    if first > position:
+        say_lost(topic, partition, position, first)
+
+
+def say_lost(topic: str, partition: int, position: int, first: int) -> None:
+    """Say that retention was faster than this program."""
+    say(
+        f"{topic}-{partition}: {first - position} records were deleted by the topic's retention before they were read"
+        f" (offsets {position} to {first - 1}): the counts of their minutes are too low"
+    )
+
+
+def say_trimmed(topic: str, batch: Batch, future_seconds_max: int) -> None:
+    """Say from when on counts are whole that are made from a topic whose start is gone; `batch` is what is first."""
+    # A frame's time is at most `future_seconds_max` ahead of its record's, so nothing later can be missing.
+    whole_from = iso_time(batch.timestamps_ms[0] // 1000 + future_seconds_max)
+    say(
+        f"{topic}-{batch.partition}: there is no state, and the topic's retention has deleted offsets 0 to"
+        f" {batch.offsets[0] - 1}: counts are whole for minutes from {whole_from} on, earlier ones may be too low"
+    )

@@ -4,18 +4,19 @@ It shares with the bucketer the rules of what a frame is, and nothing of the way
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 import orjson
 from msgspec.structs import asdict
 
+from unique_users.buckets import iso_time
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.frames import FrameParser
 from unique_users.rekey import FrameCounts, Rekeyer
-from unique_users.report import BucketCount
+from unique_users.report import BucketCount, Format
 
 CHUNK_FRAMES = 10_000
 
@@ -45,3 +46,28 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
             users[int(key)].add(orjson.loads(value)["uid"])
         counts += rekeyed.counts()
     return Recount(dict(users), counts)
+
+
+class Difference(NamedTuple):
+    """A bucket whose published count is not the recounted one; 0 stands for a bucket that is missing."""
+
+    start: int
+    published: int
+    recounted: int
+
+    def line(self, form: Format) -> str:
+        """As one line."""
+        start = iso_time(self.start)
+        if form == "json":
+            return orjson.dumps({**self._asdict(), "start": start}).decode()
+        return f"{start}  published {self.published:,}  recounted {self.recounted:,}"
+
+
+def differences(result: Recount, published: Mapping[int, int]) -> list[Difference]:
+    """The buckets whose counts differ, oldest first."""
+    recounted = {start: len(users) for start, users in result.users.items()}
+    return [
+        Difference(start, published.get(start, 0), recounted.get(start, 0))
+        for start in sorted(recounted.keys() | published.keys())
+        if published.get(start, 0) != recounted.get(start, 0)
+    ]

@@ -1,6 +1,5 @@
 """What the scripts print on stdout: lines for people, or JSON lines. Pure."""
 
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import orjson
@@ -44,7 +43,8 @@ class Summary(NamedTuple):
     messages_read: int  # since the last report
     buckets_changed: int
     lag: int | None
-    unreadable: int  # messages since the last report that are not this program's
+    unreadable: int = 0  # messages since the last report that are not this program's
+    ignored: int = 0  # messages since the last report for buckets past their retention
 
     def line(self, form: Format) -> str:
         """As one line of a report."""
@@ -57,29 +57,14 @@ class Summary(NamedTuple):
                 "lag": self.lag,
                 "broker_answers": self.lag is not None,
                 "unreadable": self.unreadable,
+                "ignored": self.ignored,
             }
             return orjson.dumps(fields).decode()
         text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
         text += _lag(self.lag)
-        return text + (f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else "")
+        text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
+        return text + (f", {self.ignored:,} messages past retention ignored" if self.ignored else "")
 
 
 def _lag(lag: int | None) -> str:
     return "no answer from the broker" if lag is None else f"lag {lag:,}"
-
-
-class Reporter:
-    """Knows what was reported, so that a report holds what changed since the one before."""
-
-    def __init__(self) -> None:
-        self._reported: dict[int, int] = {}
-
-    def changes(self, counts: Mapping[int, int]) -> list[BucketCount]:
-        """The buckets whose count is another than last time, oldest first."""
-        changed = [
-            BucketCount(start, count, count - self._reported.get(start, 0))
-            for start, count in sorted(counts.items())
-            if count != self._reported.get(start)
-        ]
-        self._reported = dict(counts)
-        return changed

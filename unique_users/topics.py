@@ -4,56 +4,62 @@ from collections.abc import Iterable
 
 from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
-from unique_users.errors import TopicError
+from unique_users.errors import BrokerAwayError, TopicError
 from unique_users.lifecycle import Stop
 
 
-def ensure_topics(admin: Admin, topics: Iterable[Topic]) -> dict[str, TopicState]:
-    """Create the missing ones of `topics` and return the state of each by name.
+def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
+    """Create `topic` if it is missing and return its state. An existing topic is used as it is.
 
-    An existing topic is used as it is. Raises TopicError for one that would make the program wrong.
+    Raises TopicError for one that would make the program wrong.
     """
-    states = {}
-    for topic in topics:
-        state = admin.describe(topic.name)
-        if state is None:
-            admin.create(topic)
-            state = admin.describe(topic.name)
-        if state is None:
-            message = f"topic {topic.name!r} was created but is not there: is it deleted by another program?"
-            raise TopicError(message)
-        if state.partitions < topic.partitions:
-            message = (
-                f"topic {topic.name!r} has {state.partitions} partitions, the configuration says {topic.partitions}:"
-                " lower `partitions`, or use another topic name"
-            )
-            raise TopicError(message)
-        states[topic.name] = state
-    return states
-
-
-def check_log_of_record(config: Config, state: TopicState) -> None:
-    """Refuse a compacted `bucketed`: compaction keeps one user of each minute. Raises TopicError."""
-    name = config.topics.bucketed.name
-    if "compact" in state.settings.get("cleanup.policy", ""):
-        message = (
-            f"topic {name!r} has cleanup.policy={state.settings['cleanup.policy']}, which deletes users:"
-            f" set it to `delete` with kafka-configs, or use another topic name, and replay what was compacted"
+    state = admin.describe(topic.name)
+    if state is None:
+        admin.create(topic)
+        state = current_state(admin, topic.name)
+    if state.partitions < topic.partitions:
+        raise TopicError(
+            f"topic {topic.name!r} has {state.partitions} partitions, the configuration says {topic.partitions}:"
+            " lower `partitions`, or use another topic name"
         )
-        raise TopicError(message)
+    return state
 
 
-def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> dict[str, TopicState]:
-    """Wait for the broker and `ensure_topics`; return their states, none when a stop is requested first."""
+def ensure_log_of_record(admin: Admin, topic: Topic) -> TopicState:
+    """As `ensure_topic`, and refuse a compacted topic: compaction keeps one user of each minute."""
+    state = ensure_topic(admin, topic)
+    policy = admin.settings(topic.name).get("cleanup.policy", "")
+    if "compact" in policy:
+        raise TopicError(
+            f"topic {topic.name!r} has cleanup.policy={policy}, which deletes users: set it to `delete` with"
+            " kafka-configs, or use another topic name; and replay what was compacted"
+        )
+    return state
 
-    def prepare() -> dict[str, TopicState]:
+
+def current_state(admin: Admin, name: str) -> TopicState:
+    """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be made again."""
+    state = admin.describe(name)
+    if state is None:
+        raise BrokerAwayError(f"topic {name!r} does not exist")
+    return state
+
+
+def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:
+    """Wait for the broker and ensure `topics`; return the admin client, None when a stop is requested first."""
+
+    def prepare() -> Admin:
         admin = get_admin(config)
         try:
-            return ensure_topics(admin, topics)
-        finally:
+            for topic in topics:
+                ensure = ensure_log_of_record if topic is config.topics.bucketed else ensure_topic
+                ensure(admin, topic)
+        except BaseException:
             admin.close()
+            raise
+        return admin
 
-    return when_broker_answers(config, stop, prepare) or {}
+    return when_broker_answers(config, stop, prepare)
 
 
 def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:

@@ -69,7 +69,7 @@ class Consumer(Protocol):
     def committed(self, partition: int) -> Position | None:
         """The group's committed position, None before the first commit."""
 
-    def commit(self, positions: Mapping[int, Position]) -> bool:
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         """Commit; return False when the group is being rebalanced and the commit was refused: not an error."""
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
@@ -113,11 +113,10 @@ class Producer(Protocol):
 
 
 class TopicState(NamedTuple):
-    """What a topic is like on the broker."""
+    """What a topic is like on the broker. A topic that is deleted and made again has another id."""
 
     id: str  # empty on brokers before 2.8, which have no topic ids
     partitions: int
-    settings: Mapping[str, str]
 
 
 class Admin(Protocol):
@@ -125,6 +124,9 @@ class Admin(Protocol):
 
     def describe(self, name: str) -> TopicState | None:
         """The topic's state, None when it does not exist."""
+
+    def settings(self, name: str) -> Mapping[str, str]:
+        """The settings of an existing topic, the broker's defaults included."""
 
     def create(self, topic: Topic) -> None:
         """Create the topic and wait until it can be used; one that exists by now is no error. Raises TopicError."""

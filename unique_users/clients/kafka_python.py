@@ -193,14 +193,14 @@ class KafkaPythonConsumer:
             return None
         return Position(committed.offset, committed.metadata or "")
 
-    def commit(self, positions: Mapping[int, Position]) -> bool:
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         offsets = {
             self._partition(partition): OffsetAndMetadata(position.offset, position.metadata, -1)
             for partition, position in positions.items()
         }
         try:
             with _explained(self._config):
-                self._consumer.commit(offsets, timeout_ms=REQUEST_SECONDS * 1000)
+                self._consumer.commit(offsets, timeout_ms=timeout_seconds * 1000)
         except BrokerAwayError:
             raise
         except BrokerError as error:
@@ -335,14 +335,14 @@ class KafkaPythonAdmin:
                 return None
             if topic["error_code"]:
                 raise kafka_errors.for_code(topic["error_code"])(name)
+        return TopicState(str(topic.get("topic_id") or ""), len(topic["partitions"]))
+
+    def settings(self, name: str) -> Mapping[str, str]:
+        with _explained(self._config):
             described = self._admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all"
             )
-        return TopicState(
-            str(topic.get("topic_id") or ""),
-            len(topic["partitions"]),
-            {key: setting["value"] for key, setting in described["topic"][name].items()},
-        )
+        return {key: setting["value"] for key, setting in described["topic"][name].items()}
 
     def create(self, topic: Topic) -> None:
         wanted = {

@@ -1,0 +1,695 @@
+"""What the loops rely on, held against the fake and against every real client on a real broker."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Protocol
+
+import pytest
+from brokers import config_for, free_port
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import MemberToRemove
+
+from unique_users import clients
+from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python
+from unique_users.config import Topic
+from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+
+PATIENCE_SECONDS = 30.0
+MIB = 1024 * 1024
+Names = Callable[[str], str]
+
+
+class System(Protocol):
+    """A Kafka and the clients for it."""
+
+    def consumer(self, topic: str, group: str) -> Consumer: ...
+    def producer(self) -> Producer: ...
+    def admin(self) -> Admin: ...
+    def evict(self, consumer: Consumer) -> None: ...
+    def trim(self, topic: str, partition: int, before: int) -> None: ...
+    def headers(self, topic: str) -> list[Headers]: ...
+    def go_away(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class FakeSystem:
+    def __init__(self) -> None:
+        self.kafka = FakeKafka()
+
+    def consumer(self, topic: str, group: str) -> FakeConsumer:
+        return FakeConsumer(self.kafka, topic, group)
+
+    def producer(self) -> FakeProducer:
+        return FakeProducer(self.kafka)
+
+    def admin(self) -> FakeAdmin:
+        return FakeAdmin(self.kafka)
+
+    def evict(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, FakeConsumer)
+        self.kafka.evict(consumer)
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        self.kafka.trim(topic, partition, before)
+
+    def headers(self, topic: str) -> list[Headers]:
+        return [record.headers for record in self.kafka.records(topic)]
+
+    def go_away(self) -> None:
+        self.kafka.away = True
+
+    def close(self) -> None:
+        pass
+
+
+class FreezableProxy:
+    """A CONNECT proxy between a client and its broker, which a test can silence: a partitioned network."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = [self._listener]
+        self._running = threading.Event()
+        self._running.set()
+        self._serve(self._accept)
+
+    def freeze(self) -> None:
+        self._running.clear()
+
+    def close(self) -> None:
+        for end in self._sockets:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._running.set()
+
+    def _serve(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        def until_closed() -> None:
+            with suppress(OSError):
+                work(*arguments)
+
+        threading.Thread(target=until_closed, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            self._sockets.append(client)
+            self._serve(self._connect, client)
+
+    def _connect(self, client: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(4096)
+        self._running.wait()
+        host, _, port = request.split()[1].decode().rpartition(":")
+        server = socket.create_connection((host, int(port)))
+        self._sockets.append(server)
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        self._serve(self._pump, server, client)
+        self._pump(client, server)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            self._running.wait()
+            target.sendall(data)
+
+
+class KafkaPythonSystem:
+    def __init__(self, broker: str) -> None:
+        self._broker = broker
+        self._proxy = FreezableProxy()
+        # Members hear of a rebalance with a heartbeat: 0.2 s instead of 3.
+        quick = {"heartbeat_interval_ms": 200, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
+        self.config = config_for(broker, kafka=quick)
+        self._built: list[Consumer | Producer | Admin] = []
+
+    def consumer(self, topic: str, group: str) -> Consumer:
+        consumer = clients.get_consumer(self.config, topic, group)
+        self._built.append(consumer)
+        return consumer
+
+    def producer(self) -> Producer:
+        producer = clients.get_producer(self.config)
+        self._built.append(producer)
+        return producer
+
+    def admin(self) -> Admin:
+        admin = clients.get_admin(self.config)
+        self._built.append(admin)
+        return admin
+
+    def evict(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, kafka_python.KafkaPythonConsumer)
+        metadata = consumer._consumer.group_metadata()
+        with self._own_admin() as admin:
+            admin.remove_group_members(metadata.group_id, [MemberToRemove(metadata.member_id)])
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        with self._own_admin() as admin:
+            admin.delete_records({TopicPartition(topic, partition): before})
+
+    def headers(self, topic: str) -> list[Headers]:
+        with KafkaConsumer(topic, bootstrap_servers=self._broker, auto_offset_reset="earliest") as consumer:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < deadline:
+                for records in consumer.poll(timeout_ms=200).values():
+                    return [record.headers for record in records]
+        return []
+
+    def go_away(self) -> None:
+        self._proxy.freeze()
+
+    def close(self) -> None:
+        for built in self._built:
+            with suppress(Exception):
+                built.close()
+        self._proxy.close()
+
+    def _own_admin(self) -> Any:
+        return KafkaAdminClient(bootstrap_servers=self._broker)
+
+
+@pytest.fixture(params=["fake", "kafka-python"])
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    fake = request.param == "fake"
+    system: System = FakeSystem() if fake else KafkaPythonSystem(request.getfixturevalue("broker"))
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def new_topic(system: System, unique_name: Names) -> Iterator[Callable[..., str]]:
+    """Makes topics with names of their own, and deletes them afterwards."""
+    names: list[str] = []
+
+    def new_topic(partitions: int = 1, **settings: str | int) -> str:
+        names.append(unique_name("topic"))
+        admin = system.admin()
+        admin.create(Topic(name=names[-1], partitions=partitions, settings=dict(settings)))
+        admin.close()
+        return names[-1]
+
+    yield new_topic
+    with suppress(BrokerAwayError):
+        system.admin().delete(names)
+
+
+class Member:
+    """A consumer, and what it has been told and has read since it was made."""
+
+    def __init__(self, system: System, topic: str, group: str, *, starts: bool = True) -> None:
+        self.consumer = system.consumer(topic, group)
+        self.starts = starts
+        self.owned: set[int] = set()
+        self.lost: list[int] = []
+        self.rows: dict[int, list[tuple[int, bytes | None, bytes | None, int]]] = {}
+
+    def poll(self) -> None:
+        polled = self.consumer.poll(0.1)
+        self.owned -= polled.lost
+        self.lost += sorted(polled.lost)
+        self.owned |= polled.taken
+        for partition in polled.taken if self.starts else ():
+            committed = self.consumer.committed(partition)
+            first, _ = self.consumer.bounds([partition])[partition]
+            self.consumer.start(partition, committed.offset if committed else first)
+        for batch in polled.batches:
+            rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
+            self.rows.setdefault(batch.partition, []).extend(rows)
+
+    def values(self, partition: int = 0) -> list[bytes | None]:
+        return [value for _, _, value, _ in self.rows.get(partition, [])]
+
+    def offsets(self, partition: int = 0) -> list[int]:
+        return [offset for offset, _, _, _ in self.rows.get(partition, [])]
+
+
+def poll_until(condition: Callable[[], bool], *members: Member) -> None:
+    """Poll the members in turn until `condition` holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, [(member.owned, member.lost, member.rows) for member in members]
+        for member in members:
+            member.poll()
+
+
+def send(system: System, topic: str, *values: bytes, partition: int | None = None, key: bytes | None = None) -> None:
+    producer = system.producer()
+    for value in values:
+        producer.send(topic, value, key, partition=partition)
+    assert producer.flush(PATIENCE_SECONDS)
+    producer.close()
+
+
+def test_records_come_in_order_as_columns_of_equal_length(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    before = int(time.time() * 1000)
+    producer = system.producer()
+    producer.send(topic, b"a", b"k")
+    producer.send(topic, b"")
+    producer.send(topic, b"c", b"")
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == 3, member)
+    assert [row[:3] for row in member.rows[0]] == [(0, b"k", b"a"), (1, None, b""), (2, b"", b"c")]
+    if not isinstance(system, FakeSystem):
+        assert all(before - 1000 <= at <= time.time() * 1000 + 1000 for _, _, _, at in member.rows[0])
+    else:
+        assert all(at == system.kafka.clock.wall() * 1000 for _, _, _, at in member.rows[0])
+
+
+def test_a_batch_knows_the_position_after_it(system: System, new_topic: Callable[..., str], unique_name: Names) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1", b"2")
+    consumer = system.consumer(topic, unique_name("group"))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    read = 0
+    while read < 3 and time.monotonic() < deadline:
+        polled = consumer.poll(0.1)
+        for partition in polled.taken:
+            consumer.start(partition, 0)
+        for batch in polled.batches:
+            read += len(batch.offsets)
+            assert batch.partition == 0
+            assert batch.next_offset == read == consumer.position(0)
+    assert read == 3
+
+
+def test_a_record_without_a_value_comes_as_none(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    if isinstance(system, FakeSystem):
+        system.kafka.append(topic, None, key=b"k")
+    else:
+        system.producer()._producer.send(topic, None, b"k").get(PATIENCE_SECONDS)  # type: ignore[attr-defined]
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: bool(member.rows), member)
+    assert member.rows[0][0][:3] == (0, b"k", None)
+
+
+def test_headers_arrive_as_they_were_sent(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic()
+    producer = system.producer()
+    producer.send(topic, b"v", headers=[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")])
+    assert producer.flush(PATIENCE_SECONDS)
+    assert system.headers(topic) == [[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")]]
+
+
+def test_a_partition_taken_delivers_nothing_until_it_is_started(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1")
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    for _ in range(10):
+        member.poll()
+    assert member.rows == {}
+    member.consumer.start(0, 0)
+    poll_until(lambda: len(member.values()) == 2, member)
+    assert member.offsets() == [0, 1]
+
+
+def test_reading_starts_in_the_middle_where_told(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, *[b"%d" % n for n in range(10)])
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    member.consumer.start(0, 7)
+    assert member.consumer.position(0) == 7
+    poll_until(lambda: len(member.values()) == 3, member)
+    assert member.rows[0][0][0] == 7
+    assert member.values() == [b"7", b"8", b"9"]
+
+
+def test_start_goes_back_in_a_partition_that_is_read(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1", b"2")
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == 3, member)
+    member.consumer.start(0, 1)
+    poll_until(lambda: len(member.values()) == 5, member)
+    send(system, topic, b"3")
+    poll_until(lambda: len(member.values()) == 6, member)
+    assert member.offsets() == [0, 1, 2, 1, 2, 3]
+
+
+def test_starting_a_partition_of_another_member_changes_nothing(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0")
+    group = unique_name("group")
+    owner = Member(system, topic, group)
+    poll_until(lambda: owner.values() == [b"0"], owner)
+    other = system.consumer(topic, group)
+    other.start(0, 0)
+    for _ in range(5):
+        assert other.poll(0.1).batches == []
+
+
+def test_the_end_of_a_partition_is_the_position_of_a_reader_that_caught_up(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1")
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    member.consumer.start(0, 0)
+    assert member.consumer.bounds([0]) == {0: (0, 2)}
+    assert member.consumer.position(0) == 0
+    poll_until(lambda: len(member.values()) == 2, member)
+    assert member.consumer.position(0) == 2
+    send(system, topic, b"2")
+    assert member.consumer.bounds([0]) == {0: (0, 3)}
+
+
+def test_bounds_tell_the_first_offset_that_retention_left(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=2)
+    send(system, topic, b"0", b"1", b"2", partition=1)
+    system.trim(topic, 1, 2)
+    consumer = system.consumer(topic, unique_name("group"))
+    assert consumer.bounds([0, 1]) == {0: (0, 0), 1: (2, 3)}
+    assert consumer.bounds([]) == {}
+
+
+def test_a_partition_is_read_on_from_its_first_record_when_the_wanted_one_was_deleted(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1", b"2")
+    system.trim(topic, 0, 2)
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    member.consumer.start(0, 0)
+    poll_until(lambda: len(member.values()) == 1, member)
+    assert member.offsets() == [2]
+
+
+def test_a_commit_keeps_the_offset_and_its_metadata(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=2)
+    group = unique_name("group")
+    member = Member(system, topic, group)
+    poll_until(lambda: member.owned == {0, 1}, member)
+    assert member.consumer.committed(0) is None
+    metadata = "clock1:" + "x" * 3_993
+    assert member.consumer.commit({0: Position(7, metadata)})
+    assert member.consumer.committed(0) == Position(7, metadata)
+    assert member.consumer.committed(1) is None
+    assert member.consumer.commit({0: Position(5), 1: Position(1, "ü")})
+    assert member.consumer.committed(0) == Position(5, "")
+    assert member.consumer.committed(1) == Position(1, "ü")
+    assert system.consumer(topic, unique_name("other")).committed(0) is None
+
+
+def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1", b"2")
+    group = unique_name("group")
+    first = Member(system, topic, group)
+    poll_until(lambda: len(first.values()) == 3, first)
+    assert first.consumer.committed(0) is None
+    first.consumer.close()
+    second = Member(system, topic, group)
+    poll_until(lambda: len(second.values()) == 3, second)
+    assert second.consumer.commit({0: Position(1)})
+    second.consumer.close()
+    third = Member(system, topic, group)
+    poll_until(lambda: len(third.values()) == 2, third)
+    assert third.values() == [b"1", b"2"]
+    assert third.consumer.committed(0) == Position(1)
+
+
+def test_two_consumers_share_the_partitions_and_the_one_that_stays_takes_over(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=4)
+    group = unique_name("group")
+    send(system, topic, b"old", partition=0)
+    first = Member(system, topic, group)
+    poll_until(lambda: first.owned == {0, 1, 2, 3}, first)
+    second = Member(system, topic, group)
+    poll_until(lambda: len(first.owned) == len(second.owned) == 2, first, second)
+    assert first.owned | second.owned == {0, 1, 2, 3}
+    assert set(first.lost) == second.owned
+    assert second.lost == []
+    for partition in range(4):
+        send(system, topic, b"new", partition=partition)
+    poll_until(lambda: sum(b"new" in m.values(p) for m in (first, second) for p in range(4)) == 4, first, second)
+    assert {p for p in range(4) if b"new" in second.values(p)} == second.owned
+    second.consumer.close()
+    poll_until(lambda: first.owned == {0, 1, 2, 3}, first)
+
+
+def test_partitions_that_stay_are_neither_lost_nor_taken_again(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=2)
+    group = unique_name("group")
+    for partition in range(2):
+        send(system, topic, b"x", partition=partition)
+    first = Member(system, topic, group)
+    poll_until(lambda: len(first.rows) == 2, first)
+    second = Member(system, topic, group)
+    poll_until(lambda: len(first.owned) == len(second.owned) == 1, first, second)
+    (kept,) = first.owned
+    assert first.lost == [1 - kept]
+    assert first.offsets(kept) == [0]
+
+
+def test_a_member_taken_for_dead_is_refused_its_commit_told_and_let_in_again(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    group = unique_name("group")
+    send(system, topic, b"0")
+    member = Member(system, topic, group)
+    poll_until(lambda: member.values() == [b"0"], member)
+    system.evict(member.consumer)
+    assert member.consumer.commit({0: Position(1)}) is False
+    poll_until(lambda: member.lost == [0], member)
+    poll_until(lambda: len(member.values()) == 2, member)
+    assert member.offsets() == [0, 0]
+    assert member.consumer.commit({0: Position(1)})
+
+
+# From Kafka's own test of its partitioner (org.apache.kafka.common.utils.UtilsTest), as Java's signed numbers.
+KAFKAS_MURMUR2 = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+
+
+def test_a_key_chooses_the_partition_that_kafkas_own_clients_choose(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=7)
+    producer = system.producer()
+    assert producer.partitions(topic) == 7
+    for key in KAFKAS_MURMUR2:
+        producer.send(topic, b"v", key)
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: sum(map(len, member.rows.values())) == len(KAFKAS_MURMUR2), member)
+    found = {key: partition for partition, rows in member.rows.items() for _, key, _, _ in rows}
+    assert found == {key: (value & 0x7FFFFFFF) % 7 for key, value in KAFKAS_MURMUR2.items()}
+
+
+def test_a_partition_given_goes_before_the_key(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    for partition in range(3):
+        send(system, topic, b"%d" % partition, partition=partition, key=b"the same")
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.rows) == 3, member)
+    assert {partition: member.values(partition) for partition in range(3)} == {0: [b"0"], 1: [b"1"], 2: [b"2"]}
+
+
+def test_what_is_flushed_can_be_consumed(system: System, new_topic: Callable[..., str], unique_name: Names) -> None:
+    topic = new_topic()
+    consumer = system.consumer(topic, unique_name("group"))
+    producer = system.producer()
+    for _ in range(1_000):
+        producer.send(topic, b"x" * 100)
+    assert producer.flush(PATIENCE_SECONDS) is True
+    assert consumer.bounds([0]) == {0: (0, 1_000)}
+    assert producer.flush(PATIENCE_SECONDS) is True
+
+
+def test_there_is_room_below_the_bound_and_again_when_the_broker_has_taken_some(
+    system: System, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    producer = system.producer()
+    assert producer.has_room(0)
+    for _ in range(40):
+        producer.send(topic, bytes(MIB - 1000))
+    assert producer.has_room(PATIENCE_SECONDS)
+    assert producer.flush(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("megabytes", [2, 17], ids=["for the topic", "for any topic"])
+def test_a_record_that_is_too_large_raises_delivery_error(
+    system: System, new_topic: Callable[..., str], unique_name: Names, megabytes: int
+) -> None:
+    topic = new_topic()
+    with pytest.raises(DeliveryError):
+        send(system, topic, bytes(megabytes * MIB))
+    assert system.consumer(topic, unique_name("group")).bounds([0]) == {0: (0, 0)}
+
+
+def test_a_record_for_a_topic_that_allows_its_size_is_taken(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 8 * MIB})
+    send(system, topic, bytes(7 * MIB))
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: bool(member.rows), member)
+    assert member.values() == [bytes(7 * MIB)]
+
+
+def test_closing_a_producer_does_not_wait_for_records_in_flight(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic()
+    producer = system.producer()
+    producer.send(topic, b"x")
+    started = time.monotonic()
+    producer.close()
+    assert time.monotonic() - started < 2
+
+
+def test_a_missing_topic_is_described_as_none(system: System, unique_name: Names) -> None:
+    assert system.admin().describe(unique_name("missing")) is None
+
+
+def test_a_topic_is_created_as_wanted_and_described(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=3, **{"cleanup.policy": "compact", "max.message.bytes": 5 * MIB})
+    admin = system.admin()
+    state = admin.describe(topic)
+    assert state is not None
+    assert state.partitions == 3
+    assert state.id
+    settings = admin.settings(topic)
+    assert settings["cleanup.policy"] == "compact"
+    assert settings["max.message.bytes"] == str(5 * MIB)
+    assert settings["retention.ms"] == "604800000", "the broker's default"
+
+
+def test_creating_a_topic_that_exists_leaves_it_as_it_is(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=2)
+    before = system.admin().describe(topic)
+    system.admin().create(Topic(name=topic, partitions=5))
+    assert system.admin().describe(topic) == before
+
+
+def test_a_topic_that_the_broker_refuses_raises_topic_error(system: System, unique_name: Names) -> None:
+    name = unique_name("topic")
+    with pytest.raises(TopicError, match=name):
+        system.admin().create(Topic(name=name, replication=5))
+    assert system.admin().describe(name) is None
+
+
+def test_a_deleted_topic_is_gone_and_one_made_again_has_another_id(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    admin = system.admin()
+    before = admin.describe(topic)
+    admin.delete([topic, unique_name("missing")])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while admin.describe(topic) is not None:
+        assert time.monotonic() < deadline
+    admin.create(Topic(name=topic))
+    again = admin.describe(topic)
+    assert before is not None
+    assert again is not None
+    assert before.id != again.id
+
+
+def test_lag_counts_what_the_group_has_not_committed(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=2)
+    group = unique_name("group")
+    send(system, topic, b"0", b"1", b"2", partition=0)
+    send(system, topic, b"0", partition=1)
+    member = Member(system, topic, group)
+    poll_until(lambda: member.owned == {0, 1}, member)
+    assert system.admin().lag(group, topic) == 4
+    assert member.consumer.commit({0: Position(2)})
+    assert system.admin().lag(group, topic) == 2
+    assert member.consumer.commit({0: Position(3), 1: Position(1)})
+    assert system.admin().lag(group, topic) == 0
+
+
+def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
+    system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_python, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(kafka_python, "CLOSE_SECONDS", 0.5)
+    topic = new_topic()
+    send(system, topic, b"0")
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: member.values() == [b"0"], member)
+    system.go_away()
+    started = time.monotonic()
+    assert member.consumer.poll(0.2).batches == []
+    assert member.consumer.position(0) == 1
+    with pytest.raises(BrokerAwayError):
+        member.consumer.bounds([0], 0.5)
+    with pytest.raises(BrokerAwayError):
+        member.consumer.committed(0)
+    with pytest.raises(BrokerAwayError):
+        member.consumer.commit({0: Position(1)})
+    assert member.consumer.poll(0.2).batches == []
+    member.consumer.close()
+    assert time.monotonic() - started < 8
+
+
+def test_a_producer_whose_broker_falls_silent_has_not_flushed(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic()
+    producer = system.producer()
+    producer.send(topic, b"0")
+    assert producer.flush(PATIENCE_SECONDS)
+    system.go_away()
+    producer.send(topic, b"1")
+    started = time.monotonic()
+    assert producer.flush(0.5) is False
+    assert producer.has_room(0.5) is True
+    for _ in range(40):
+        producer.send(topic, bytes(MIB - 1000))
+    assert producer.has_room(0.5) is False
+    assert producer.flush(0.5) is False
+    assert time.monotonic() - started < 8
+
+
+def test_every_client_of_a_port_where_nothing_listens_raises_broker_away_error(unique_name: Names) -> None:
+    config = config_for(f"127.0.0.1:{free_port()}")
+    for build in (
+        lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
+        lambda: clients.get_producer(config),
+        lambda: clients.get_admin(config),
+    ):
+        with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):
+            build()

@@ -1,0 +1,386 @@
+"""An in-memory Kafka for tests of the loops. tests/contract holds it to what a real broker does.
+
+Records are delivered when their producer is flushed, not before, so that a test sees what a crash would leave.
+Whatever waits lets the FakeClock go on by as much instead.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
+
+from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+from unique_users.config import Topic
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.lifecycle import Stop
+
+REQUEST_BYTES_MAX = 16 * 1024 * 1024
+IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
+DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
+
+
+class FakeClock:
+    """Both clocks of a process; they move only when told."""
+
+    def __init__(self, wall: float = 1_468_244_400.0) -> None:
+        self._wall_at_start = wall
+        self._elapsed = 0.0
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    def wall(self) -> float:
+        return self._wall_at_start + self._elapsed
+
+    def advance(self, seconds: float) -> None:
+        self._elapsed += seconds
+
+
+class FakeStop(Stop):
+    """A Stop whose waits take no time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, seconds: float) -> bool:
+        self._clock.advance(seconds)
+        return self.requested
+
+
+class Record(NamedTuple):
+    """One record as it lies in a partition."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass
+class FakePartition:
+    """A log: what is left of it, and where it starts."""
+
+    first: int = 0
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.records)
+
+
+@dataclass
+class FakeTopic:
+    """A topic and its partitions."""
+
+    settings: dict[str, str]
+    partitions: list[FakePartition]
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass
+class FakeGroup:
+    """The consumers of one topic in one group, in the order in which they came, and what they committed."""
+
+    members: list["FakeConsumer"] = field(default_factory=list)
+    committed: dict[int, Position] = field(default_factory=dict)
+
+
+class FakeKafka:
+    """One broker. `away`: it does not answer. `refuse_after`: so many records are taken, the next one fails."""
+
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.topics: dict[str, FakeTopic] = {}
+        self.groups: dict[tuple[str, str], FakeGroup] = {}
+        self.away = False
+        self.refuse_after: int | None = None
+        self.records_per_poll = 5_000
+
+    def create(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        logs = [FakePartition() for _ in range(partitions)]
+        self.topics[name] = FakeTopic({**DEFAULT_SETTINGS, **(settings or {})}, logs)
+
+    def append(
+        self,
+        topic: str,
+        *values: bytes | None,
+        key: bytes | None = None,
+        partition: int = 0,
+        timestamp_ms: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Put records at the end of a partition; their time is the clock's unless given."""
+        log = self.topics[topic].partitions[partition]
+        at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
+        for value in values:
+            log.records.append(Record(log.end, at, key, value, headers or []))
+
+    def records(self, topic: str, partition: int = 0) -> list[Record]:
+        return self.topics[topic].partitions[partition].records
+
+    def values(self, topic: str) -> list[bytes | None]:
+        """The values of all partitions, one partition after the other."""
+        return [record.value for log in self.topics[topic].partitions for record in log.records]
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Delete the records before an offset, as a topic's retention does."""
+        log = self.topics[topic].partitions[partition]
+        log.records = [record for record in log.records if record.offset >= before]
+        log.first = before
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and with it what groups have committed of it."""
+        self.topics.pop(topic, None)
+        for (_, of), group in self.groups.items():
+            if of == topic:
+                group.committed.clear()
+
+    def group(self, name: str, topic: str) -> FakeGroup:
+        return self.groups.setdefault((name, topic), FakeGroup())
+
+    def assign(self, wanted: Mapping["FakeConsumer", Iterable[int]]) -> None:
+        """Rebalance on command: each of these members has these partitions now."""
+        for member, partitions in wanted.items():
+            member._assign(set(partitions))
+
+    def evict(self, consumer: "FakeConsumer") -> None:
+        """Take a member for dead; it comes back at its next poll."""
+        group = self.group(consumer.group_name, consumer.topic)
+        group.members.remove(consumer)
+        consumer._assign(set())
+        self.balance(group, consumer.topic)
+
+    def balance(self, group: FakeGroup, topic: str) -> None:
+        """Share the partitions out, moving as few as possible."""
+        if not group.members:
+            return
+        free = set(range(len(self.topics[topic].partitions)))
+        most = -(-len(free) // len(group.members))
+        shares: dict[FakeConsumer, set[int]] = {}
+        for member in group.members:
+            shares[member] = set(sorted(member.owned & free)[:most])
+            free -= shares[member]
+        for partition in sorted(free):
+            min(shares.values(), key=len).add(partition)
+        self.assign(shares)
+
+    def require(self, timeout_seconds: float = REQUEST_SECONDS) -> None:
+        """Raise BrokerAwayError after the time a client would wait, if the broker is away."""
+        if self.away:
+            self.clock.advance(timeout_seconds)
+            raise BrokerAwayError("no answer from the fake broker")
+
+
+class FakeConsumer:
+    """See clients.Consumer."""
+
+    def __init__(self, kafka: FakeKafka, topic: str, group: str) -> None:
+        kafka.require()
+        self._kafka = kafka
+        self.topic = topic
+        self.group_name = group
+        self.owned: set[int] = set()
+        self._taken: set[int] = set()
+        self._lost: set[int] = set()
+        self._positions: dict[int, int] = {}  # of the partitions started
+        self.closed = False
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        if self._kafka.away:
+            self._kafka.clock.advance(timeout_seconds)
+            return Polled([])
+        if self not in self._group.members:
+            self._group.members.append(self)
+            self._kafka.balance(self._group, self.topic)
+        taken, lost = frozenset(self._taken), frozenset(self._lost)
+        self._taken, self._lost = set(), set()
+        batches = [self._read(partition) for partition in sorted(self._positions)]
+        polled = Polled([batch for batch in batches if batch.offsets], taken, lost)
+        if polled == Polled([]):
+            self._kafka.clock.advance(timeout_seconds)
+        return polled
+
+    def start(self, partition: int, offset: int) -> None:
+        if partition in self.owned:
+            self._positions[partition] = offset
+
+    def position(self, partition: int) -> int:
+        if partition not in self.owned:
+            raise BrokerError(f"partition {partition} is another member's")
+        committed = self._group.committed.get(partition)
+        unstarted = committed.offset if committed else self._log(partition).first
+        return self._positions.get(partition, unstarted)
+
+    def committed(self, partition: int) -> Position | None:
+        self._kafka.require()
+        return self._group.committed.get(partition)
+
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
+        self._kafka.require(timeout_seconds)
+        if self not in self._group.members or self._lost:
+            return False
+        self._group.committed.update(positions)
+        return True
+
+    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+        self._kafka.require(timeout_seconds)
+        return {p: (self._log(p).first, self._log(p).end) for p in partitions}
+
+    def close(self) -> None:
+        self.closed = True
+        if self in self._group.members:
+            self._group.members.remove(self)
+            self._kafka.balance(self._group, self.topic)
+
+    @property
+    def _group(self) -> FakeGroup:
+        return self._kafka.group(self.group_name, self.topic)
+
+    def _log(self, partition: int) -> FakePartition:
+        return self._kafka.topics[self.topic].partitions[partition]
+
+    def _assign(self, partitions: set[int]) -> None:
+        gone = self.owned - partitions
+        self._taken = (self._taken - gone) | (partitions - self.owned)
+        self._lost |= gone
+        self.owned = partitions
+        for partition in gone:
+            self._positions.pop(partition, None)
+
+    def _read(self, partition: int) -> Batch:
+        log = self._log(partition)
+        if not log.first <= self._positions[partition] <= log.end:
+            self._positions[partition] = log.first
+        begin = self._positions[partition] - log.first
+        records = log.records[begin : begin + self._kafka.records_per_poll]
+        self._positions[partition] += len(records)
+        return Batch(
+            partition,
+            [record.key for record in records],
+            [record.value for record in records],
+            [record.timestamp_ms for record in records],
+            [record.offset for record in records],
+        )
+
+
+class FakeProducer:
+    """See clients.Producer."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        kafka.require()
+        self._kafka = kafka
+        self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
+        self._failed = False
+        self._turns = count()
+        self.closed = False
+
+    def partitions(self, topic: str) -> int:
+        self._kafka.require()
+        if topic not in self._kafka.topics:
+            raise BrokerAwayError(f"no topic {topic!r}")
+        return len(self._kafka.topics[topic].partitions)
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> None:
+        assert not self.closed, "sent with a closed producer"
+        if self._failed or topic not in self._kafka.topics or len(value) > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value)} bytes for {topic!r}")
+        if partition is None:
+            partitions = len(self._kafka.topics[topic].partitions)
+            partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
+        self._in_flight.append((topic, partition, value, key, headers or []))
+
+    def has_room(self, timeout_seconds: float) -> bool:
+        if sum(len(value) for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
+            return True
+        return self._deliver(len(self._in_flight) // 2, timeout_seconds)
+
+    def flush(self, timeout_seconds: float) -> bool:
+        return self._deliver(len(self._in_flight), timeout_seconds)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _deliver(self, records: int, timeout_seconds: float) -> bool:
+        if self._failed:
+            self._fail("an earlier record")
+        if records and self._kafka.away:
+            self._kafka.clock.advance(timeout_seconds)
+            return False
+        for _ in range(records):
+            topic, partition, value, key, headers = self._in_flight.pop(0)
+            refuse_after = self._kafka.refuse_after
+            if refuse_after is not None:
+                self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
+            if refuse_after == 0 or len(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value)} bytes for {topic!r}")
+            self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
+        return True
+
+    def _fail(self, what: str) -> None:
+        self._failed = True
+        raise DeliveryError(f"records were not acknowledged: {what}")
+
+
+class FakeAdmin:
+    """See clients.Admin."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        kafka.require()
+        self._kafka = kafka
+        self.closed = False
+
+    def describe(self, name: str) -> TopicState | None:
+        self._kafka.require()
+        topic = self._kafka.topics.get(name)
+        return None if topic is None else TopicState(topic.id, len(topic.partitions))
+
+    def settings(self, name: str) -> Mapping[str, str]:
+        self._kafka.require()
+        return self._kafka.topics[name].settings
+
+    def create(self, topic: Topic) -> None:
+        self._kafka.require()
+        if topic.replication > 1:
+            raise TopicError(f"topic {topic.name!r} cannot be created: one broker keeps one replica")
+        if topic.name not in self._kafka.topics:
+            settings = {name: str(value) for name, value in topic.settings.items()}
+            self._kafka.create(topic.name, topic.partitions, settings)
+
+    def delete(self, names: Sequence[str]) -> None:
+        self._kafka.require()
+        for name in names:
+            self._kafka.delete(name)
+
+    def lag(self, group: str, topic: str) -> int:
+        self._kafka.require()
+        committed = self._kafka.group(group, topic).committed
+        logs = self._kafka.topics[topic].partitions
+        return sum(log.end - committed.get(p, Position(0)).offset for p, log in enumerate(logs))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's hash of a key, as an unsigned number of 32 bits."""
+    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    h = 0x9747B28C ^ len(data)
+    whole = len(data) - len(data) % 4
+    for at in range(0, whole, 4):
+        k = int.from_bytes(data[at : at + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = h * m & mask ^ k
+    if rest := data[whole:]:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15

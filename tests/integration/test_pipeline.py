@@ -1,0 +1,222 @@
+"""The main job, by the real scripts through a real broker."""
+
+import gzip
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+from brokers import config_for, free_port
+from running import ROOT, Running
+
+from unique_users.clients import Batch, get_consumer
+from unique_users.local_kafka import LocalKafka
+from unique_users.sample import frames as sample_frames
+
+# A directory with a stream.gz and the expected.json of its true counts; the generated sample is tested always.
+STREAM_DIRECTORY = os.environ.get("STREAM_DIRECTORY")
+
+
+def sample() -> tuple[bytes, dict[int, int]]:
+    """A generated stream and its counts, made without any code of the package but the generator."""
+    lines = list(sample_frames(5_000, seed=7))
+    users: dict[int, set[str]] = {}
+    for frame in map(json.loads, lines):
+        users.setdefault(frame["ts"] // 60 * 60, set()).add(frame["uid"])
+    return b"\n".join(lines) + b"\n", {start: len(uids) for start, uids in users.items()}
+
+
+def given_stream() -> tuple[bytes, dict[int, int]]:
+    directory = Path(STREAM_DIRECTORY or "")
+    expected = json.loads((directory / "expected.json").read_text())["unique_users_per_minute"]
+    return gzip.decompress((directory / "stream.gz").read_bytes()), {int(k): v for k, v in expected.items()}
+
+
+@pytest.fixture(params=[sample, *([given_stream] if STREAM_DIRECTORY else [])], scope="module")
+def stream(request: pytest.FixtureRequest) -> tuple[bytes, dict[int, int]]:
+    make: Callable[[], tuple[bytes, dict[int, int]]] = request.param
+    return make()
+
+
+def crlf_and_text_times(text: bytes) -> bytes:
+    """Windows' line ends, and every root time as a text."""
+    return re.sub(rb'"ts":(\d{10})(?=[,}])', rb'"ts":"\1"', text).replace(b"\n", b"\r\n")
+
+
+def shuffled(text: bytes) -> bytes:
+    lines = text.splitlines(keepends=True)
+    random.Random(11).shuffle(lines)
+    return b"".join(lines)
+
+
+def twice(text: bytes) -> bytes:
+    return text + text
+
+
+@pytest.mark.parametrize("changed", [bytes, crlf_and_text_times, shuffled, twice], ids=lambda change: change.__name__)
+def test_the_counts_are_exact(
+    running: Running, stream: tuple[bytes, dict[int, int]], changed: Callable[[bytes], bytes]
+) -> None:
+    text, expected = stream
+    frames = changed(text)
+    sent = running.run("producer.py", "-", stdin=frames)
+    assert f"{len(frames.splitlines()):,} frames acknowledged" in sent.stderr
+    assert running.counts() == expected
+    assert running.recount(frames) == expected
+    compared = running.run("recount.py", "-", "--against", "counts", stdin=frames)
+    assert "exact" in compared.stderr
+
+
+def test_a_published_count_that_differs_is_shown(running: Running, stream: tuple[bytes, dict[int, int]]) -> None:
+    text, expected = stream
+    running.run("producer.py", "-", stdin=text)
+    running.counts()
+    missing_some = b"".join(text.splitlines(keepends=True)[:-300])
+    compared = running.run("recount.py", "-", "--against", "counts", stdin=missing_some, code=1)
+    assert re.search(rf"published {max(expected.values()):,}", compared.stdout) or "published" in compared.stdout
+    assert "buckets differ" in compared.stderr
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
+def test_the_producer_reads_files_of_every_form(
+    running: Running, tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    text, _ = sample()
+    file = tmp_path / "frames"
+    file.write_bytes(compress(text))
+    assert "5,000 frames acknowledged" in running.run("producer.py", str(file)).stderr
+
+
+def test_kafkas_own_console_producer_feeds_the_same_topic(running: Running, tmp_path: Path) -> None:
+    text, expected = sample()
+    running.run("bucketer.py", "--until-caught-up")  # makes the topics
+    arguments = ["tool", "kafka-console-producer", "--topic", running.topic("feed")]
+    command = [sys.executable, str(ROOT / "broker.py"), "--set", f"kafka.bootstrap_servers={running.broker}"]
+    subprocess.run(
+        [*command, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=90, cwd=tmp_path
+    )
+    assert running.counts() == expected
+
+
+def test_kcat_feeds_the_same_topic(running: Running) -> None:
+    kcat = shutil.which("kcat")
+    if kcat is None and not os.environ.get("CI"):
+        pytest.skip("kcat is not installed here; CI has it")
+    text, expected = sample()
+    running.run("bucketer.py", "--until-caught-up")
+    command = [str(kcat), "-P", "-b", running.broker, "-t", running.topic("feed")]
+    subprocess.run(command, input=text, check=True, timeout=60)
+    assert running.counts() == expected
+
+
+def records(running: Running, topic: str, count: int) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """The first `count` records of a topic, keys and values."""
+    consumer = get_consumer(config_for(running.broker), running.topic(topic), f"{running.name}-test")
+    batches: list[Batch] = []
+    deadline = time.monotonic() + 30
+    try:
+        while sum(len(batch.values) for batch in batches) < count and time.monotonic() < deadline:
+            polled = consumer.poll(0.5)
+            for partition in polled.taken:
+                consumer.start(partition, 0)
+            batches += polled.batches
+    finally:
+        consumer.close()
+    for batch in batches:
+        yield from zip(batch.keys, batch.values, strict=True)
+
+
+def test_each_accepted_frame_is_one_record_keyed_by_its_minute(running: Running) -> None:
+    text, _ = sample()
+    running.run("producer.py", "-", stdin=text)
+    running.run("bucketer.py", "--until-caught-up")
+    found = list(records(running, "bucketed", 5_000))
+    frames = [json.loads(line) for line in text.splitlines()]
+    assert [(key, json.loads(value or b"")) for key, value in found] == [
+        (str(frame["ts"] // 60 * 60).encode(), {"uid": frame["uid"], "ts": frame["ts"]}) for frame in frames
+    ]
+
+
+def test_bad_frames_are_rejected_with_their_reason_and_stop_nothing(running: Running) -> None:
+    bad = [
+        (b"{half", "not_json"),
+        (b"[1, 2]", "not_an_object"),
+        (b'{"ts": 1468244384}', "no_uid"),
+        (b'{"uid": 5, "ts": 1468244384}', "bad_uid"),
+        (b'{"uid": "a"}', "no_ts"),
+        (b'{"uid": "a", "ts": "2016-07-11T13:39:44"}', "bad_ts"),
+        (b'{"uid": "a", "ts": 7258118400}', "future"),
+        (b'{"uid": "a", "ts": 1468244384, "x": "' + b"x" * 2_000_000 + b'"}', "too_large"),
+    ]
+    text, expected = sample()
+    late = b'{"uid": "a", "ts": 1000000000}'
+    running.run("producer.py", "-", stdin=b"\n".join(frame for frame, _ in bad) + b"\n" + text + late + b"\n")
+    report = running.run("bucketer.py", "--until-caught-up").stdout
+    reasons = Counter([reason for _, reason in bad] + ["late"])
+    assert "5,009 frames read = 5,000 accepted + 9 rejected" in report
+    assert all(f"{reason} {count}" in report for reason, count in reasons.items())
+    assert sorted(value or b"" for _, value in records(running, "rejected", 9)) == sorted(
+        [frame for frame, _ in bad] + [late]
+    )
+    assert running.counts() == expected
+
+
+def test_the_scripts_may_start_before_the_broker(tmp_path: Path) -> None:
+    text, expected = sample()
+    port = free_port()
+    running = Running(f"localhost:{port}", tmp_path, ["counter.report_seconds=1"])
+    try:
+        bucketer, counter = running.start("bucketer.py"), running.start("counter.py", "--format", "json")
+        await_true(lambda: all("waiting for a Kafka broker" in running.said(s) for s in ("bucketer.py", "counter.py")))
+        with LocalKafka("4.3.1", tmp_path / "kafka", port):
+            running.run("producer.py", "-", stdin=text)
+            await_true(lambda: f'"unique_users":{max(expected.values())}' in running.said("counter.py", "out"))
+            await_true(lambda: '"lag":0' in running.said("counter.py", "out").splitlines()[-1])
+            assert running.end(bucketer) == 0
+            assert running.end(counter) == 0
+            assert running.counts() == expected
+    finally:
+        running.end_all()
+
+
+def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(tmp_path: Path) -> None:
+    kafka = LocalKafka("4.3.1", tmp_path / "kafka", free_port())
+    running = Running(kafka.bootstrap_servers, tmp_path, ["counter.report_seconds=1"])
+    try:
+        kafka.start()
+        counter = running.start("counter.py")
+        await_true(lambda: running.said("counter.py", "out").count("0 messages read, 0 buckets changed, lag 0") > 1)
+        kafka.kill()
+        await_true(lambda: running.said("counter.py", "out").count("no answer from the broker") > 2)
+        kafka.start()
+        await_true(lambda: "lag 0" in running.said("counter.py", "out").splitlines()[-1])
+        assert running.end(counter) == 0
+    finally:
+        running.end_all()
+        kafka.stop()
+
+
+def test_it_works_on_kafka_2_4_with_zookeeper(tmp_path: Path) -> None:
+    text, expected = sample()
+    with LocalKafka("2.4.0", tmp_path / "kafka", free_port()) as kafka:
+        running = Running(kafka.bootstrap_servers, tmp_path)
+        running.run("producer.py", "-", stdin=text)
+        assert running.counts() == expected
+        running.run("producer.py", "-", stdin=text)
+        assert running.counts() == expected
+
+
+def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this never became true"
+        time.sleep(0.1)

@@ -1,0 +1,391 @@
+"""The local Kafka without a broker: whose process it is, what stands in its way, which jars are trusted."""
+
+import hashlib
+import http.server
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from jgo.maven import MavenContext
+
+from unique_users import kafka_jars, local_kafka
+from unique_users.daemons import PidFile
+from unique_users.errors import LocalKafkaError, UsageError
+from unique_users.kafka_jars import fetch_jars, tool, with_address
+from unique_users.local_kafka import LocalKafka, broker_answers, local_address
+
+NO_PROCESS = 2**22 + 1  # above the largest process id of Linux
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def kafka(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> LocalKafka:
+    """A local Kafka whose jars are there and whose processes are never started."""
+    monkeypatch.setattr(local_kafka, "fetch_jars", lambda _version: [])
+    monkeypatch.setattr(LocalKafka, "_start_kraft", lambda _self, _jars: None)
+    return LocalKafka("4.3.1", tmp_path / "data", port)
+
+
+def this_process(address: str = "localhost:9092", *, starting: bool = False) -> PidFile:
+    return PidFile(os.getpid(), psutil.Process().create_time(), address, starting)
+
+
+# Whose process it is
+
+
+def test_a_pid_file_names_the_process_it_was_written_for(tmp_path: Path) -> None:
+    path = tmp_path / "kafka.pid"
+    this_process().write(path)
+    owner = PidFile.read(path)
+    assert owner == this_process()
+    assert owner is not None
+    process = owner.process("no such argument")
+    assert process is not None
+    assert process.pid == os.getpid()
+
+
+def test_a_process_id_that_another_program_got_since_is_not_ours() -> None:
+    reused = PidFile(os.getpid(), psutil.Process().create_time() - 3600, "localhost:9092")
+    assert reused.process("no such argument") is None
+
+
+def test_our_process_is_known_by_its_arguments_when_the_clock_was_set() -> None:
+    moved = PidFile(os.getpid(), psutil.Process().create_time() - 3600, "localhost:9092")
+    assert moved.process(psutil.Process().cmdline()[-1]) is not None
+
+
+def test_an_ended_process_is_nobody() -> None:
+    assert PidFile(NO_PROCESS, 0, "localhost:9092").process("") is None
+
+
+@pytest.mark.parametrize("text", ["", "12", '{"pid": 1}', "[]", "\x00"])
+def test_a_damaged_pid_file_names_nobody(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kafka.pid"
+    path.write_text(text)
+    owner = PidFile.read(path)
+    assert owner is not None
+    assert owner.process("") is None
+
+
+def test_status_says_that_the_broker_was_killed(kafka: LocalKafka) -> None:
+    kafka.data.mkdir()
+    PidFile(NO_PROCESS, 0, kafka.bootstrap_servers).write(kafka.data / "kafka.pid")
+    status = kafka.status()
+    assert not status.answers
+    assert f"process {NO_PROCESS} was killed or crashed" in status.text
+
+
+def test_status_of_a_broker_that_never_ran_says_so(kafka: LocalKafka) -> None:
+    assert not kafka.status().answers
+    assert "not running" in kafka.status().text
+    assert not kafka.data.exists()
+
+
+def test_a_stale_pid_file_is_said_and_removed_and_the_start_goes_on(
+    kafka: LocalKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.data.mkdir()
+    PidFile(NO_PROCESS, 0, kafka.bootstrap_servers).write(kafka.data / "kafka.pid")
+    assert kafka.start()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "kafka.pid: removed" in lines[0]
+
+
+def test_a_second_start_during_the_first_is_refused(kafka: LocalKafka) -> None:
+    kafka.data.mkdir()
+    this_process(kafka.bootstrap_servers, starting=True).write(kafka.data / "kafka.pid")
+    for refused in (kafka.start, kafka.stop, kafka.kill):
+        with pytest.raises(LocalKafkaError, match=f"being started by process {os.getpid()}"):
+            refused()
+
+
+def test_a_broker_at_another_address_is_not_taken_for_this_one(kafka: LocalKafka) -> None:
+    kafka.data.mkdir()
+    this_process("localhost:1").write(kafka.data / "kafka.pid")
+    with pytest.raises(LocalKafkaError, match=r"runs at localhost:1, not at .*kafka\.bootstrap_servers"):
+        kafka.start()
+
+
+def test_stopping_what_does_not_run_changes_nothing(kafka: LocalKafka) -> None:
+    assert not kafka.stop()
+    assert not kafka.data.exists()
+
+
+# What stands in its way
+
+
+@pytest.mark.parametrize("server", ["localhost:9092", "LOCALHOST:9092", "127.0.0.1:9092", "[::1]:9092"])
+def test_one_loopback_address_is_local(server: str) -> None:
+    host, port = local_address([server]) or ("", 0)
+    assert (host, port) == (server.lower().removesuffix(":9092"), 9092)
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        ["broker.example:9092"],
+        ["10.0.0.1:9092"],
+        ["0.0.0.0:9092"],
+        ["localhost.example:9092"],
+        ["localhost:1", "localhost:2"],
+        [],
+    ],
+)
+def test_any_other_address_is_another_cluster(servers: list[str]) -> None:
+    assert local_address(servers) is None
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_cannot_be_is_a_usage_error(port: str) -> None:
+    with pytest.raises(UsageError, match=rf"kafka\.bootstrap_servers.*'localhost:{port}'"):
+        local_address([f"localhost:{port}"])
+
+
+def test_a_taken_port_is_named_and_nothing_is_left_behind(kafka: LocalKafka) -> None:
+    with socket.create_server(("127.0.0.1", kafka.port)):
+        with pytest.raises(LocalKafkaError, match=rf"port {kafka.port} is taken.*kafka\.bootstrap_servers"):
+            kafka.start()
+        assert "another program" in kafka.status().text
+    assert not (kafka.data / "kafka.pid").exists()
+
+
+def test_a_directory_below_a_missing_one_is_not_made(kafka: LocalKafka, tmp_path: Path) -> None:
+    kafka.data = tmp_path / "disk" / "data"
+    with pytest.raises(LocalKafkaError, match=r"broker\.data: cannot use .*no such file.*mount its disk"):
+        kafka.start()
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_file_in_the_directorys_place_is_a_clear_error(kafka: LocalKafka) -> None:
+    kafka.data.write_text("a file")
+    with pytest.raises(LocalKafkaError, match=r"broker\.data: cannot use .*exists"):
+        kafka.start()
+    assert not kafka.stop()
+    assert not kafka.status().answers
+    assert kafka.data.read_text() == "a file"
+
+
+@pytest.mark.skipif(getattr(os, "getuid", lambda: 0)() == 0, reason="rights do not bind this user")
+def test_a_directory_without_rights_is_a_clear_error(kafka: LocalKafka) -> None:
+    kafka.data.mkdir(mode=0o500)
+    with pytest.raises(LocalKafkaError, match=r"broker\.data: cannot use .*permission denied"):
+        kafka.start()
+
+
+def test_a_comma_in_the_path_is_refused(kafka: LocalKafka, tmp_path: Path) -> None:
+    kafka.data = tmp_path / "a,b"
+    with pytest.raises(UsageError, match=r"broker\.data: .*comma"):
+        kafka.start()
+
+
+def test_data_of_another_version_is_refused(kafka: LocalKafka) -> None:
+    assert kafka.start()
+    (kafka.data / "kafka.pid").unlink()
+    kafka.version = "2.4.0"
+    with pytest.raises(LocalKafkaError, match=r"holds data of Kafka 4\.3\.1.*--kafka-version 4\.3\.1"):
+        kafka.start()
+    assert not (kafka.data / "kafka.pid").exists()
+
+
+def test_settings_carry_any_path(kafka: LocalKafka) -> None:
+    kafka.data.mkdir()
+    path = kafka._write_settings("kafka", "kraft.properties", {"log.dirs": "C:\\dä ta"})
+    assert path.read_bytes().rstrip().endswith(rb"log.dirs=C:\\d\u00e4 ta")
+
+
+# Whether a broker answers
+
+
+@contextmanager
+def answering(port: int, answer: bytes) -> Iterator[None]:
+    """Serve one connection with `answer`, whatever it asks."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(64)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_nobody_is_no_broker(port: int) -> None:
+    assert not broker_answers("localhost", port)
+
+
+@pytest.mark.parametrize(
+    ("answer", "answers"),
+    [
+        (struct.pack(">iii", 30, 7, 1) + bytes(22), True),
+        (struct.pack(">iii", 30, 7, 0) + bytes(22), False),
+        (struct.pack(">iii", 30, 8, 1) + bytes(22), False),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
+        (b"", False),
+    ],
+    ids=["a broker", "a cluster without brokers yet", "a stranger", "a web server", "a closed connection"],
+)
+def test_only_a_cluster_with_a_broker_answers(port: int, answer: bytes, answers: bool) -> None:  # noqa: FBT001
+    with answering(port, answer):
+        assert broker_answers("127.0.0.1", port) is answers
+
+
+def test_the_last_complaint_of_a_log_explains_a_failure() -> None:
+    log = b"WARN fine\nERROR Exiting\njava.io.IOException: disk gone\n\tat kafka.Kafka.main\nWARN closing\n"
+    assert local_kafka._last_line(log) == "java.io.IOException: disk gone"
+    assert local_kafka._last_line(b"WARN fine\n") == "WARN fine"
+    assert local_kafka._last_line(b"") == "it wrote no log"
+
+
+# Jars
+
+
+GOOD = b"a jar"
+JAR = Path("org", "example", "thing", "1.0", "thing-1.0.jar")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Maven cache, and a lock file of Kafka 9.9 with one jar."""
+    (tmp_path / "kafka-9.9.lock.toml").write_text(
+        '[[dependencies]]\ngroupId = "org.example"\nartifactId = "thing"\nversion = "1.0"\npackaging = "jar"\n'
+        f'sha256 = "{hashlib.sha256(GOOD).hexdigest()}"\n'
+    )
+    monkeypatch.setattr(kafka_jars, "CONFIG_DIRECTORY", tmp_path)
+    monkeypatch.setenv("M2_REPO", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """A Maven repository on this machine that serves the given bytes as the jar."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+            pass
+
+    def put(content: bytes) -> None:
+        jar = tmp_path / "remote" / JAR
+        jar.parent.mkdir(parents=True, exist_ok=True)
+        jar.write_bytes(content)
+        jar.with_name(jar.name + ".sha1").write_text(hashlib.sha1(content).hexdigest())
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "remote")))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    remote = {"here": f"http://127.0.0.1:{server.server_port}"}
+    monkeypatch.setattr(kafka_jars, "MavenContext", partial(MavenContext, remote_repos=remote))
+    monkeypatch.setenv("NO_PROXY", "*")
+    yield put
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def files(directory: Path) -> list[Path]:
+    return [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_jars_that_are_there_need_no_network(cache: Path) -> None:
+    (cache / JAR).parent.mkdir(parents=True)
+    (cache / JAR).write_bytes(GOOD)
+    assert fetch_jars("9.9") == [cache / JAR]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_missing_jar_without_network_is_one_clear_line(cache: Path) -> None:
+    with pytest.raises(
+        LocalKafkaError, match=r"cannot fetch org\.example:thing:1\.0 .*connect to the network"
+    ) as caught:
+        fetch_jars("9.9")
+    assert "\n" not in str(caught.value)
+    assert files(cache) == []
+
+
+def test_a_missing_jar_is_fetched_once_and_said_in_one_line(
+    cache: Path, repository: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository(GOOD)
+    assert fetch_jars("9.9") == [cache / JAR]
+    assert files(cache) == [JAR]
+    assert (cache / JAR).read_bytes() == GOOD
+    assert capsys.readouterr().err == "fetching 1 of 1 jars of Kafka 9.9\n"
+    fetch_jars("9.9")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_jar_in_the_cache_is_replaced(cache: Path, repository: Callable[[bytes], None]) -> None:
+    (cache / JAR).parent.mkdir(parents=True)
+    (cache / JAR).write_bytes(GOOD[:-1])
+    repository(GOOD)
+    fetch_jars("9.9")
+    assert (cache / JAR).read_bytes() == GOOD
+
+
+def test_a_download_with_another_checksum_is_refused_and_not_kept(
+    cache: Path, repository: Callable[[bytes], None]
+) -> None:
+    repository(b"another jar")
+    with pytest.raises(LocalKafkaError, match=r"org\.example:thing:1\.0: expected SHA-256 .* nothing of it is kept"):
+        fetch_jars("9.9")
+    assert files(cache) == []
+
+
+def test_a_version_without_a_lock_file_is_refused(cache: Path) -> None:
+    with pytest.raises(LocalKafkaError, match=r"no local Kafka '1\.0': choose one of 9\.9"):
+        fetch_jars("1.0")
+    assert not cache.exists()
+
+
+# Tools
+
+
+def test_an_unknown_tool_is_a_usage_error_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"has no tool 'kafka-nope': .*kafka-console-producer.*kafka-topics"):
+        tool("4.3.1", "kafka-nope", [], "localhost:9092")
+
+
+@pytest.mark.parametrize(
+    ("main_class", "arguments", "expected"),
+    [
+        ("org.apache.kafka.tools.TopicCommand", ["--list"], ["--bootstrap-server", "a:1", "--list"]),
+        ("kafka.tools.ConsoleProducer", ["--topic", "t"], ["--broker-list", "a:1", "--topic", "t"]),
+        ("org.apache.kafka.tools.ClusterTool", ["cluster-id"], ["cluster-id", "--bootstrap-server", "a:1"]),
+        ("kafka.tools.StorageTool", ["random-uuid"], ["random-uuid"]),
+        ("kafka.admin.TopicCommand", ["--list", "--zookeeper", "b:2"], ["--list", "--zookeeper", "b:2"]),
+        ("kafka.admin.TopicCommand", ["--bootstrap-server=b:2"], ["--bootstrap-server=b:2"]),
+        ("kafka.admin.TopicCommand", ["--help"], ["--help"]),
+    ],
+)
+def test_a_tool_gets_the_brokers_address_when_it_takes_one_and_has_none(
+    main_class: str, arguments: list[str], expected: list[str]
+) -> None:
+    assert with_address(main_class, arguments, "a:1") == expected

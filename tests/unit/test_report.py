@@ -1,0 +1,51 @@
+import json
+
+from unique_users.rekey import FrameCounts
+from unique_users.report import BucketCount, Summary, bucketer_report
+
+MINUTE = 1_468_244_340
+
+
+def test_a_bucket_is_one_line_for_people() -> None:
+    line = BucketCount(MINUTE, 46_543, 1_203).line("text")
+    assert line == "2016-07-11T13:39:00Z  minute  46,543 unique users  +1,203"
+
+
+def test_a_bucket_is_one_json_line_for_programs() -> None:
+    line = BucketCount(MINUTE, 46_543, 1_203).line("json")
+    assert line == '{"interval":"minute","start":"2016-07-11T13:39:00Z","unique_users":46543,"new":1203}'
+
+
+def test_the_summary_is_there_also_when_nothing_came() -> None:
+    assert Summary(MINUTE, 0, 0, 0).line("text") == (
+        "2016-07-11T13:39:00Z  report  0 messages read, 0 buckets changed, lag 0"
+    )
+
+
+def test_the_summary_says_when_the_broker_does_not_answer_and_what_was_left_out() -> None:
+    line = Summary(MINUTE, 1_000, 2, None, unreadable=3_000, ignored=4).line("text")
+    assert line == (
+        "2016-07-11T13:39:00Z  report  1,000 messages read, 2 buckets changed, no answer from the broker,"
+        " 3,000 unreadable messages skipped, 4 messages past retention ignored"
+    )
+
+
+def test_the_summary_as_json_has_all_fields_always() -> None:
+    assert json.loads(Summary(MINUTE, 1_000, 2, 7, 3, 4).line("json")) == {
+        "report": "2016-07-11T13:39:00Z",
+        "messages_read": 1_000,
+        "buckets_changed": 2,
+        "lag": 7,
+        "broker_answers": True,
+        "unreadable": 3,
+        "ignored": 4,
+    }
+    away = json.loads(Summary(MINUTE, 0, 0, None).line("json"))
+    assert (away["lag"], away["broker_answers"]) == (None, False)
+
+
+def test_the_bucketers_line_holds_the_counts_and_the_lag() -> None:
+    assert bucketer_report(FrameCounts(1_000, 1_000), 2_000) == (
+        "1,000 frames read = 1,000 accepted + 0 rejected, lag 2,000"
+    )
+    assert bucketer_report(FrameCounts(), None).endswith(", no answer from the broker")

@@ -1,0 +1,113 @@
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unique_users.tally import Tally
+
+uids = st.sampled_from("abcdefgh")
+additions = st.lists(st.tuples(st.integers(0, 4), st.lists(uids, max_size=6)), max_size=30)
+
+
+class Disk:
+    """What was saved, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.users: dict[int, list[str]] = {}
+        self.loads: list[int] = []
+
+    def load(self, bucket: int) -> Iterable[str]:
+        self.loads.append(bucket)
+        return self.users.get(bucket, [])
+
+    def save(self, tally: Tally) -> None:
+        for bucket, uids in tally.unsaved().items():
+            self.users.setdefault(bucket, []).extend(uids)
+        tally.mark_saved()
+
+
+@given(additions)
+def test_a_count_is_the_size_of_the_union(additions: list[tuple[int, list[str]]]) -> None:
+    tally = Tally({}, Disk().load)
+    expected: dict[int, set[str]] = {}
+    for bucket, uids in additions:
+        before = len(expected.get(bucket, ()))
+        expected.setdefault(bucket, set()).update(uids)
+        assert tally.add(bucket, uids) == len(expected[bucket]) - before
+    assert tally.counts() == {bucket: len(users) for bucket, users in expected.items() if users}
+    assert tally.uids_in_memory == sum(map(len, expected.values()))
+
+
+@given(additions)
+def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list[str]]]) -> None:
+    tally = Tally({}, Disk().load)
+    for bucket, uids in additions:
+        tally.add(bucket, uids)
+    before = dict(tally.counts())
+    tally.mark_saved()
+    assert [tally.add(bucket, uids) for bucket, uids in reversed(additions)] == [0] * len(additions)
+    assert tally.counts() == before
+    assert tally.unsaved() == {}
+
+
+@given(additions, st.integers(0, 10))
+def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[str]]], uids_max: int) -> None:
+    disk = Disk()
+    small, large = Tally({}, disk.load), Tally({}, Disk().load)
+    for bucket, uids in additions:
+        assert small.add(bucket, uids) == large.add(bucket, uids)
+        disk.save(small)
+        small.evict(uids_max)
+    assert small.counts() == large.counts()
+    assert {bucket: len(set(uids)) for bucket, uids in disk.users.items()} == large.counts()
+
+
+@given(additions)
+def test_each_uid_is_handed_over_for_saving_once(additions: list[tuple[int, list[str]]]) -> None:
+    tally, disk = Tally({}, Disk().load), Disk()
+    for bucket, uids in additions:
+        tally.add(bucket, uids)
+        disk.save(tally)
+    assert {bucket: len(uids) for bucket, uids in disk.users.items()} == tally.counts()
+
+
+def test_a_bucket_of_before_a_restart_is_loaded_when_a_late_uid_comes_for_it_and_once_only() -> None:
+    disk = Disk()
+    disk.users = {60: ["a", "b"]}
+    tally = Tally({60: 2}, disk.load)
+    assert disk.loads == []
+    assert tally.add(120, ["a"]) == 1
+    assert tally.add(60, ["b", "c"]) == 1
+    assert tally.add(60, ["d"]) == 1
+    assert disk.loads == [60]
+    assert tally.counts() == {60: 4, 120: 1}
+    assert tally.unsaved() == {120: ["a"], 60: ["c", "d"]}
+
+
+def test_evicting_drops_saved_buckets_that_were_not_used_for_longest_and_never_the_last_one() -> None:
+    disk = Disk()
+    tally = Tally({}, disk.load)
+    tally.add(60, ["a", "b"])
+    tally.add(120, ["a", "b"])
+    tally.add(60, ["c"])
+    assert not tally.evict(4), "nothing is saved yet"
+    disk.save(tally)
+    assert tally.evict(4)
+    assert tally.uids_in_memory == 3
+    tally.add(60, ["c"])
+    assert disk.loads == [], "60 stayed: it was used last"
+    assert not tally.evict(0)
+    assert tally.uids_in_memory == 3
+    tally.add(120, ["b"])
+    assert disk.loads == [120]
+
+
+def test_dropping_forgets_the_buckets_before_the_floor() -> None:
+    tally = Tally({0: 5}, Disk().load)
+    tally.add(60, ["a"])
+    tally.add(120, ["a", "b"])
+    assert tally.drop_before(120) == [0, 60]
+    assert tally.counts() == {120: 2}
+    assert tally.unsaved().keys() == {120}
+    assert tally.uids_in_memory == 2
+    assert tally.drop_before(120) == []

@@ -1,0 +1,85 @@
+"""The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
+
+from collections import Counter
+from pathlib import Path
+
+from unique_users.buckets import bucket_timestamp
+from unique_users.clients import Batch
+from unique_users.clock import WINDOW, StreamClock
+from unique_users.rekey import users_by_bucket
+from unique_users.store import Origin, Store
+from unique_users.tally import Tally
+
+
+class Ledger:
+    """Adds records, saves what they added together with the position, and drops what is past its retention.
+
+    Opening may raise StateError. `saved_offset` is None while nothing was saved yet.
+    """
+
+    def __init__(self, directory: Path, origin: Origin, retention_seconds: int, uids_in_memory_max: int) -> None:
+        self.origin = origin
+        self._store = Store(directory, origin)
+        self._tally = Tally(self._store.counts, self._store.load)
+        self._retention = retention_seconds
+        self._uids_in_memory_max = uids_in_memory_max
+        self._clock = StreamClock(retention_seconds=0)
+        self.saved_offset = self._store.next_offset
+        self.position = self.saved_offset or 0
+        self.new = Counter[int]()  # users new in each bucket since `take_new`
+        self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
+        self.unreadable = 0
+        self.ignored = 0
+
+    def count(self, bucket: int) -> int:
+        """The unique users of a bucket."""
+        return self._tally.counts().get(bucket, 0)
+
+    def buckets(self) -> set[int]:
+        """The starts of all buckets held."""
+        return set(self._tally.counts())
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
+        users = users_by_bucket(batch.keys, batch.values)
+        self.unreadable += users.unreadable
+        for bucket, uids in users.by_bucket.items():
+            if bucket < self._store.floor:
+                self.ignored += len(uids)
+                continue
+            new = self._tally.add(bucket, uids)
+            if new:
+                self.new[bucket] += new
+                self.unpublished.add(bucket)
+            self._clock.admit([bucket] * min(len(uids), WINDOW))
+            if not self._tally.evict(self._uids_in_memory_max):
+                # Uids saved ahead of the position are read again after a crash, and change nothing then.
+                self.save()
+                self._tally.evict(self._uids_in_memory_max)
+        self.position = batch.next_offset
+
+    def save(self) -> None:
+        """Write what was added and the position. Raises StateError; then the last save is still valid."""
+        if self.position == self.saved_offset and not self._tally.unsaved():
+            return
+        self._store.save(self._tally.unsaved(), self._tally.counts(), self.position)
+        self._tally.mark_saved()
+        self.saved_offset = self.position
+        self._drop_old()
+
+    def take_unpublished(self) -> dict[int, int]:
+        """The counts that changed since this was called last."""
+        counts = {bucket: self.count(bucket) for bucket in sorted(self.unpublished)}
+        self.unpublished = set()
+        return counts
+
+    def close(self) -> None:
+        """Let go of the file. Saves nothing."""
+        self._store.close()
+
+    def _drop_old(self) -> None:
+        now = self._clock.now()
+        if self._retention and now is not None:
+            floor = bucket_timestamp(now - self._retention)
+            if self._tally.drop_before(floor):
+                self._store.drop_before(floor)

@@ -1,0 +1,88 @@
+"""The topic `counts`: what the counters publish, and how it is read.
+
+Each record is one count of one bucket in one partition of `bucketed`. Counts only grow, so of two records with the
+same key the larger count is the newer one; and a user stands in one partition, so partitions add up.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from unique_users.buckets import MINUTE, Interval, bucket_timestamp, iso_time
+from unique_users.clients import Consumer, Producer
+
+POLL_SECONDS = 0.5
+
+
+class PublishedCount(msgspec.Struct, frozen=True):
+    """The value of a record in `counts`, as JSON. `timestamp` is the bucket's start in epoch seconds."""
+
+    interval: str
+    start: str
+    timestamp: int
+    partition: int
+    unique_users: int
+
+
+def encode_count(start: int, partition: int, unique_users: int, interval: Interval = MINUTE) -> tuple[bytes, bytes]:
+    """Key and value of a record in `counts`."""
+    key = f"{interval.name}:{start}:{partition}".encode()
+    count = PublishedCount(interval.name, iso_time(start), start, partition, unique_users)
+    return key, msgspec.json.encode(count)
+
+
+def merged_counts(values: Iterable[bytes | None], interval: Interval = MINUTE) -> dict[int, int]:
+    """The unique users of each bucket, by its start, from the values of the topic `counts` in any order.
+
+    The maximum for each partition, summed over the partitions. Values that are no counts are passed over.
+    """
+    newest: dict[tuple[int, int], int] = {}
+    decode = msgspec.json.Decoder(PublishedCount).decode
+    for value in values:
+        try:
+            count = decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if count.interval == interval.name and count.timestamp == bucket_timestamp(count.timestamp, interval.seconds):
+            key = (count.timestamp, count.partition)
+            newest[key] = max(newest.get(key, 0), count.unique_users)
+    merged: dict[int, int] = {}
+    for (start, _partition), unique_users in newest.items():
+        merged[start] = merged.get(start, 0) + unique_users
+    return dict(sorted(merged.items()))
+
+
+def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[int, int]:
+    """The merged counts that the topic `counts` holds up to the offsets `ends` of its partitions.
+
+    `consumer` reads that topic alone in its group. Raises BrokerAwayError.
+    """
+    values: list[bytes | None] = []
+    begun: set[int] = set()
+    while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
+        polled = consumer.poll(POLL_SECONDS)
+        for partition in polled.taken:
+            consumer.start(partition, consumer.bounds([partition])[partition][0])
+            begun.add(partition)
+        for batch in polled.batches:
+            values += batch.values
+    return merged_counts(values)
+
+
+class Publisher:
+    """Sends counts to the topic `counts`. Publishing one twice is harmless."""
+
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+
+    def publish(self, partition: int, counts: Mapping[int, int], timeout_seconds: float) -> bool:
+        """Send these counts of one partition; return whether they arrived. Raises DeliveryError."""
+        for start, unique_users in counts.items():
+            key, value = encode_count(start, partition, unique_users)
+            self._producer.send(self._topic, value, key)
+        return self._producer.flush(timeout_seconds)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._producer.close()
