@@ -51,13 +51,16 @@ class FrameParser:
         self._ts_field = ts
         self._per_second = {"s": 1, "ms": 1000}[ts_unit]
         self._bytes_max = bytes_max
+        names = {"uid": uid, "ts": ts}
         shape = msgspec.defstruct(
             "Frame",
             [("uid", str), ("ts", int | float | str)],
-            rename={"uid": uid, "ts": ts},
+            rename=names,
             gc=False,
         )
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape).decode
+        loose = msgspec.defstruct("LooseFrame", [("uid", Any, msgspec.UNSET), ("ts", Any, msgspec.UNSET)], rename=names)
+        self._decode_loosely: Callable[[bytes], Any] = msgspec.json.Decoder(loose).decode
         self._decode_any = msgspec.json.Decoder().decode
 
     def parse(self, raw: bytes) -> tuple[str, int]:
@@ -82,25 +85,30 @@ class FrameParser:
         return uid, ts
 
     def _look_closer(self, raw: bytes) -> tuple[str, Any]:
-        """Decode all of a frame that the fast way refused; return its values or say what is wrong."""
+        """Return the values of a frame that the fast way refused, or say what is wrong."""
         try:
-            frame = self._decode_any(raw)
-        except RecursionError:
-            raise BadFrameError(Reason.NOT_JSON, "nested too deeply") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadFrameError(Reason.NOT_JSON, str(error)) from None
-        if not isinstance(frame, dict):
-            raise BadFrameError(Reason.NOT_AN_OBJECT, f"the root is {_kind(frame)}")
-        if self._uid_field not in frame:
+            frame = self._decode_loosely(raw)
+        except msgspec.ValidationError:
+            root = self._any_root(raw)
+            raise BadFrameError(Reason.NOT_AN_OBJECT, f"the root is {_kind(root)}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _not_json(error) from None
+        uid, ts = frame.uid, frame.ts
+        if uid is msgspec.UNSET:
             raise BadFrameError(Reason.NO_UID, f"no {self._uid_field!r} at the root")
-        if self._ts_field not in frame:
+        if ts is msgspec.UNSET:
             raise BadFrameError(Reason.NO_TS, f"no {self._ts_field!r} at the root")
-        uid, ts = frame[self._uid_field], frame[self._ts_field]
         if not isinstance(uid, str):
             raise BadFrameError(Reason.BAD_UID, f"{self._uid_field!r} is {_kind(uid)}, expected a text")
         if isinstance(ts, bool) or not isinstance(ts, int | float | str):
             raise BadFrameError(Reason.BAD_TS, f"{self._ts_field!r} is {_kind(ts)}, expected a time")
         return uid, ts
+
+    def _any_root(self, raw: bytes) -> object:
+        try:
+            return self._decode_any(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _not_json(error) from None
 
     def _seconds(self, ts: float | str) -> int:
         if isinstance(ts, str):
@@ -118,7 +126,7 @@ class FrameParser:
         if not _ISO_TIME.fullmatch(text):
             _refuse_time(text)
         try:
-            time = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(text.upper())
         except ValueError:
             _refuse_time(text)
         if time.tzinfo is None:
@@ -143,6 +151,11 @@ _KINDS = {
     int: "a number",
     float: "a number",
 }
+
+
+def _not_json(error: Exception) -> BadFrameError:
+    detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return BadFrameError(Reason.NOT_JSON, detail)
 
 
 def _kind(value: object) -> str:

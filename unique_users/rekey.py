@@ -10,7 +10,9 @@ import orjson
 
 from unique_users.buckets import bucket_timestamp
 from unique_users.clock import StreamClock
-from unique_users.frames import BadFrameError, FrameParser, Reason
+from unique_users.frames import TS_MAX, BadFrameError, FrameParser, Reason
+
+KEY_BYTES_MAX = 12  # digits of the last bucket of the year 9999
 
 
 class Rejected(NamedTuple):
@@ -120,19 +122,31 @@ def users_by_bucket(keys: Sequence[bytes | None], values: Sequence[bytes | None]
             by_bucket[key].append(entry.uid)
     users: dict[int, list[str]] = {}
     for key, uids in by_bucket.items():
-        if key is not None and key.isdigit() and int(key) == bucket_timestamp(int(key)):
-            users[int(key)] = uids
-        else:
+        bucket = _bucket(key)
+        if bucket is None:
             unreadable += len(uids)
+        else:
+            users[bucket] = uids
     return Users(users, unreadable)
 
 
+def _bucket(key: bytes | None) -> int | None:
+    """The bucket that a key names, None for a key that this program does not write."""
+    if key is None or not key.isdigit() or len(key) > KEY_BYTES_MAX:
+        return None
+    bucket = int(key)
+    return bucket if b"%d" % bucket == key and bucket == bucket_timestamp(bucket) and bucket <= TS_MAX else None
+
+
 def _entries(values: Sequence[bytes | None]) -> Sequence[Any]:
-    # One call for the whole batch costs a third of one call for each record.
+    # One call for the whole batch costs a third of one call for each record. Where each value begins with its only
+    # brace and the batch gives as many objects as values, no value can have been read as a part of another.
     try:
-        entries = _decode_entries(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
-        if len(entries) == len(values):
-            return entries
+        joined = b",".join(values)  # type: ignore[arg-type]
+        if joined.count(b"{") == len(values) and all(value[:1] == b"{" for value in values):  # type: ignore[index]
+            entries = _decode_entries(b"[" + joined + b"]")
+            if len(entries) == len(values):
+                return entries
     except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return [_entry(value) for value in values]

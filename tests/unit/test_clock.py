@@ -159,7 +159,7 @@ def test_the_text_of_another_program_makes_a_new_clock(text: str) -> None:
     assert clock.admit([NOW] * 101) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text() | st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)).map("clock1:".__add__))
 def test_no_text_is_too_strange_for_a_clock(text: str) -> None:
     StreamClock.from_metadata(DAY, text).admit([NOW])

@@ -1,0 +1,252 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unique_users.config import Config, load_config
+from unique_users.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load a configuration from its text, overrides, and variables of the environment."""
+
+    def load(text: str, *overrides: str, **environment: str) -> Config:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(str(path), overrides, environment)
+
+    return load
+
+
+def complaint(load: Load, text: str, *overrides: str, **environment: str) -> str:
+    """The one line that a person reads, without the file's place."""
+    with pytest.raises(UsageError) as caught:
+        load(text, *overrides, **environment)
+    assert caught.value.exit_code == 2
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message.rpartition("/")[2] if message.startswith("/") else message
+
+
+def test_an_empty_file_is_the_defaults(load: Load) -> None:
+    config = load("")
+    assert config.bootstrap_servers == ["localhost:9092"]
+    assert config.counter.report_seconds == 60
+    assert config.topics.counts.settings == {"cleanup.policy": "compact"}
+
+
+def test_the_file_that_comes_with_the_program_holds_the_defaults(load: Load) -> None:
+    assert load_config(str(ROOT / "config.yaml"), environment={}) == load("")
+
+
+def test_values_come_from_the_file_and_overrides_go_before_them(load: Load) -> None:
+    text = "counter: {report_seconds: 5, group: a}\ntopics: {feed: {name: f, partitions: 2}}"
+    config = load(text, "counter.report_seconds=0.5", "topics.feed.partitions=3", "frame.ts_unit=ms")
+    assert (config.counter.report_seconds, config.counter.group) == (0.5, "a")
+    assert (config.topics.feed.name, config.topics.feed.partitions) == ("f", 3)
+    assert config.frame.ts_unit == "ms"
+
+
+def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load: Load) -> None:
+    config = load("", "counter.group=a", "counter.group=b=c")
+    assert config.counter.group == "b=c"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("counter: {reprot_seconds: 5}", "config.yaml: counter.reprot_seconds: unknown key: did you mean 'report_seconds'?"),
+        ("countr: {}", "config.yaml: countr: unknown key: did you mean 'counter'?"),
+        ("topics: {fed: {name: x}}", "config.yaml: topics.fed: unknown key: did you mean 'feed'?"),
+        ("topics: {feed: {name: x, partition: 1}}", "config.yaml: topics.feed.partition: unknown key: did you mean 'partitions'?"),
+        ("producer: {qqq: 1}", "config.yaml: producer.qqq: unknown key: known here: file, compression"),
+        ("counter: {report_seconds: soon}", "config.yaml: counter.report_seconds: expected a number, got a text"),
+        ("counter: {report_seconds: [1]}", "config.yaml: counter.report_seconds: expected a number, got a list"),
+        ("counter: {report_seconds: true}", "config.yaml: counter.report_seconds: expected a number, got true or false"),
+        ("counter: 5", "config.yaml: counter: expected a section with keys, got a whole number"),
+        ("counter:", "config.yaml: counter: expected a section with keys, got nothing"),
+        ("frame: {uid: 5}", "config.yaml: frame.uid: expected a text, got a whole number"),
+        ("topics: {feed: {name: x, partitions: 1.5}}", "config.yaml: topics.feed.partitions: expected a whole number, got a number"),
+        ("topics: {feed: {partitions: 1}}", "config.yaml: topics.feed: object missing required field `name`"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_or_type_is_named_with_its_path(load: Load, text: str, expected: str) -> None:
+    assert complaint(load, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("counter: {report_seconds: 0}", "counter.report_seconds", "0"),
+        ("counter: {report_seconds: -1.5}", "counter.report_seconds", "-1.5"),
+        ("counter: {report_seconds: .nan}", "counter.report_seconds", "nan"),
+        ("topics: {feed: {name: x, partitions: 0}}", "topics.feed.partitions", "0"),
+        ("topics: {feed: {name: a b}}", "topics.feed.name", "'a b'"),
+        ("topics: {feed: {name: x, replication: -2}}", "topics.feed.replication", "-2"),
+        ("frame: {ts_unit: us}", "frame.ts_unit", "'us'"),
+        ("frame: {uid: ''}", "frame.uid", "''"),
+        ("broker: {version: '3.0'}", "broker.version", "'3.0'"),
+        ("client: other", "client", "'other'"),
+        ("producer: {compression: lzma}", "producer.compression", "'lzma'"),
+        ("bucketer: {retention_seconds: -1}", "bucketer.retention_seconds", "-1"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_path_and_shown(load: Load, text: str, path: str, value: str) -> None:
+    message = complaint(load, text)
+    assert message.startswith(f"config.yaml: {path}: ")
+    assert message.endswith(f"got {value}")
+
+
+def test_a_key_that_is_no_text_is_named_with_its_section(load: Load) -> None:
+    assert complaint(load, "counter: {1: 2}").startswith("config.yaml: counter: ")
+
+
+def test_an_override_is_named_where_it_is_wrong(load: Load) -> None:
+    assert complaint(load, "", "counter.report_seconds=0").startswith("--set counter.report_seconds: ")
+    assert complaint(load, "", "counter.reprot_seconds=1").endswith("did you mean 'report_seconds'?")
+    assert complaint(load, "counter: {group: 5}", "frame.uid=u").startswith("config.yaml: counter.group: ")
+
+
+@pytest.mark.parametrize("override", ["", "x", "=1", "a..b=1", ".a=1", "counter.=1", "counter.group.x=1"])
+def test_an_override_that_is_no_key_and_value_is_shown(load: Load, override: str) -> None:
+    assert complaint(load, "counter: {group: a}", override).startswith(f"--set {override}: ")
+
+
+@pytest.mark.parametrize("text", ["a: [", "\t", "a: b: c", "- 1\nb", "{", "a: \0", "&a [*b]"])
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(load: Load, text: str) -> None:
+    assert complaint(load, text).startswith("config.yaml: not YAML: ")
+
+
+@pytest.mark.parametrize("text", ["frame: {uid: 2016-13-45}", "frame: &a {uid: *a}"], ids=["no date", "in itself"])
+def test_yaml_that_means_nothing_is_refused_in_one_line(load: Load, text: str) -> None:
+    assert complaint(load, text).startswith("config.yaml: ")
+
+
+def test_an_override_that_looks_like_a_date_is_a_text(load: Load) -> None:
+    assert load("", "counter.group=2016-13-45").counter.group == "2016-13-45"
+
+
+@pytest.mark.parametrize("text", ["- 1", "5", "hello"])
+def test_a_file_without_sections_is_refused(load: Load, text: str) -> None:
+    assert complaint(load, text).startswith("config.yaml: expected sections")
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.yaml: no such file: give its place with --config FILE"):
+        load_config(str(tmp_path / "missing.yaml"))
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(str(tmp_path))
+    (tmp_path / "latin1.yaml").write_bytes(b"counter: {group: \xfc}")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(str(tmp_path / "latin1.yaml"))
+
+
+def test_variables_come_from_the_environment(load: Load) -> None:
+    text = (
+        "counter: {group: 'g-${NAME}-${NAME}', report_seconds: '${SECONDS}'}\nkafka: {bootstrap_servers: ['${HOST}:1']}"
+    )
+    config = load(text, NAME="x", SECONDS="2.5", HOST="h")
+    assert (config.counter.group, config.counter.report_seconds) == ("g-x-x", 2.5)
+    assert config.bootstrap_servers == ["h:1"]
+
+
+@pytest.mark.parametrize(("environment", "group"), [({}, "d"), ({"NAME": ""}, "d"), ({"NAME": "x"}, "x")])
+def test_a_variable_may_have_a_default(load: Load, environment: dict[str, str], group: str) -> None:
+    assert load("counter: {group: '${NAME:-d}'}", **environment).counter.group == group
+
+
+def test_a_variable_that_is_not_set_is_named_with_the_key_that_wants_it(load: Load) -> None:
+    message = complaint(load, "kafka: {bootstrap_servers: 'h:1', sasl_plain_password: '${SECRET}'}")
+    assert message.startswith("config.yaml: kafka.sasl_plain_password: the environment variable SECRET is not set")
+    assert load("counter: {group: '${NAME:-}x'}").counter.group == "x"
+
+
+def test_a_secret_is_in_no_message(load: Load) -> None:
+    text = "kafka: {bootstrap_servers: nothing, sasl_plain_password: '${SECRET}'}\ncounter: {group: 5}"
+    assert "hunter2" not in complaint(load, text, SECRET="hunter2")
+
+
+@pytest.mark.parametrize(
+    ("servers", "expected"),
+    [
+        ("h:1", ["h:1"]),
+        ("'h:1,i:2'", ["h:1", "i:2"]),
+        ("' h:1 , i:2 '", ["h:1", "i:2"]),
+        ("['h:1', 'i.example:9092']", ["h:1", "i.example:9092"]),
+        ("'[::1]:9092'", ["[::1]:9092"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["bootstrap_servers", "bootstrap.servers"])
+def test_brokers_are_one_address_or_several(load: Load, name: str, servers: str, expected: list[str]) -> None:
+    config = load(f"kafka: {{{name}: {servers}}}")
+    assert config.bootstrap_servers == expected
+    assert config.kafka == {"bootstrap_servers": expected}
+
+
+@pytest.mark.parametrize(
+    "kafka", ["{}", "{bootstrap_servers: h}", "{bootstrap_servers: ''}", "{bootstrap_servers: 'h:'}",
+              "{bootstrap_servers: ':1'}", "{bootstrap_servers: 'h:1,'}", "{bootstrap_servers: []}",
+              "{bootstrap_servers: ['h:1', 5]}", "{bootstrap_servers: 9092}", "{bootstrap_servers: 'h:port'}",
+              "{bootstrap_servers: 'h:99999'}"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused(load: Load, kafka: str) -> None:
+    assert "kafka.bootstrap_servers: expected host:port" in complaint(load, f"kafka: {kafka}")
+
+
+def test_the_clients_own_settings_go_through_as_they_are_with_dots_too(load: Load) -> None:
+    config = load("kafka: {bootstrap.servers: 'h:1', security.protocol: SSL, fetch_max_bytes: 5}", "kafka.client.id=me")
+    assert config.kafka == {
+        "bootstrap_servers": ["h:1"],
+        "security.protocol": "SSL",
+        "fetch_max_bytes": 5,
+        "client.id": "me",
+    }
+
+
+@pytest.mark.parametrize("in_file", ["bootstrap_servers", "bootstrap.servers"])
+@pytest.mark.parametrize("given", ["bootstrap_servers", "bootstrap.servers"])
+def test_an_override_of_the_brokers_counts_however_the_name_is_written(load: Load, in_file: str, given: str) -> None:
+    config = load(f"kafka: {{{in_file}: 'file:1'}}", f"kafka.{given}=given:2")
+    assert config.bootstrap_servers == ["given:2"]
+
+
+def test_the_counter_may_not_forget_what_the_bucketer_lets_in(load: Load) -> None:
+    message = complaint(load, "bucketer: {retention_seconds: 1000}\ncounter: {retention_seconds: 999}")
+    assert message.startswith("config.yaml: counter.retention_seconds: ")
+    assert "config.yaml: counter.retention_seconds: " in complaint(load, "bucketer: {retention_seconds: 0}")
+    assert load("bucketer: {retention_seconds: 0}\ncounter: {retention_seconds: 0}")
+    assert load("bucketer: {retention_seconds: 1000}\ncounter: {retention_seconds: 1000}")
+
+
+@pytest.mark.parametrize("fields", ["{uid: x, ts: x}", "{uid: ts}"])
+def test_user_and_time_are_two_fields(load: Load, fields: str) -> None:
+    assert complaint(load, f"frame: {fields}").startswith("config.yaml: frame.")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("bucketer.py", ["--config", "missing.yaml"]),
+        ("counter.py", ["--set", "counter.report_seconds=0"]),
+        ("recount.py", ["file", "--set", "countr.group=x"]),
+    ],
+)
+def test_wrong_usage_ends_a_script_with_one_line_and_exit_code_2(script: str, arguments: list[str]) -> None:
+    command: list[Any] = [sys.executable, ROOT / script, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,132 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from unique_users.errors import InputError, UniqueUsersError, UsageError
+from unique_users.lifecycle import Stop, run_script, stop_on_signals
+
+
+def exit_code(main_result: int | BaseException) -> int | str | None:
+    def main(_arguments: Sequence[str]) -> int:
+        if isinstance(main_result, BaseException):
+            raise main_result
+        return main_result
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_to_stop_and_the_former_handler_is_back_afterwards(number: int) -> None:
+    former = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+        assert stop.requested
+        assert signal.getsignal(number) is not former
+    assert signal.getsignal(number) is former
+
+
+def test_the_former_handlers_are_back_after_an_error_too() -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), stop_on_signals():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
+def test_a_second_signal_ends_the_process_at_once_with_exit_code_1() -> None:
+    program = (
+        "import time\n"
+        "from unique_users.lifecycle import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    stop.wait(30)\n"
+        "    print('asked', flush=True)\n"
+        "    time.sleep(30)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == b"asked\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 1
+            assert b"stopped by force" in process.stderr.read()
+        finally:
+            process.kill()
+
+
+def test_waiting_ends_when_a_stop_is_requested() -> None:
+    stop = Stop()
+    assert stop.wait(0) is False
+    timer = threading.Timer(0.05, stop.request)
+    timer.start()
+    started = time.monotonic()
+    assert stop.wait(20) is True
+    assert time.monotonic() - started < 10
+    timer.join()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_script_ends_with_the_code_of_its_main(code: int) -> None:
+    assert exit_code(code) == code
+
+
+def test_main_gets_the_arguments_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Sequence[str]] = []
+    monkeypatch.setattr(sys, "argv", ["script.py", "--a", "b"])
+
+    def main(arguments: Sequence[str]) -> int:
+        seen.append(arguments)
+        return 0
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert seen == [["--a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UniqueUsersError("why"), 1), (InputError("why"), 1), (UsageError("why"), 2)]
+)
+def test_an_error_of_ours_is_one_line_on_stderr_and_its_exit_code(
+    error: UniqueUsersError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(error) == code
+    assert capsys.readouterr() == ("", "error: why\n")
+
+
+def test_a_keyboard_interrupt_before_the_handlers_are_there_is_exit_code_1() -> None:
+    assert exit_code(KeyboardInterrupt()) == 1
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_script(lambda _arguments: 1 // 0)
+
+
+def test_a_reader_that_closes_stdout_ends_the_script_with_one_line() -> None:
+    program = (
+        "from unique_users.lifecycle import run_script\n"
+        "def main(arguments):\n"
+        "    input()\n"
+        "    for _ in range(100_000): print('x' * 100)\n"
+        "    return 0\n"
+        "run_script(main)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        assert process.wait(20) == 1
+        assert process.stderr.read() == b"error: stdout was closed by its reader\n"

@@ -1,0 +1,69 @@
+import json
+
+from brokers import config_for
+
+from unique_users.recounting import Difference, differences, recount
+from unique_users.report import BucketCount
+
+MINUTE = 1_468_244_340
+
+
+def frame(uid: str, ts: float | str) -> bytes:
+    return json.dumps({"uid": uid, "ts": ts}).encode()
+
+
+FRAMES = [
+    frame("a", MINUTE),
+    frame("b", MINUTE + 59),
+    frame("a", MINUTE + 30),
+    frame("a", str(MINUTE + 60)),
+    b"{",
+    frame("c", MINUTE - 1),
+    frame("", MINUTE),
+    frame("d", MINUTE + 7_200),
+]
+CONFIG = config_for("localhost:9092")
+
+
+def test_users_of_a_minute_are_counted_once_and_bad_frames_by_reason() -> None:
+    """minute   13:38   13:39   13:40   | the future
+    users         c     a b a     a     |   d
+    """
+    result = recount(FRAMES, CONFIG, MINUTE * 1000)
+    assert result.users == {MINUTE - 60: {"c"}, MINUTE: {"a", "b"}, MINUTE + 60: {"a"}}
+    assert result.buckets() == [
+        BucketCount(MINUTE - 60, 1, 1),
+        BucketCount(MINUTE, 2, 2),
+        BucketCount(MINUTE + 60, 1, 1),
+    ]
+    assert (result.counts.read, result.counts.accepted) == (8, 5)
+    assert result.counts.rejected == {"not_json": 1, "bad_uid": 1, "future": 1}
+
+
+def test_the_rules_come_from_the_configuration() -> None:
+    config = config_for("h:1", bucketer={"retention_seconds": 60}, frame={"uid": "who", "ts": "when", "ts_unit": "ms"})
+    frames = [json.dumps({"who": "u", "when": MINUTE * 1000}).encode()] * 101
+    frames += [json.dumps({"who": "u", "when": (MINUTE - after) * 1000}).encode() for after in (60, 61)]
+    result = recount(frames, config, MINUTE * 1000)
+    assert result.counts.rejected == {"late": 1}
+    assert {start: len(users) for start, users in result.users.items()} == {MINUTE: 1, MINUTE - 60: 1}
+
+
+def test_frames_are_counted_across_chunks() -> None:
+    frames = [frame(f"u{n % 7_000}", MINUTE) for n in range(25_000)]
+    result = recount(iter(frames), CONFIG, MINUTE * 1000)
+    assert len(result.users[MINUTE]) == 7_000
+    assert result.counts.read == 25_000
+
+
+def test_nothing_counts_nothing() -> None:
+    assert recount([], CONFIG, 0).buckets() == []
+
+
+def test_differences_name_wrong_missing_and_extra_buckets() -> None:
+    result = recount(FRAMES, CONFIG, MINUTE * 1000)
+    assert differences(result, {MINUTE - 60: 1, MINUTE: 2, MINUTE + 60: 1}) == []
+    found = differences(result, {MINUTE: 3, MINUTE + 60: 1, MINUTE + 120: 1})
+    assert found == [Difference(MINUTE - 60, 0, 1), Difference(MINUTE, 3, 2), Difference(MINUTE + 120, 1, 0)]
+    assert found[1].line("text") == "2016-07-11T13:39:00Z  published 3  recounted 2"
+    assert json.loads(found[1].line("json")) == {"start": "2016-07-11T13:39:00Z", "published": 3, "recounted": 2}
