@@ -12,7 +12,7 @@ from unique_users.config import load_config
 from unique_users.frames import FrameParser
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import Rekeyer
-from unique_users.topics import current_state, ends_now, prepare_topics
+from unique_users.topics import TopicWatch, ends_now, prepare_topics
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -37,22 +37,23 @@ def main(argv: Sequence[str]) -> int:
         )
         if not admin or not consumer:
             return 0
+        watch = TopicWatch(admin, topics.feed.name)
         bucketing = Bucketing(
             config,
             consumer,
-            lambda: current_state(admin, topics.feed.name),
+            watch.current,
             lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
             Rekeyer(FrameParser(**asdict(config.frame)), config.bucketer.future_seconds_max),
             stop,
             time.monotonic,
-            ends_now(consumer, current_state(admin, topics.feed.name)) if arguments.until_caught_up else None,
+            ends_now(consumer, watch.current()) if arguments.until_caught_up else None,
         )
         bucketing.open()
         say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
         while bucketing.step():
             pass
         bucketing.close()
-        admin.close()
+        watch.close()
         say("bucketer: finished")
     return 0
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
@@ -9,7 +10,8 @@ from unique_users.config import load_config
 from unique_users.counting import Counting
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.publish import Publisher
-from unique_users.topics import current_state, ends_now, prepare_topics
+from unique_users.store import Stores
+from unique_users.topics import TopicWatch, ends_now, prepare_topics
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
@@ -35,22 +37,24 @@ def main(argv: Sequence[str]) -> int:
         consumer = when_broker_answers(config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group))
         if not admin or not consumer:
             return 0
+        watch = TopicWatch(admin, bucketed.name)
         counting = Counting(
             config,
             consumer,
-            lambda: current_state(admin, bucketed.name),
+            watch.current,
+            Stores(Path(config.state.directory)),
             lambda: Publisher(get_producer(config), config.topics.counts.name),
             stop,
             time.monotonic,
             time.time,
             arguments.format,
-            ends_now(consumer, current_state(admin, bucketed.name)) if arguments.until_caught_up else None,
+            ends_now(consumer, watch.current()) if arguments.until_caught_up else None,
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         while counting.step():
             pass
         counting.close()
-        admin.close()
+        watch.close()
         say("counter: finished")
     return 0
 

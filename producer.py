@@ -10,7 +10,8 @@ from unique_users.clients import get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config
 from unique_users.errors import InputError, UsageError
-from unique_users.frame_files import FrameFile, Line
+from unique_users.frame_files import FrameFile
+from unique_users.frames import Line
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
 from unique_users.topics import prepare_topics

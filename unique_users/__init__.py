@@ -1,9 +1,10 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
-Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, tally, report, recounting
-Loops (clients and clocks are arguments):  replay, bucketing, counting; positions and schedule help them
-Edges:  clients/ (the only place that imports a Kafka client), topics, frame_files, local_kafka
+Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, tally, report
+Loops (clients, stores, clocks are arguments):  replay, bucketing, counting, recounting; ledger, positions, publish, schedule
+Edges:  clients/ (the only place that imports a Kafka client), topics, store, frame_files, sample
 Around them:  config, errors, lifecycle, command_line
+Local Kafka:  local_kafka, kafka_jars, daemons; demonstration
 
 Arrows go one way: scripts → loops and edges → pure.
 """

@@ -13,7 +13,7 @@ from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError
 from unique_users.lifecycle import Stop, say
-from unique_users.positions import look_for_loss, readable_offset
+from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
 from unique_users.schedule import Every
@@ -102,7 +102,7 @@ class Bucketing:
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
-        due = {p: reading for p, reading in self._readings.items() if reading.position > reading.committed}
+        due = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
         if not due:
             return True
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
@@ -176,6 +176,9 @@ class Bucketing:
 
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
+        if batch.offsets[0] < reading.position:
+            say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
+            reading.clock = StreamClock(self._config.bucketer.retention_seconds)
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
         rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)

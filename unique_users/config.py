@@ -139,6 +139,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
         raise UsageError(_explained(str(error), tree, path, source)) from None
     _check_servers(config, path)
     _check_retention(config, path)
+    _check_fields(config, path)
     return config
 
 
@@ -171,6 +172,10 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     if not equals or not all(keys):
         message = f"--set {override}: expected section.key=value, like --set counter.report_seconds=10"
         raise UsageError(message)
+    if keys[1:] in {("bootstrap.servers",), ("bootstrap_servers",)} and keys[0] == "kafka":
+        keys = ("kafka", "bootstrap_servers")
+        if isinstance(tree.get("kafka"), dict):
+            tree["kafka"].pop("bootstrap.servers", None)
     node = tree
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -264,12 +269,7 @@ def _value_at(tree: Any, keys: Iterable[str]) -> Any:
 def _check_servers(config: Config, path: str) -> None:
     servers = config.kafka.get("bootstrap_servers", config.kafka.get("bootstrap.servers"))
     texts = servers.split(",") if isinstance(servers, str) else servers
-    shape = re.compile(r"^\s*(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}\s*$")
-    if (
-        not texts
-        or not isinstance(texts, list)
-        or not all(isinstance(text, str) and shape.match(text) for text in texts)
-    ):
+    if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
         message = (
             f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between, got {servers!r}"
         )
@@ -286,4 +286,19 @@ def _check_retention(config: Config, path: str) -> None:
             f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.retention_seconds"
             f" ({lets_in}), got {keeps}"
         )
+        raise UsageError(message)
+
+
+_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>[0-9]{1,5})\s*", re.ASCII)
+PORT_MAX = 65_535
+
+
+def _is_address(text: object) -> bool:
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    return match is not None and 0 < int(match["port"]) <= PORT_MAX
+
+
+def _check_fields(config: Config, path: str) -> None:
+    if config.frame.uid == config.frame.ts:
+        message = f"{path}: frame.ts: expected another field than frame.uid, got {config.frame.ts!r} for both"
         raise UsageError(message)

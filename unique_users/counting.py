@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, DeliveryError, StateError
-from unique_users.ledger import Ledger
+from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
+from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
 from unique_users.publish import Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import Every
-from unique_users.store import LockedError, Origin, OtherTopicError, set_aside
+from unique_users.tally import Origin
 
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
@@ -30,6 +29,7 @@ class Counting:
         config: Config,
         consumer: Consumer,
         describe: Callable[[], TopicState],
+        stores: Stores,
         new_publisher: Callable[[], Publisher],
         stop: Stop,
         monotonic: Callable[[], float],
@@ -40,6 +40,7 @@ class Counting:
         self._config = config
         self._consumer = consumer
         self._describe = describe
+        self._stores = stores
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
         self._stop = stop
@@ -133,7 +134,7 @@ class Counting:
         """1. find or begin the state, 2. find out where the topic can be read, 3. start there."""
         name = self._config.topics.bucketed.name
         topic = self._describe()
-        first, end = self._consumer.bounds([partition])[partition]
+        first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
         ledger = self._ledger(Origin(name, topic.id, partition, topic.partitions))
         if (saved := ledger.saved_offset) is None:
             ledger.position = first
@@ -141,7 +142,7 @@ class Counting:
                 self._trimmed.add(partition)
         elif saved > end:
             ledger.close()
-            aside = set_aside(self._directory, ledger.origin)
+            aside = self._stores.set_aside(ledger.origin)
             say(
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
                 f" the old state is {aside}"
@@ -158,15 +159,12 @@ class Counting:
         settings = self._config.counter
         uids_max = settings.uids_in_memory_max // origin.partitions
         try:
-            return Ledger(self._directory, origin, settings.retention_seconds, uids_max)
+            store = self._stores.open(origin)
         except OtherTopicError as error:
-            aside = set_aside(self._directory, origin)
+            aside = self._stores.set_aside(origin)
             say(f"{error}; counting the new one from its start, the old state is {aside}")
-            return Ledger(self._directory, origin, settings.retention_seconds, uids_max)
-
-    @property
-    def _directory(self) -> Path:
-        return Path(self._config.state.directory)
+            store = self._stores.open(origin)
+        return Ledger(store, origin, settings.retention_seconds, uids_max)
 
     def _handle(self, batch: Batch) -> None:
         topic = self._config.topics.bucketed.name
@@ -222,7 +220,7 @@ class Counting:
         say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
         self._unopened[partition] = self._monotonic()
         if not ledger.origin.topic_id:
-            say(f"{topic}-{partition}: the old state is {set_aside(self._directory, ledger.origin)}")
+            say(f"{topic}-{partition}: the old state is {self._stores.set_aside(ledger.origin)}")
 
     def _publish(self) -> None:
         """Publish what is saved. What does not arrive stays due."""

@@ -36,6 +36,14 @@ class StateError(UniqueUsersError):
     """The counter's state cannot be trusted or written: it is left as it is, the message says the way out."""
 
 
+class OtherTopicError(StateError):
+    """The state was made from another topic of the same name: it is kept aside, and counting starts afresh."""
+
+
+class LockedError(StateError):
+    """Another process has the state open: stop it, or use another `state.directory`."""
+
+
 class InputError(UniqueUsersError):
     """The input file is missing, damaged or cut off: mend it and replay it, what was counted stays right."""
 

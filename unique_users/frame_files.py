@@ -1,29 +1,24 @@
 """Files of frames, one JSON object a line: gzip, zstd or plain, told apart by their content."""
 
-import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import zstandard
 
 from unique_users.errors import InputError, UsageError
+from unique_users.frames import Line
 
 # The longest line that is kept whole, so that a file without line ends does not fill the memory.
 LINE_BYTES_MAX = 8_000_000
+COMPRESSED_BYTES = 16 * 1024  # read at a time
+PLAIN_BYTES = 256 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-
-
-class Line(NamedTuple):
-    """One line without its end. `bytes_total` is larger than `len(value)` when the line was cut."""
-
-    value: bytes
-    bytes_total: int
 
 
 class Lines(Protocol):
@@ -70,7 +65,7 @@ class FrameFile:
                         self.blank_lines += 1
                 else:
                     yield Line(line, len(line) + self._skip_rest_of_line())
-        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, OSError) as error:
+        except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
             message = f"{self.path}: damaged or cut off here: {error}"
             raise InputError(message) from None
 
@@ -92,11 +87,48 @@ class FrameFile:
             self._file.close()
 
 
+class _Decompressed(io.RawIOBase):
+    """Decompresses `file`, one member or frame after the other, and gives all that came before a damage.
+
+    The standard readers do neither: gzip's gives nothing of the block in which it meets the damage, zstd's takes a
+    cut-off file for a whole one.
+    """
+
+    def __init__(self, file: Any, new_decompressor: Callable[[], Any]) -> None:
+        self._file = file
+        self._new_decompressor = new_decompressor
+        self._decompressor = new_decompressor()
+        self._compressed = b""
+        self._plain = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._plain:
+            if not self._compressed:
+                self._compressed = self._file.read(COMPRESSED_BYTES)
+            if self._decompressor.eof:
+                # Some programs fill the last block of a gzip file up with zeros.
+                if not self._compressed.strip(b"\0"):
+                    return 0
+                self._decompressor = self._new_decompressor()
+            elif not self._compressed:
+                message = "its end is missing"
+                raise EOFError(message)
+            self._plain = self._decompressor.decompress(self._compressed)
+            self._compressed = self._decompressor.unused_data
+        size = min(len(buffer), len(self._plain))
+        buffer[:size] = self._plain[:size]
+        self._plain = self._plain[size:]
+        return size
+
+
 def _decompressed(file: Any) -> Lines:
     start = file.peek(len(_ZSTD))
     if start.startswith(_GZIP):
-        return gzip.open(file)
+        return io.BufferedReader(_Decompressed(file, lambda: zlib.decompressobj(wbits=31)), PLAIN_BYTES)
     if start.startswith(_ZSTD):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True), 1 << 20)
+        return io.BufferedReader(_Decompressed(file, zstandard.ZstdDecompressor().decompressobj), PLAIN_BYTES)
     plain: Lines = file
     return plain

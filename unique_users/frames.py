@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -29,6 +29,13 @@ class Reason(StrEnum):
     LATE = "late"
     FUTURE = "future"
     TOO_LARGE = "too_large"
+
+
+class Line(NamedTuple):
+    """One line of a file without its end. `bytes_total` is larger than `len(value)` when the line was cut."""
+
+    value: bytes
+    bytes_total: int
 
 
 class BadFrameError(Exception):

@@ -1,25 +1,59 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from unique_users.buckets import bucket_timestamp
 from unique_users.clients import Batch
 from unique_users.clock import WINDOW, StreamClock
 from unique_users.rekey import users_by_bucket
-from unique_users.store import Origin, Store
-from unique_users.tally import Tally
+from unique_users.tally import Origin, Tally
+
+
+class Store(Protocol):
+    """What a ledger asks of its saved state; see store.Store. Every method may raise StateError."""
+
+    next_offset: int | None
+    floor: int
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """The unique users of each bucket."""
+
+    def load(self, bucket: int) -> list[str]:
+        """The saved uids of a bucket."""
+
+    def save(self, added: Mapping[int, Sequence[str]], counts: Mapping[int, int], next_offset: int) -> None:
+        """Save what was added and the position in one transaction."""
+
+    def drop_before(self, floor: int) -> None:
+        """Delete the buckets that start before `floor`."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Stores(Protocol):
+    """Where ledgers get their saved states; see store.Stores."""
+
+    def open(self, origin: Origin) -> Store:
+        """The state of a partition. Raises StateError."""
+
+    def set_aside(self, origin: Origin) -> Path:
+        """Keep a state that is not open under another name, and return that."""
 
 
 class Ledger:
     """Adds records, saves what they added together with the position, and drops what is past its retention.
 
-    Opening may raise StateError. `saved_offset` is None while nothing was saved yet.
+    `saved_offset` is None while nothing was saved yet.
     """
 
-    def __init__(self, directory: Path, origin: Origin, retention_seconds: int, uids_in_memory_max: int) -> None:
+    def __init__(self, store: Store, origin: Origin, retention_seconds: int, uids_in_memory_max: int) -> None:
         self.origin = origin
-        self._store = Store(directory, origin)
+        self._store = store
         self._tally = Tally(self._store.counts, self._store.load)
         self._retention = retention_seconds
         self._uids_in_memory_max = uids_in_memory_max

@@ -3,35 +3,45 @@
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from unique_users.errors import UniqueUsersError
 
+SLICE_SECONDS = 0.05  # a sleep goes on after a signal's handler; this is how soon the request is seen
+
 # SIGBREAK is what Windows can send to one process among others; it has no SIGTERM of its own.
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
 
 
 class Stop:
-    """A request to stop, set once by a signal or a caller and asked for by the loops."""
+    """A request to stop, set once by a signal or a caller and asked for by the loops.
+
+    A plain flag: a lock, as in threading.Event, could be held by the very code that a signal handler interrupts.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._requested = False
 
     @property
     def requested(self) -> bool:
         """Whether the process was asked to stop."""
-        return self._event.is_set()
+        return self._requested
 
     def request(self) -> None:
         """Ask the loops to end at their next step."""
-        self._event.set()
+        self._requested = True
 
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds` or until a stop is requested; return whether it was."""
-        return self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self._requested and (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining, SLICE_SECONDS))
+        return self._requested
 
 
 @contextmanager

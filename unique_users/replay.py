@@ -5,9 +5,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from unique_users.clients import Producer
-from unique_users.errors import DeliveryError
-from unique_users.frame_files import Line
-from unique_users.frames import Reason
+from unique_users.errors import DeliveryError, InputError
+from unique_users.frames import Line, Reason
 from unique_users.lifecycle import Stop, say
 
 STEP_LINES = 200  # lines between two looks at the clock and at the in-flight bound
@@ -55,17 +54,25 @@ class Replay:
         self._producer = self._new_producer()
 
     def step(self) -> bool:
-        """Send the next lines; return False when there are none, or none are wanted any more."""
+        """Send the next lines; return False when there are none, or none are wanted any more.
+
+        Raises InputError where the file is damaged, with the lines before sent.
+        """
         if self._stop.requested or self._producer is None:
             return False
-        lines = list(islice(self._lines, self._lines_due()))
-        if not lines:
-            return False
+        lines: list[Line] = []
+        damage = None
+        try:
+            lines.extend(islice(self._lines, self._lines_due()))
+        except InputError as error:
+            damage = error
         self._unflushed += lines
         self._attempt(lambda producer: self._send(producer, lines))
         if len(self._unflushed) >= STEP_LINES * FLUSH_STEPS:
             self.flush()
-        return True
+        if damage is not None:
+            raise damage
+        return bool(lines)
 
     def flush(self) -> bool:
         """Wait until all lines are acknowledged; return False when a forced end leaves some unsure."""

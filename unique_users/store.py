@@ -13,12 +13,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import zstandard
 
-from unique_users.errors import StateError
+from unique_users.errors import LockedError, OtherTopicError, StateError
+from unique_users.tally import Origin
 
 VERSION = 1
 APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
@@ -38,40 +38,32 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[str]).decode
 
 
-class Origin(NamedTuple):
-    """What the state was made from. `topic_id` is empty on brokers that have none."""
+class Stores:
+    """The states in one directory, one for each partition."""
 
-    topic: str
-    topic_id: str
-    partition: int
-    partitions: int
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, origin: Origin) -> "Store":
+        """The state of a partition; a new one when there is none. Raises StateError, see Store."""
+        return Store(self._directory, origin)
+
+    def set_aside(self, origin: Origin) -> Path:
+        """Rename a state that is not open, so that the next opening starts afresh; return its new name."""
+        path = _path(self._directory, origin)
+        number = 1
+        while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
+            number += 1
+        try:
+            path.rename(aside)
+        except OSError as error:
+            message = f"{path}: cannot be set aside: {error.strerror}: move it away yourself"
+            raise StateError(message) from None
+        return aside
 
 
-class OtherTopicError(StateError):
-    """The state was made from another topic of the same name: keep it aside and start again."""
-
-
-class LockedError(StateError):
-    """Another process has the state open: stop it, or use another `state.directory`."""
-
-
-def path_of(directory: Path, origin: Origin) -> Path:
-    """Where the state of a partition is kept."""
+def _path(directory: Path, origin: Origin) -> Path:
     return directory / f"{origin.topic}-{origin.partition}.sqlite"
-
-
-def set_aside(directory: Path, origin: Origin) -> Path:
-    """Rename a state that is not open, so that the next opening starts afresh; return its new name."""
-    path = path_of(directory, origin)
-    number = 1
-    while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
-        number += 1
-    try:
-        path.rename(aside)
-    except OSError as error:
-        message = f"{path}: cannot be set aside: {error.strerror}: move it away yourself"
-        raise StateError(message) from None
-    return aside
 
 
 class Store:
@@ -82,7 +74,7 @@ class Store:
     """
 
     def __init__(self, directory: Path, origin: Origin) -> None:
-        self.path = path_of(directory, origin)
+        self.path = _path(directory, origin)
         self._origin = origin
         self._counts: dict[int, int] = {}
         self._digest = 0

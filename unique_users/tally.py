@@ -2,6 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Origin(NamedTuple):
+    """Which partition of which topic is tallied. `topic_id` is empty on brokers that have none."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    partitions: int
 
 
 class Tally:

@@ -1,11 +1,17 @@
 """The topics are made when they are missing, and checked when they exist."""
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
+from threading import Thread
 
 from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.lifecycle import Stop
+
+LOOK_SECONDS = 1.0
+STALE_SECONDS = 5.0
 
 
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
@@ -43,6 +49,46 @@ def current_state(admin: Admin, name: str) -> TopicState:
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")
     return state
+
+
+class TopicWatch:
+    """Looks at a topic once a second in a thread of its own, so that no loop has to wait for a silent broker.
+
+    What it knows may be a few seconds old. That is soon enough: a topic that was made again makes the loops start
+    afresh, whatever they read of it in between.
+    """
+
+    def __init__(self, admin: Admin, name: str) -> None:
+        self._admin = admin
+        self._name = name
+        self._seen: tuple[float, TopicState] | None = None
+        self._stop = Stop()
+        self._look()
+        self._thread = Thread(target=self._run, name=f"watch {name}", daemon=True)
+        self._thread.start()
+
+    def current(self) -> TopicState:
+        """The topic's state. Raises BrokerAwayError when there was none to see for a few seconds."""
+        seen = self._seen
+        if seen is None or time.monotonic() - seen[0] > STALE_SECONDS:
+            message = f"no answer about topic {self._name!r}"
+            raise BrokerAwayError(message)
+        return seen[1]
+
+    def close(self) -> None:
+        """Stop looking and close the admin client."""
+        self._stop.request()
+        self._thread.join(LOOK_SECONDS)
+        self._admin.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        # A silent broker is said by the loops, when what they know is too old.
+        with suppress(BrokerError):
+            self._seen = (time.monotonic(), current_state(self._admin, self._name))
 
 
 def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:

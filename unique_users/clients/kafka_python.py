@@ -325,8 +325,9 @@ class KafkaPythonAdmin:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        own = {"request_timeout_ms": REQUEST_SECONDS * 1000}
         with _explained(config):
-            self._admin = KafkaAdminClient(**_settings(config, {}, KafkaAdminClient.DEFAULT_CONFIG))
+            self._admin = KafkaAdminClient(**_settings(config, own, KafkaAdminClient.DEFAULT_CONFIG))
 
     def describe(self, name: str) -> TopicState | None:
         with _explained(self._config):

@@ -1,0 +1,61 @@
+"""Run everything on this machine, from an empty Kafka to counts that are checked against a plain recount."""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from unique_users.command_line import argument_parser
+from unique_users.config import load_config
+from unique_users.demonstration import (
+    Scripts,
+    compare,
+    kafka_place,
+    recounted,
+    stop_on_signals,
+    stream_file,
+    wait_until_counted,
+)
+from unique_users.errors import UsageError
+from unique_users.lifecycle import run_script, say
+
+RATE = 6_000.0  # frames a second: the sample takes 5 s, so that its counts are seen growing
+EXAMPLES = """\
+  python demo.py                                         a sample, or the stream.gz that is there
+  python demo.py --set producer.file=other.gz            another file
+  python demo.py --set kafka.bootstrap_servers=k1:9092,k2:9092    topics of its own on a cluster, deleted at the end"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when every count is exact, 1 when one is not or the demo did not get to its end."""
+    arguments = parse(argv)
+    config = load_config(arguments.config, arguments.set)
+    started = time.monotonic()
+
+    with stop_on_signals() as stop:
+        file = stream_file(config, stop)
+        with kafka_place(config, stop) as settings:
+            overrides = [*arguments.set, *settings]
+            with Scripts(arguments.config, overrides, stop) as scripts:
+                say(f"replaying {file} at {arguments.rate:,.0f} frames a second; Ctrl-C stops")
+                scripts.start("bucketer")
+                scripts.start("counter", "--format", "json")
+                scripts.run("producer", "--rate", str(arguments.rate))
+                wait_until_counted(load_config(arguments.config, overrides), scripts)
+                scripts.finish()
+        exact = compare(scripts.counts, recounted(file, config, stop))
+    print(f"{'exact' if exact else 'NOT exact'}: {file} in {time.monotonic() - started:.1f} s")
+    return 0 if exact else 1
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line. Raises UsageError."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument("--rate", type=float, default=RATE, metavar="FRAMES_PER_SECOND", help=f"default: {RATE:,.0f}")
+    arguments = parser.parse_args(argv)
+    if not arguments.rate > 0:
+        raise UsageError(f"--rate: expected a number above 0, got {arguments.rate:g}")
+    return arguments
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,162 @@
+"""The demo as a person runs it: one command, with a directory of its own."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from unique_users.clients import get_admin
+from unique_users.config import load_config
+from unique_users.demonstration import compare
+from unique_users.sample import write_sample
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO_SECONDS = 60
+
+
+class Demo:
+    """A running demo.py, all its output in one file."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self._output = directory / "output.txt"
+        command = [sys.executable, str(ROOT / "demo.py"), f"--config={ROOT / 'config.yaml'}", "--rate=100000"]
+        sets = [f"--set=broker.data={directory / 'data'}", f"--set=producer.file={directory / 'stream.gz'}"]
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, *sets, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+
+    def said(self) -> str:
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + DEMO_SECONDS
+        while text not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
+    def ends(self) -> int:
+        return self.process.wait(DEMO_SECONDS)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
+
+    def left_behind(self) -> list[psutil.Process]:
+        """Processes of this demo: all of them have its directory among their arguments."""
+        return [process for process in psutil.process_iter() if self._names_directory(process)]
+
+    def _names_directory(self, process: psutil.Process) -> bool:
+        try:
+            return any(str(self.directory) in argument for argument in process.cmdline())
+        except psutil.Error:
+            return False
+
+
+@pytest.fixture
+def run_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Starts the demo; nothing of it outlives the test."""
+    write_sample(tmp_path / "stream.gz", 4_000)
+    demos = []
+
+    def run(*arguments: str) -> Demo:
+        demos.append(Demo(tmp_path, *arguments))
+        return demos[-1]
+
+    yield run
+    for demo in demos:
+        for process in demo.left_behind():
+            process.kill()
+
+
+def test_the_demo_counts_exactly_and_leaves_nothing_behind(run_demo: Callable[..., Demo]) -> None:
+    demo = run_demo()
+    assert demo.ends() == 0, demo.said()
+    assert f"exact: {demo.directory / 'stream.gz'}" in demo.said()
+    assert demo.said().count("Ctrl-C") == 1
+    assert "counter: finished" in demo.said()
+    assert demo.left_behind() == []
+
+
+def test_on_a_cluster_the_demo_uses_topics_of_its_own_and_deletes_them(
+    run_demo: Callable[..., Demo], broker: str
+) -> None:
+    demo = run_demo(f"--set=kafka.bootstrap_servers={broker},{broker}")
+    assert demo.ends() == 0, demo.said()
+    assert "exact" in demo.said()
+    assert remaining_topics(demo, broker) == []
+    assert demo.left_behind() == []
+    assert not (demo.directory / "data").exists()
+
+
+def remaining_topics(demo: Demo, broker: str) -> list[str]:
+    prefix = re.findall(r"with the topics (demo-[0-9a-f]+-)\*", demo.said())[0]
+    admin = get_admin(load_config(str(ROOT / "config.yaml"), [f"kafka.bootstrap_servers={broker}"]))
+    try:
+        names = [prefix + topic for topic in ("feed", "bucketed", "counts", "rejected")]
+        return [name for name in names if admin.describe(name) is not None]
+    finally:
+        admin.close()
+
+
+@pytest.mark.parametrize("moment", ["starting Kafka", "counter: reading"])
+def test_ctrl_c_stops_all_that_was_started(run_demo: Callable[..., Demo], moment: str) -> None:
+    demo = run_demo("--rate=100")
+    demo.wait_for(moment)
+    time.sleep(0.3)
+    demo.interrupt()
+    assert demo.ends() == 1, demo.said()
+    assert "stopped before the end" in demo.said()
+    assert "Traceback" not in demo.said()
+    assert demo.left_behind() == []
+
+
+def test_an_impatient_second_ctrl_c_and_a_sigterm_change_nothing(run_demo: Callable[..., Demo], broker: str) -> None:
+    demo = run_demo("--rate=100", f"--set=kafka.bootstrap_servers={broker},{broker}")
+    demo.wait_for("bucketer: reading")
+    demo.interrupt()
+    demo.wait_for("stopping")
+    demo.interrupt()
+    if sys.platform != "win32":
+        demo.process.terminate()
+    assert demo.ends() == 1, demo.said()
+    assert remaining_topics(demo, broker) == []
+    assert demo.left_behind() == []
+
+
+def test_a_script_that_fails_ends_the_demo_with_its_last_words(run_demo: Callable[..., Demo], broker: str) -> None:
+    compacted = "--set=topics.bucketed.settings={cleanup.policy: compact}"
+    demo = run_demo(compacted, f"--set=kafka.bootstrap_servers={broker},{broker}")
+    assert demo.ends() == 1
+    assert re.search(r"(bucketer|counter): error: topic 'demo-.*-bucketed' has cleanup.policy=compact", demo.said())
+    assert ".py ended too early, with exit code 1\n" in demo.said()
+    assert demo.left_behind() == []
+
+
+def test_a_wrong_setting_ends_the_demo_with_2_before_anything_starts(run_demo: Callable[..., Demo]) -> None:
+    demo = run_demo("--set=counter.report_secs=3")
+    assert demo.ends() == 2
+    assert "report_seconds" in demo.said()
+    assert not (demo.directory / "data").exists()
+
+
+def test_a_count_that_is_wrong_missing_or_too_many_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not compare({0: 1_234, 60: 5, 120: 6}, {0: 1_234, 60: 4, 180: 7})
+    assert capsys.readouterr().out.splitlines() == [
+        "minute                  counted  recounted",
+        "1970-01-01T00:00:00Z      1,234      1,234",
+        "1970-01-01T00:01:00Z          5          4  differs",
+        "1970-01-01T00:02:00Z          6          0  differs",
+        "1970-01-01T00:03:00Z          0          7  differs",
+    ]
+    assert compare({0: 1_234}, {0: 1_234})

@@ -1,0 +1,551 @@
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from brokers import config_for
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from unique_users.bucketing import Bucketing
+from unique_users.clients import Position, TopicState
+from unique_users.frames import FrameParser
+from unique_users.rekey import Rekeyer
+from unique_users.topics import current_state
+
+DAY = 86_400
+CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK = "CRASH", "COMMIT", "REFUSE", "EVICT", "AWAY", "BACK"
+
+
+class Feed:
+    """A bucketer on a fake broker, which can be killed and started again."""
+
+    def __init__(self, kafka: FakeKafka, stop: FakeStop | None = None, **rules: Any) -> None:
+        self.kafka = kafka
+        self.clock = kafka.clock
+        self.stop = stop or FakeStop(kafka.clock)
+        self.config = config_for("fake:1", bucketer=rules)
+        self.producers: list[FakeProducer] = []
+        self.start()
+
+    def start(self, until: Mapping[int, int] | None = None) -> None:
+        self.consumer = FakeConsumer(self.kafka, "feed", "bucketer")
+        self.bucketing = Bucketing(
+            self.config,
+            self.consumer,
+            self._describe,
+            self._new_producer,
+            Rekeyer(FrameParser(), self.config.bucketer.future_seconds_max),
+            self.stop,
+            self.clock.monotonic,
+            until,
+        )
+        self.bucketing.open()
+
+    def _describe(self) -> TopicState:
+        """As TopicWatch does: without waiting for a broker that is away."""
+        self.kafka.require(timeout_seconds=0)
+        return current_state(FakeAdmin(self.kafka), "feed")
+
+    def _new_producer(self) -> FakeProducer:
+        self.producers.append(FakeProducer(self.kafka))
+        return self.producers[-1]
+
+    def put(self, uid: str, ts: float | None = None, partition: int = 0) -> None:
+        """Append a frame to `feed`."""
+        value = json.dumps({"uid": uid, "ts": int(self.clock.wall()) if ts is None else ts}).encode()
+        self.kafka.append("feed", value, partition=partition)
+
+    def crash(self) -> None:
+        """Kill -9: nothing in flight arrives, the group takes the member for dead."""
+        if self.consumer in self.kafka.group("bucketer", "feed").members:
+            self.kafka.evict(self.consumer)
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self.bucketing.step()
+
+    def finish(self) -> None:
+        """Run to the end of `feed` as it is now, and close."""
+        ends = {p: log.end for p, log in enumerate(self.kafka.topics["feed"].partitions)}
+        self.crash()
+        self.start(until=ends)
+        for _ in range(200):
+            if not self.bucketing.step():
+                break
+        else:
+            pytest.fail("never caught up")
+        self.bucketing.close()
+
+    def bucketed(self) -> list[str]:
+        return [json.loads(value or b"")["uid"] for value in self.kafka.values("bucketed")]
+
+    def rejected(self) -> list[dict[str, str]]:
+        return [{name: value.decode() for name, value in r.headers} for r in self.kafka.records("rejected")]
+
+    def committed(self, partition: int = 0) -> int:
+        position = self.kafka.group("bucketer", "feed").committed.get(partition)
+        return position.offset if position else 0
+
+    def assert_what_is_committed_has_arrived(self) -> None:
+        arrived = {*self.bucketed()}
+        for partition, log in enumerate(self.kafka.topics["feed"].partitions):
+            for record in log.records:
+                if record.offset < self.committed(partition):
+                    assert json.loads(record.value or b"")["uid"] in arrived, f"offset {record.offset} is lost"
+
+
+@pytest.fixture
+def feed(kafka: FakeKafka, stop: FakeStop) -> Feed:
+    """A bucketer that has its partition and waits for frames."""
+    feed = Feed(kafka, stop)
+    feed.step()
+    return feed
+
+
+def test_frames_become_records_keyed_by_their_minute(feed: Feed) -> None:
+    feed.put("a", 1_468_244_399)
+    feed.put("b", 1_468_244_400)
+    feed.finish()
+    assert [(record.key, record.value) for record in feed.kafka.records("bucketed")] == [
+        (b"1468244340", b'{"uid":"a","ts":1468244399}'),
+        (b"1468244400", b'{"uid":"b","ts":1468244400}'),
+    ]
+    assert feed.committed() == 2
+
+
+def test_a_commit_comes_after_the_acknowledgement_and_never_before(feed: Feed) -> None:
+    """seconds  0        1
+    frames   a b      |
+    commit            2
+    """
+    feed.put("a")
+    feed.put("b")
+    feed.step()
+    assert feed.kafka.values("bucketed") == []
+    assert feed.committed() == 0
+    feed.kafka.away = True
+    feed.clock.advance(5)
+    feed.step(5)
+    assert feed.committed() == 0
+    feed.kafka.away = False
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.bucketed() == ["a", "b"]
+    assert feed.committed() == 2
+    assert feed.bucketing.counts.accepted == 2
+
+
+def test_a_crash_between_acknowledgement_and_commit_sends_frames_twice_and_loses_none(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CrashError(Exception):
+        pass
+
+    def crash(*_: object) -> bool:
+        raise CrashError
+
+    feed.put("a")
+    feed.step()
+    monkeypatch.setattr(feed.consumer, "commit", crash)
+    feed.clock.advance(1)
+    with pytest.raises(CrashError):
+        feed.step()
+    assert feed.bucketed() == ["a"]
+    assert feed.committed() == 0
+    feed.finish()
+    assert feed.bucketed() == ["a", "a"]
+    assert feed.committed() == 1
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [1, 2, CRASH, 3],
+        [1, COMMIT, 2, CRASH, 3],
+        [1, 2, COMMIT, CRASH, 3],
+        [1, CRASH, CRASH, 2, COMMIT, 3, CRASH],
+        [1, REFUSE, 2, COMMIT, 3],
+        [1, EVICT, 2, COMMIT, 3],
+        [1, 2, AWAY, COMMIT, CRASH, BACK, 3],
+    ],
+)
+def test_a_crash_loses_nothing(kafka: FakeKafka, events: list[int | str]) -> None:
+    run_events(Feed(kafka), events)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 1) | st.sampled_from([CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK]), max_size=25))
+@example([0, 1, REFUSE, COMMIT, EVICT, 0, COMMIT, CRASH, 1])
+def test_no_order_of_faults_loses_a_frame(events: list[int | str]) -> None:
+    kafka = FakeKafka(FakeClock())
+    kafka.create("feed", partitions=2)
+    kafka.create("bucketed", partitions=2)
+    kafka.create("rejected")
+    kafka.records_per_poll = 2
+    run_events(Feed(kafka), events)
+
+
+def run_events(feed: Feed, events: list[int | str]) -> None:
+    """Put a frame for each number, inject each fault, and step after each; then finish and look."""
+    partitions = len(feed.kafka.topics["feed"].partitions)
+    put = []
+    for number, event in enumerate(events):
+        if event == CRASH:
+            feed.crash()
+            if not feed.kafka.away:
+                feed.start()
+        elif event == COMMIT:
+            feed.clock.advance(1)
+        elif event == REFUSE:
+            feed.kafka.refuse_after = number % 3
+        elif event == EVICT:
+            feed.crash()
+        elif event in (AWAY, BACK):
+            feed.kafka.away = event == AWAY
+        else:
+            put.append(f"u{number}")
+            feed.put(put[-1], partition=int(event) % partitions)
+        feed.bucketing.step()
+        feed.assert_what_is_committed_has_arrived()
+    feed.kafka.away = False
+    feed.finish()
+    assert {*feed.bucketed()} == {*put}
+    assert [feed.committed(p) for p in range(partitions)] == [log.end for log in feed.kafka.topics["feed"].partitions]
+    assert feed.rejected() == []
+
+
+@pytest.mark.parametrize("arrived", [0, 1, 2])
+def test_after_a_delivery_failure_all_since_the_last_commit_is_sent_again_by_a_new_producer(
+    feed: Feed, arrived: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put("a")
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    for uid in "bcd":
+        feed.put(uid)
+    feed.step()
+    feed.kafka.refuse_after = arrived
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.committed() == 1
+    assert feed.producers[0].closed
+    assert len(feed.producers) == 2
+    assert "reading again from the last commit" in capsys.readouterr().err
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.committed() == 4
+    assert feed.bucketed() == [*"a", *"bcd"[:arrived], *"bcd"]
+    assert feed.bucketing.counts.read == 4, "frames sent again are counted once"
+
+
+def test_frames_that_were_under_way_when_it_started_over_are_not_taken_for_progress(feed: Feed) -> None:
+    """frames   a b   | REFUSE |   c (polled before the consumer goes back)   commit   | CRASH"""
+    feed.put("a")
+    feed.put("b")
+    feed.step()
+    feed.kafka.refuse_after = 0
+    feed.clock.advance(1)
+    feed.step()
+    feed.put("c")
+    feed.clock.advance(1)
+    feed.step()
+    feed.assert_what_is_committed_has_arrived()
+    feed.finish()
+    assert {*feed.bucketed()} == {*"abc"}
+
+
+def test_a_delivery_failure_at_the_end_starts_over_too(feed: Feed) -> None:
+    feed.put("a")
+    feed.crash()
+    feed.start(until={0: 1})
+    feed.kafka.refuse_after = 0
+    for _ in range(20):
+        if not feed.bucketing.step():
+            break
+    feed.bucketing.close()
+    assert feed.bucketed() == ["a"]
+    assert feed.committed() == 1
+
+
+def test_a_delivery_failure_while_closing_leaves_the_frames_to_the_next_start(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put("a")
+    feed.step()
+    feed.kafka.refuse_after = 0
+    feed.bucketing.close()
+    assert feed.committed() == 0
+    assert "1 frames are not committed" in capsys.readouterr().err
+    feed.finish()
+    assert feed.bucketed() == ["a"]
+
+
+def test_frames_pending_in_a_lost_partition_are_counted_by_its_next_owner_only(kafka: FakeKafka) -> None:
+    kafka.topics.pop("feed")
+    kafka.create("feed", partitions=2)
+    feed = Feed(kafka)
+    feed.step()
+    feed.put("a", partition=0)
+    feed.put("b", partition=1)
+    feed.step()
+    kafka.assign({feed.consumer: [0]})
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.bucketing.counts.read == 1
+    assert (feed.committed(0), feed.committed(1)) == (1, 0)
+    kafka.assign({feed.consumer: [0, 1]})
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.bucketing.counts.read == 2
+    assert (feed.committed(0), feed.committed(1)) == (1, 1)
+
+
+def test_a_refused_commit_is_tried_again_and_counted_once(feed: Feed) -> None:
+    feed.put("a")
+    feed.step()
+    feed.crash()
+    assert feed.bucketing.commit() is False
+    assert feed.bucketing.counts.read == 0
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.committed() == 1
+    assert feed.bucketing.counts.read == 1
+
+
+def test_what_is_no_frame_goes_to_rejected_untouched_with_why_and_where_from(feed: Feed) -> None:
+    """Clock:  | the past, late |  retention 1 day  | now | 1 hour | the future"""
+    now = int(feed.clock.wall())
+    for _ in range(101):
+        feed.put("u", now)
+    feed.kafka.append("feed", b"\xff not json", None)
+    feed.put("late", now - DAY - 1)
+    feed.put("just in time", now - DAY)
+    feed.put("future", now + 3_601)
+    feed.put("soon", now + 3_600)
+    feed.finish()
+    headers = {h["offset"]: h for h in feed.rejected()}
+    assert {offset: h["reason"] for offset, h in headers.items()} == {
+        "101": "not_json",
+        "102": "not_json",
+        "103": "late",
+        "105": "future",
+    }
+    assert all(h["topic"] == "feed" and h["partition"] == "0" and h["detail"] for h in headers.values())
+    values = {dict(r.headers)["offset"]: r.value for r in feed.kafka.records("rejected")}
+    assert values[b"101"] == b"\xff not json"
+    assert values[b"102"] == b""
+    assert json.loads(values[b"103"] or b"")["uid"] == "late"
+    assert {record.key for record in feed.kafka.records("rejected")} == {None}
+    assert {*feed.bucketed()} == {"u", "just in time", "soon"}
+    counts = feed.bucketing.counts
+    assert (counts.read, counts.accepted, counts.rejected) == (107, 103, {"not_json": 2, "late": 1, "future": 1})
+
+
+def test_the_clock_is_restored_from_the_commit_so_that_a_restart_judges_as_before(feed: Feed) -> None:
+    """frames   101 of now   | CRASH |   late"""
+    now = int(feed.clock.wall())
+    for _ in range(101):
+        feed.put("u", now)
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.committed() == 101
+    feed.put("late", now - DAY - 1)
+    feed.finish()
+    assert [h["reason"] for h in feed.rejected()] == ["late"]
+
+
+def test_metadata_of_another_program_is_no_hindrance(feed: Feed) -> None:
+    for uid in "abc":
+        feed.put(uid)
+    feed.kafka.group("bucketer", "feed").committed[0] = Position(1, "")
+    feed.finish()
+    assert feed.bucketed() == ["b", "c"]
+
+
+def test_a_partition_is_opened_when_the_broker_is_back(kafka: FakeKafka) -> None:
+    feed = Feed(kafka)
+    feed.put("a")
+    answers: Callable[..., Position | None] = feed.consumer.committed
+
+    def silent(partition: int) -> Position | None:
+        kafka.away = True
+        return answers(partition)
+
+    feed.consumer.committed = silent  # type: ignore[method-assign]
+    feed.step(3)
+    assert feed.bucketed() == []
+    kafka.away = False
+    feed.consumer.committed = answers  # type: ignore[method-assign]
+    feed.step(2)
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.bucketed() == ["a"]
+
+
+@pytest.mark.parametrize("again", ["de", "defg"], ids=["shorter", "longer"])
+def test_a_feed_that_was_made_again_is_read_from_its_start(
+    feed: Feed,
+    again: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """feed   a b c, all committed   | deleted, made again |   d e   (shorter)  or  d e f g  (longer)"""
+    for uid in "abc":
+        feed.put(uid)
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    assert feed.committed() == 3
+    group = feed.kafka.group("bucketer", "feed")
+    remembered = dict(group.committed)
+    feed.kafka.delete("feed")
+    feed.kafka.create("feed")
+    group.committed.update(remembered)  # a broker forgets them, in its own time
+    for uid in again:
+        feed.put(uid)
+    feed.finish()
+    assert {*feed.bucketed()} == {*"abc", *again}
+    assert "made again" in capsys.readouterr().err
+
+
+def test_frames_that_retention_deleted_before_they_were_read_are_named(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for uid in "abcd":
+        feed.put(uid)
+    feed.kafka.group("bucketer", "feed").committed[0] = Position(1, "")
+    feed.kafka.trim("feed", 0, 3)
+    feed.finish()
+    assert feed.bucketed() == ["d"]
+    assert "offsets 1 to 2" in capsys.readouterr().err
+
+
+def reports(feed: Feed, seconds: float, capsys: pytest.CaptureFixture[str]) -> list[tuple[float, str]]:
+    """The lines printed in so many seconds, and when each was."""
+    printed = []
+    end = feed.clock.monotonic() + seconds
+    while feed.clock.monotonic() < end:
+        feed.bucketing.step()
+        printed += [(feed.clock.monotonic(), line) for line in capsys.readouterr().out.splitlines()]
+    return printed
+
+
+def test_a_report_comes_every_60_seconds_also_when_nothing_came(feed: Feed, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = reports(feed, 301, capsys)
+    assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=1)
+    assert {line for _, line in printed} == {"0 frames read = 0 accepted + 0 rejected, lag 0"}
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["idle", "with frames in flight"])
+def test_a_report_comes_every_60_seconds_also_when_the_broker_is_away(
+    feed: Feed,
+    pending: bool,  # noqa: FBT001
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if pending:
+        feed.put("a")
+    feed.step()
+    feed.kafka.away = True
+    printed = reports(feed, 305, capsys)
+    assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=3)
+    assert all(line.endswith("no answer from the broker") for _, line in printed)
+
+
+def test_a_report_is_in_time_also_when_the_broker_falls_silent_between_acknowledgement_and_commit(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The producer's last words were heard, then nothing is: each commit is tried in vain."""
+    feed.put("a")
+    feed.step()
+    monkeypatch.setattr(FakeProducer, "flush", lambda *_: True)
+    feed.kafka.away = True
+    printed = reports(feed, 305, capsys)
+    assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=5)
+
+
+def test_the_lag_is_what_is_not_committed(feed: Feed, capsys: pytest.CaptureFixture[str]) -> None:
+    feed.kafka.records_per_poll = 1
+    for uid in "abc":
+        feed.put(uid)
+    feed.step()
+    feed.bucketing.commit()
+    feed.bucketing.report()
+    assert capsys.readouterr().out == "1 frames read = 1 accepted + 0 rejected, lag 2\n"
+
+
+def test_until_caught_up_ends_where_the_topic_ended_and_commits(feed: Feed, capsys: pytest.CaptureFixture[str]) -> None:
+    feed.kafka.records_per_poll = 1
+    for uid in "abc":
+        feed.put(uid)
+    feed.crash()
+    feed.start(until={0: 2})
+    steps = 1
+    while feed.bucketing.step():
+        steps += 1
+        assert steps < 20
+    assert feed.committed() == 2
+    feed.bucketing.close()
+    assert feed.bucketed() == ["a", "b"]
+    assert capsys.readouterr().out == "2 frames read = 2 accepted + 0 rejected, lag 1\n"
+
+
+def test_until_caught_up_ends_at_once_where_the_topic_is_empty(feed: Feed) -> None:
+    feed.finish()
+    assert feed.bucketed() == []
+
+
+def test_a_stop_commits_what_was_read_and_leaves_the_group(feed: Feed, stop: FakeStop) -> None:
+    feed.put("a")
+    feed.step()
+    stop.request()
+    assert not feed.bucketing.step()
+    feed.bucketing.close()
+    assert feed.committed() == 1
+    assert feed.consumer.closed
+    assert feed.producers[-1].closed
+
+
+def test_a_stop_while_the_broker_is_away_ends_in_under_10_seconds(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put("a")
+    feed.step()
+    feed.kafka.away = True
+    before = feed.clock.monotonic()
+    feed.bucketing.close()
+    assert feed.clock.monotonic() - before < 10
+    assert "1 frames are not committed: they are read again at the next start" in capsys.readouterr().err
+    assert feed.consumer.closed
+
+
+def test_a_stop_while_the_first_producer_waits_for_the_broker_ends_the_loop(kafka: FakeKafka, stop: FakeStop) -> None:
+    feed = Feed(kafka, stop)
+    feed._new_producer = lambda: None  # type: ignore[method-assign,assignment,return-value]
+    feed.start()
+    assert not feed.bucketing.step()
+    feed.bucketing.close()
+    assert feed.consumer.closed
+
+
+def test_a_producer_that_takes_nothing_more_stops_the_reading(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeProducer, "has_room", lambda *_: False)
+    feed.put("a")
+    feed.step(10)
+    assert feed.consumer.position(0) == 0
+
+
+def test_errors_other_than_delivery_end_the_loop(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    feed.put("a")
+    monkeypatch.setattr(FakeProducer, "send", broken)
+    with pytest.raises(ZeroDivisionError):
+        feed.bucketing.step()

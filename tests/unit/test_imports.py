@@ -1,0 +1,116 @@
+"""Arrows go one way: scripts → loops and edges → pure. The map is the docstring of unique_users."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import unique_users
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "unique_users"
+MODULES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+CLIENTS = sorted((PACKAGE / "clients").glob("*.py"))
+SCRIPTS = sorted(ROOT.glob("*.py"))
+KAFKA_CLIENTS = {"kafka", "confluent_kafka"}
+WORLD = {
+    "asyncio", "ctypes", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "selectors", "shutil",
+    "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib",
+}  # fmt: skip
+
+
+def the_map() -> dict[str, set[str]]:
+    """The modules of each layer, by the first word of the layer's line."""
+    layers = {}
+    for line in (unique_users.__doc__ or "").splitlines():
+        layer, colon, rooms = line.partition(":  ")
+        if colon:
+            rooms = re.sub(r"\([^)]*\)", "", rooms)
+            layers[layer.split()[0]] = {name for name in re.findall(r"\w+", rooms) if name in {*MODULES, "clients"}}
+    return layers
+
+
+MAP = the_map()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, anywhere in it, by their full names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            module = node.module or ""
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                is_module = module in {"unique_users", "unique_users.clients"} and (
+                    alias.name in MODULES or (PACKAGE / "clients" / f"{alias.name}.py").exists()
+                )
+                yield inner if is_module else module
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of unique_users that a file imports; `clients.x` for the implementations."""
+    return {name.removeprefix("unique_users.") for name in imports(path) if name.startswith("unique_users")}
+
+
+def foreign(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path) if not name.startswith("unique_users")}
+
+
+def test_the_map_names_every_module_once() -> None:
+    named = [name for rooms in MAP.values() for name in rooms]
+    assert sorted(named) == sorted({*MODULES, "clients"})
+    assert set(MAP) == {"Pure", "Loops", "Edges", "Around", "Local"}
+
+
+@pytest.mark.parametrize("name", sorted(MAP["Pure"]))
+def test_pure_modules_import_nothing_of_the_world(name: str) -> None:
+    path = MODULES[name]
+    assert foreign(path) <= (sys.stdlib_module_names - WORLD) | {"msgspec", "orjson"}
+    assert ours(path) <= MAP["Pure"]
+
+
+@pytest.mark.parametrize("name", sorted(MAP["Pure"]))
+def test_pure_modules_neither_print_nor_open_files(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"print", "open", "input", "exec", "eval", "__import__"}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not attributes & {"now", "today", "utcnow"} - {"now"} if name in {"clock", "rekey"} else not attributes & {
+        "now", "today", "utcnow"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(MAP["Loops"]))
+def test_loops_import_no_implementation_of_an_edge(name: str) -> None:
+    path = MODULES[name]
+    allowed = MAP["Pure"] | MAP["Loops"] | {"clients", "config", "errors", "lifecycle"}
+    assert ours(path) <= allowed
+    assert not foreign(path) & ({"time", "socket", "sqlite3", "subprocess", "http"} | KAFKA_CLIENTS)
+
+
+@pytest.mark.parametrize("name", sorted(MAP["Edges"] - {"clients"}))
+def test_edges_do_not_import_loops(name: str) -> None:
+    assert not ours(MODULES[name]) & {"replay", "bucketing", "counting"}
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *SCRIPTS], ids=lambda path: path.name)
+def test_only_the_clients_package_imports_a_kafka_client(path: Path) -> None:
+    assert not foreign(path) & KAFKA_CLIENTS
+    assert not {name for name in ours(path) if name.startswith("clients.")}
+
+
+def test_each_client_is_imported_by_one_module() -> None:
+    importers = {path.name: foreign(path) & KAFKA_CLIENTS for path in CLIENTS}
+    assert importers["__init__.py"] == set(), "the seam itself needs no client to be installed"
+    assert all(len(found) <= 1 for found in importers.values())
+    assert "kafka" in importers["kafka_python.py"]
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *CLIENTS], ids=lambda path: path.name)
+def test_the_package_imports_no_script(path: Path) -> None:
+    assert not foreign(path) & {script.stem for script in SCRIPTS}

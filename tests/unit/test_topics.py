@@ -1,0 +1,104 @@
+from collections.abc import Callable
+
+import pytest
+from brokers import config_for
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
+
+from unique_users import topics
+from unique_users.clients import TopicState
+from unique_users.config import Config, Topic
+from unique_users.errors import BrokerAwayError, TopicError
+from unique_users.topics import current_state, ends_now, ensure_log_of_record, ensure_topic, prepare_topics
+
+
+@pytest.fixture
+def empty() -> FakeKafka:
+    return FakeKafka()
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch, kafka: FakeKafka) -> Config:
+    """A configuration whose broker is the fake one."""
+    monkeypatch.setattr(topics, "get_admin", lambda _config: FakeAdmin(kafka))
+    return config_for("fake:1")
+
+
+def test_a_missing_topic_is_made_as_configured(empty: FakeKafka) -> None:
+    topic = Topic(name="feed", partitions=3, settings={"max.message.bytes": 5})
+    state = ensure_topic(FakeAdmin(empty), topic)
+    assert state == TopicState(empty.topics["feed"].id, 3)
+    assert empty.topics["feed"].settings["max.message.bytes"] == "5"
+
+
+def test_an_existing_topic_is_used_as_it_is(empty: FakeKafka) -> None:
+    empty.create("feed", partitions=4)
+    before = empty.topics["feed"]
+    state = ensure_topic(FakeAdmin(empty), Topic(name="feed", partitions=2, settings={"cleanup.policy": "compact"}))
+    assert state.partitions == 4
+    assert empty.topics["feed"] is before
+    assert before.settings["cleanup.policy"] == "delete"
+
+
+def test_a_topic_with_too_few_partitions_is_refused_with_what_to_do(empty: FakeKafka) -> None:
+    empty.create("feed", partitions=2)
+    with pytest.raises(TopicError, match=r"'feed' has 2 partitions, the configuration says 3: lower"):
+        ensure_topic(FakeAdmin(empty), Topic(name="feed", partitions=3))
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
+def test_a_compacted_log_of_record_is_refused(empty: FakeKafka, policy: str) -> None:
+    empty.create("bucketed", settings={"cleanup.policy": policy})
+    with pytest.raises(TopicError, match=f"cleanup.policy={policy}"):
+        ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed"))
+    empty.topics["bucketed"].settings["cleanup.policy"] = "delete"
+    assert ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed")).partitions == 1
+
+
+def test_a_topic_that_is_not_there_now_is_waited_for_as_a_broker_is(empty: FakeKafka) -> None:
+    with pytest.raises(BrokerAwayError, match="'feed'"):
+        current_state(FakeAdmin(empty), "feed")
+
+
+def test_all_topics_are_prepared_and_only_bucketed_is_refused_when_compacted(kafka: FakeKafka, config: Config) -> None:
+    kafka.topics.clear()
+    names = config.topics
+    admin = prepare_topics(config, [names.feed, names.bucketed, names.counts, names.rejected], FakeStop(kafka.clock))
+    assert admin is not None
+    assert set(kafka.topics) == {"feed", "bucketed", "counts", "rejected"}
+    assert kafka.topics["counts"].settings["cleanup.policy"] == "compact"
+    kafka.topics["bucketed"].settings["cleanup.policy"] = "compact"
+    with pytest.raises(TopicError, match="'bucketed'"):
+        prepare_topics(config, [names.counts, names.bucketed], FakeStop(kafka.clock))
+
+
+def test_the_broker_is_waited_for_and_that_is_said_once(
+    kafka: FakeKafka, config: Config, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ComesBack(FakeStop):
+        def wait(self, seconds: float) -> bool:
+            kafka.away = clock.monotonic() < 100
+            return super().wait(seconds)
+
+    kafka.away = True
+    assert prepare_topics(config, [config.topics.feed], ComesBack(clock)) is not None
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting for a Kafka broker at fake:1 …",
+        "the broker answers, going on",
+    ]
+
+
+def test_a_stop_ends_the_wait_for_the_broker(kafka: FakeKafka, config: Config, clock: FakeClock) -> None:
+    class StopsSoon(FakeStop):
+        def wait(self, seconds: float) -> bool:
+            self.request()
+            return super().wait(seconds)
+
+    kafka.away = True
+    assert prepare_topics(config, [config.topics.feed], StopsSoon(clock)) is None
+
+
+def test_the_ends_are_those_of_all_partitions(empty: FakeKafka, unique_name: Callable[[str], str]) -> None:
+    empty.create("feed", partitions=3)
+    empty.append("feed", b"0", b"1", partition=1)
+    consumer = FakeConsumer(empty, "feed", unique_name("group"))
+    assert ends_now(consumer, TopicState("", 3)) == {0: 0, 1: 2, 2: 0}
