@@ -132,7 +132,11 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     source: dict[tuple[str, ...], str] = {}
     for override in overrides:
         source[_override(tree, override)] = f"--set {override.partition('=')[0]}"
-    tree = _with_environment(tree, environment, path)
+    try:
+        tree = _with_environment(tree, environment, path)
+    except RecursionError:
+        message = f"{path}: a section holds itself through an alias: write it out"
+        raise UsageError(message) from None
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -154,7 +158,7 @@ def _read(path: str) -> dict[str, Any]:
         raise UsageError(message) from None
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
@@ -185,7 +189,7 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
         node = child
     try:
         node[keys[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         node[keys[-1]] = text
     return keys
 
@@ -221,7 +225,7 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
     return _VARIABLE.sub(value_of, node)
 
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$")
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$")
 _WORDS = {
     "`int`": "a whole number",
     "`float`": "a number",

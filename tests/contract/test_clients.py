@@ -574,6 +574,7 @@ def test_closing_a_producer_does_not_wait_for_records_in_flight(system: System, 
     topic = new_topic()
     producer = system.producer()
     producer.send(topic, b"x")
+    system.go_away()
     started = time.monotonic()
     producer.close()
     assert time.monotonic() - started < 2
@@ -661,10 +662,23 @@ def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_ask
     with pytest.raises(BrokerAwayError):
         member.consumer.committed(0)
     with pytest.raises(BrokerAwayError):
-        member.consumer.commit({0: Position(1)})
+        member.consumer.commit({0: Position(1)}, 0.5)
     assert member.consumer.poll(0.2).batches == []
     member.consumer.close()
     assert time.monotonic() - started < 8
+
+
+def test_an_admin_whose_broker_falls_silent_says_so_within_the_time_of_a_request(
+    system: System, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic()
+    admin = system.admin()
+    assert admin.describe(topic) is not None
+    system.go_away()
+    started = time.monotonic()
+    with pytest.raises(BrokerAwayError):
+        admin.describe(topic)
+    assert time.monotonic() - started < clients.REQUEST_SECONDS + 2
 
 
 def test_a_producer_whose_broker_falls_silent_has_not_flushed(system: System, new_topic: Callable[..., str]) -> None:
@@ -684,12 +698,33 @@ def test_a_producer_whose_broker_falls_silent_has_not_flushed(system: System, ne
     assert time.monotonic() - started < 8
 
 
-def test_every_client_of_a_port_where_nothing_listens_raises_broker_away_error(unique_name: Names) -> None:
+def test_a_consumer_that_is_closed_lets_a_new_member_in_at_once(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    group = unique_name("group")
+    for _ in range(4):
+        member = Member(system, topic, group)
+        started = time.monotonic()
+        poll_until(lambda member=member: member.owned == {0}, member)  # type: ignore[misc]
+        assert time.monotonic() - started < 5, "less than a session timeout"
+        member.consumer.close()
+
+
+@pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
+def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_leaves_no_thread_behind(
+    unique_name: Names, kind: str
+) -> None:
     config = config_for(f"127.0.0.1:{free_port()}")
-    for build in (
-        lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
-        lambda: clients.get_producer(config),
-        lambda: clients.get_admin(config),
-    ):
-        with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):
-            build()
+    builds: dict[str, Callable[[], object]] = {
+        "consumer": lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
+        "producer": lambda: clients.get_producer(config),
+        "admin": lambda: clients.get_admin(config),
+    }
+    before = set(threading.enumerate())
+    with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):
+        builds[kind]()
+    deadline = time.monotonic() + 5
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, "loops try again every second, for as long as a broker is away"
