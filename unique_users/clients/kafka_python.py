@@ -325,7 +325,7 @@ class KafkaPythonAdmin:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        own = {"request_timeout_ms": REQUEST_SECONDS * 1000}
+        own = {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}
         with _explained(config):
             self._admin = KafkaAdminClient(**_settings(config, own, KafkaAdminClient.DEFAULT_CONFIG))
 
