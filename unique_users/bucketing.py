@@ -87,18 +87,21 @@ class Bucketing:
                 # Uncommitted frames of a lost partition are read again by its next owner, and counted there.
                 self._readings.pop(partition, None)
                 self._unopened.discard(partition)
-            self._unopened |= polled.taken
-            self._open_partitions()
             for batch in polled.batches:
                 if batch.partition in self._readings:
                     self._handle(batch)
+            # Not before: what was polled of a partition that is opened now came from another position.
+            self._unopened |= polled.taken
+            self._open_partitions()
             if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
                 self.commit()
+            finished = self._caught_up()
         except DeliveryError as error:
             self._start_over(error)
+            finished = False
         if self._report_due.due():
             self.report()
-        return not self._caught_up()
+        return not finished
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""

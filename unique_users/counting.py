@@ -65,11 +65,12 @@ class Counting:
         polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
             self._let_go(partition)
-        self._unopened.update(dict.fromkeys(polled.taken, self._monotonic()))
-        self._open_partitions()
         for batch in polled.batches:
             if batch.partition in self._ledgers:
                 self._handle(batch)
+        # Not before: what was polled of a partition that is opened now came from another position.
+        self._unopened.update(dict.fromkeys(polled.taken, self._monotonic()))
+        self._open_partitions()
         if self._save_due.due():
             self.save()
         if self._report_due.due() and self._until is None:
@@ -77,13 +78,21 @@ class Counting:
         return not self._caught_up()
 
     def save(self) -> None:
-        """1. make sure that the topic is still the same, 2. save, 3. publish, 4. let the group's offsets follow."""
+        """Bring state and broker up to date.
+
+        1. make sure that the topic is still the same
+        2. save
+        3. publish what is saved, then drop what is past its retention
+        4. let the group's offsets follow
+        """
         moved = {p: ledger for p, ledger in self._ledgers.items() if ledger.position != self._committed.get(p)}
         if moved and not self._still_the_same_topic():
             return
         for ledger in self._ledgers.values():
             ledger.save()
         self._publish()
+        for ledger in self._ledgers.values():
+            ledger.drop_old()
         try:
             positions = {p: Position(ledger.position) for p, ledger in moved.items()}
             if moved and self._consumer.commit(positions, ANSWER_SECONDS):
@@ -108,8 +117,10 @@ class Counting:
         return {bucket: sum(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
 
     def close(self) -> None:
-        """Save, report what changed since the last report, leave the group."""
+        """Save, publish, report what changed since the last report, leave the group."""
         self.save()
+        if unpublished := self._unpublished():
+            say(f"{unpublished} counts are saved but not published: the next start publishes them")
         self.report(everything=self._until is not None)
         for ledger in self._ledgers.values():
             ledger.close()
@@ -226,16 +237,25 @@ class Counting:
         """Publish what is saved. What does not arrive stays due."""
         for partition, ledger in self._ledgers.items():
             due = ledger.take_unpublished()
-            try:
-                if self._publisher is None and due:
-                    self._publisher = self._new_publisher()
-                if not due or (self._publisher and self._publisher.publish(partition, due, ANSWER_SECONDS)):
-                    continue
-            except (DeliveryError, BrokerAwayError):
-                if self._publisher is not None:
-                    self._publisher.close()
-                self._publisher = None
-            ledger.unpublished.update(due)
+            if due and not self._arrives(partition, due):
+                ledger.unpublished.update(due)
+
+    def _arrives(self, partition: int, due: Mapping[int, int], attempts: int = 2) -> bool:
+        """Publish counts, once more with a new publisher where one failed."""
+        try:
+            if self._publisher is None:
+                self._publisher = self._new_publisher()
+            return self._publisher.publish(partition, due, ANSWER_SECONDS)
+        except BrokerAwayError:
+            return False
+        except DeliveryError:
+            if self._publisher is not None:
+                self._publisher.close()
+            self._publisher = None
+            return attempts > 1 and self._arrives(partition, due, attempts - 1)
+
+    def _unpublished(self) -> int:
+        return sum(len(ledger.unpublished) for ledger in self._ledgers.values())
 
     def _take_new(self, ledger: Ledger) -> None:
         self._new.update(ledger.new)

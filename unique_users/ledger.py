@@ -99,7 +99,6 @@ class Ledger:
         self._store.save(self._tally.unsaved(), self._tally.counts(), self.position)
         self._tally.mark_saved()
         self.saved_offset = self.position
-        self._drop_old()
 
     def take_unpublished(self) -> dict[int, int]:
         """The counts that changed since this was called last."""
@@ -111,9 +110,11 @@ class Ledger:
         """Let go of the file. Saves nothing."""
         self._store.close()
 
-    def _drop_old(self) -> None:
+    def drop_old(self) -> None:
+        """Drop the buckets past their retention, as far as they are saved and published."""
         now = self._clock.now()
-        if self._retention and now is not None:
-            floor = bucket_timestamp(now - self._retention)
-            if self._tally.drop_before(floor):
-                self._store.drop_before(floor)
+        if not self._retention or now is None:
+            return
+        floor = min([bucket_timestamp(now - self._retention), *self.unpublished, *self._tally.unsaved()])
+        if self._tally.drop_before(floor):
+            self._store.drop_before(floor)

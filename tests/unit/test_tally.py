@@ -1,11 +1,12 @@
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.tally import Tally
 
 uids = st.sampled_from("abcdefgh")
+few = settings(max_examples=40, deadline=None)
 additions = st.lists(st.tuples(st.integers(0, 4), st.lists(uids, max_size=6)), max_size=30)
 
 
@@ -26,6 +27,7 @@ class Disk:
         tally.mark_saved()
 
 
+@few
 @given(additions)
 def test_a_count_is_the_size_of_the_union(additions: list[tuple[int, list[str]]]) -> None:
     tally = Tally({}, Disk().load)
@@ -38,6 +40,7 @@ def test_a_count_is_the_size_of_the_union(additions: list[tuple[int, list[str]]]
     assert tally.uids_in_memory == sum(map(len, expected.values()))
 
 
+@few
 @given(additions)
 def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list[str]]]) -> None:
     tally = Tally({}, Disk().load)
@@ -50,6 +53,7 @@ def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list
     assert tally.unsaved() == {}
 
 
+@few
 @given(additions, st.integers(0, 10))
 def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[str]]], uids_max: int) -> None:
     disk = Disk()
@@ -62,6 +66,7 @@ def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[
     assert {bucket: len(set(uids)) for bucket, uids in disk.users.items()} == large.counts()
 
 
+@few
 @given(additions)
 def test_each_uid_is_handed_over_for_saving_once(additions: list[tuple[int, list[str]]]) -> None:
     tally, disk = Tally({}, Disk().load), Disk()

@@ -1,0 +1,557 @@
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from brokers import config_for
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from unique_users.clients import TopicState
+from unique_users.counting import Counting
+from unique_users.errors import StateError
+from unique_users.publish import Publisher, merged_counts
+from unique_users.report import Format
+from unique_users.store import Stores
+from unique_users.topics import current_state
+
+MINUTE = 1_468_244_340
+CRASH, SAVE, EVICT, AWAY, BACK, REFUSE = "CRASH", "SAVE", "EVICT", "AWAY", "BACK", "REFUSE"
+
+
+class Counter:
+    """A counter on a fake broker with a state on disk, which can be killed and started again."""
+
+    def __init__(self, kafka: FakeKafka, directory: Path, stop: FakeStop | None = None, **rules: Any) -> None:
+        self.kafka = kafka
+        self.clock = kafka.clock
+        self.stop = stop or FakeStop(kafka.clock)
+        self.config = config_for("fake:1", counter=rules, state={"directory": str(directory)})
+        self.put_users: defaultdict[int, set[str]] = defaultdict(set)
+        self.start()
+
+    def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
+        self.consumer = FakeConsumer(self.kafka, "bucketed", "counter")
+        self.counting = Counting(
+            self.config,
+            self.consumer,
+            self._describe,
+            Stores(Path(self.config.state.directory)),
+            lambda: Publisher(FakeProducer(self.kafka), "counts"),
+            self.stop,
+            self.clock.monotonic,
+            self.clock.wall,
+            form,
+            until,
+        )
+
+    def _describe(self) -> TopicState:
+        """As TopicWatch does: without waiting for a broker that is away."""
+        self.kafka.require(timeout_seconds=0)
+        return current_state(FakeAdmin(self.kafka), "bucketed")
+
+    def put(self, uid: str, bucket: int = MINUTE, partition: int = 0) -> None:
+        """Append a record to `bucketed`."""
+        self.kafka.append(
+            "bucketed", b'{"uid":"%b","ts":%d}' % (uid.encode(), bucket), key=b"%d" % bucket, partition=partition
+        )
+        self.put_users[bucket].add(uid)
+
+    def evict(self) -> None:
+        if self.consumer in self.kafka.group("counter", "bucketed").members:
+            self.kafka.evict(self.consumer)
+
+    def crash(self) -> None:
+        """Kill -9: what is not saved is gone, locks end, the group takes the member for dead."""
+        for ledger in self.counting._ledgers.values():
+            ledger.close()
+        self.evict()
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self.counting.step()
+
+    def finish(self, form: Format = "json") -> None:
+        """Count to the end of `bucketed` as it is now, report everything, and close."""
+        self.crash()
+        ends = {p: log.end for p, log in enumerate(self.kafka.topics["bucketed"].partitions)}
+        self.start(ends, form)
+        for _ in range(200):
+            if not self.counting.step():
+                break
+        else:
+            pytest.fail("never caught up")
+        self.counting.close()
+
+    def held(self) -> dict[int, int]:
+        """The counts in memory."""
+        ledgers = self.counting._ledgers.values()
+        return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
+
+    def published(self) -> dict[int, int]:
+        return merged_counts(self.kafka.values("counts"))
+
+    def expected(self) -> dict[int, int]:
+        return {bucket: len(users) for bucket, users in self.put_users.items()}
+
+
+@pytest.fixture
+def counter(kafka: FakeKafka, stop: FakeStop, tmp_path: Path) -> Iterator[Counter]:
+    """A counter that has its partition and waits for records; killed at the end, whatever became of it."""
+    counter = Counter(kafka, tmp_path / "state", stop)
+    counter.step()
+    yield counter
+    counter.crash()
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_users_are_counted_once_in_each_minute(counter: Counter) -> None:
+    for uid in "aabca":
+        counter.put(uid)
+    counter.put("a", MINUTE + 60)
+    counter.step()
+    assert counter.held() == {MINUTE: 3, MINUTE + 60: 1}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [1, 2, CRASH, 3],
+        [1, SAVE, 2, CRASH, 3],
+        [1, 2, SAVE, CRASH, 1, 2],
+        [1, CRASH, CRASH, 2, SAVE, 3, CRASH],
+        [1, EVICT, 2, SAVE, EVICT, 3],
+        [1, AWAY, SAVE, CRASH, BACK, 2],
+        [1, REFUSE, SAVE, 2, SAVE, CRASH],
+        [0, SAVE, AWAY, EVICT, BACK, 0],
+    ],
+)
+def test_a_crash_changes_no_count(kafka: FakeKafka, tmp_path: Path, events: list[int | str]) -> None:
+    run_events(Counter(kafka, tmp_path), events)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 5) | st.sampled_from([CRASH, SAVE, EVICT, AWAY, BACK, REFUSE]), max_size=20))
+@example([0, SAVE, 1, CRASH, 0, SAVE, EVICT, 2, SAVE])
+def test_no_order_of_faults_changes_a_count(events: list[int | str]) -> None:
+    kafka = FakeKafka(FakeClock())
+    kafka.create("bucketed", partitions=2)
+    kafka.create("counts")
+    kafka.records_per_poll = 2
+    with TemporaryDirectory() as directory:
+        run_events(Counter(kafka, Path(directory)), events)
+
+
+def run_events(counter: Counter, events: list[int | str]) -> None:
+    """Put a record for each number, inject each fault, and step after each; then finish and look."""
+    partitions = len(counter.kafka.topics["bucketed"].partitions)
+    newest: dict[int, int] = {}
+    runs = True
+    for number, event in enumerate(events):
+        if event == CRASH:
+            counter.crash()
+            runs = False
+        elif event == SAVE:
+            counter.clock.advance(1)
+        elif event == REFUSE:
+            counter.kafka.refuse_after = number % 2
+        elif event == EVICT:
+            counter.evict()
+        elif event in (AWAY, BACK):
+            counter.kafka.away = event == AWAY
+        else:
+            bucket = MINUTE + 60 * (int(event) % 3)
+            counter.put(f"u{event}", bucket, bucket // 60 % partitions)
+        if not runs and not counter.kafka.away:
+            counter.start()
+            runs = True
+        if runs:
+            counter.counting.step()
+        for bucket, count in counter.published().items():
+            assert count <= counter.expected()[bucket]
+            assert count >= newest.get(bucket, 0), "a published count never goes down"
+            newest[bucket] = count
+    counter.kafka.away, counter.kafka.refuse_after = False, None
+    counter.finish()
+    assert counter.published() == counter.expected()
+    with_state = counter.expected()
+    counter.start({0: 0})
+    counter.counting.step()
+    counter.counting.step()
+    assert counter.held() == with_state, "what the state holds after all"
+    counter.crash()
+
+
+def test_a_restart_reads_on_where_the_state_ends_whatever_the_group_has_committed(counter: Counter) -> None:
+    """records  a b | saved |  c   | CRASH |  from c on"""
+    for uid in "ab":
+        counter.put(uid)
+    counter.step()
+    counter.clock.advance(1)
+    counter.step()
+    counter.put("c")
+    counter.step()
+    counter.kafka.group("counter", "bucketed").committed.clear()
+    counter.crash()
+    counter.start()
+    counter.step()
+    assert counter.consumer.position(0) == 2
+    counter.step()
+    assert counter.held() == {MINUTE: 3}
+
+
+def test_the_groups_offsets_follow_what_is_saved_for_lag_tools(counter: Counter) -> None:
+    for uid in "abc":
+        counter.put(uid)
+    counter.step()
+    assert FakeAdmin(counter.kafka).lag("counter", "bucketed") == 3
+    counter.clock.advance(1)
+    counter.step()
+    assert FakeAdmin(counter.kafka).lag("counter", "bucketed") == 0
+
+
+def test_what_is_published_was_saved_before(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CrashError(Exception):
+        pass
+
+    def crash(*_: object) -> None:
+        raise CrashError
+
+    counter.put("a")
+    counter.step()
+    monkeypatch.setattr(next(iter(counter.counting._ledgers.values()))._store, "save", crash)
+    counter.clock.advance(1)
+    with pytest.raises(CrashError):
+        counter.counting.step()
+    assert counter.published() == {}
+
+
+def test_counts_that_could_not_be_published_stay_due(counter: Counter) -> None:
+    counter.put("a")
+    counter.step()
+    counter.kafka.refuse_after = 0
+    counter.clock.advance(1)
+    counter.step()
+    assert counter.published() == {}
+    counter.clock.advance(1)
+    counter.step()
+    assert counter.published() == {MINUTE: 1}
+
+
+def test_counts_that_a_crash_kept_from_being_published_are_published_after_the_restart(counter: Counter) -> None:
+    counter.put("a")
+    counter.step()
+    for ledger in counter.counting._ledgers.values():
+        ledger.save()
+    counter.crash()
+    counter.start()
+    counter.step(2)
+    counter.clock.advance(1)
+    counter.step()
+    assert counter.published() == {MINUTE: 1}
+
+
+def test_a_partition_that_is_lost_is_saved_and_counted_by_its_next_owner(kafka: FakeKafka, tmp_path: Path) -> None:
+    kafka.topics.pop("bucketed")
+    kafka.create("bucketed", partitions=2)
+    first = Counter(kafka, tmp_path)
+    first.step()
+    first.put("a", MINUTE, 0)
+    first.put("b", MINUTE + 60, 1)
+    first.step()
+    second = Counter(kafka, tmp_path)
+    kafka.assign({first.consumer: [0], second.consumer: [1]})
+    kafka.group("counter", "bucketed").members.append(second.consumer)
+    second.counting.step()
+    assert second.held() == {}, "its state is still in the first one's hands"
+    first.step()
+    assert first.held() == {MINUTE: 1}
+    second.counting.step()
+    assert second.held() == {MINUTE + 60: 1}
+    assert second.consumer.position(1) == 1
+    first.crash()
+    second.crash()
+
+
+def test_two_counters_with_one_state_are_an_error_after_a_while(counter: Counter) -> None:
+    other = Counter(counter.kafka, Path(counter.config.state.directory))
+    counter.kafka.group("counter", "bucketed").members.append(other.consumer)
+    counter.kafka.assign({other.consumer: [0]})
+    while counter.clock.monotonic() < 30:
+        assert other.counting.step()
+        counter.clock.advance(5)
+    counter.clock.advance(1)
+    with pytest.raises(StateError, match="in use by another process"):
+        other.counting.step()
+
+
+@pytest.mark.parametrize("again", ["xy", "wxyz"], ids=["shorter", "longer"])
+@pytest.mark.parametrize("runs", [True, False], ids=["while it runs", "while it is stopped"])
+def test_a_topic_that_was_made_again_is_counted_from_its_start(
+    counter: Counter,
+    again: str,
+    runs: bool,  # noqa: FBT001
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """bucketed   a b c, saved   | deleted, made again |   x y"""
+    for uid in "abc":
+        counter.put(uid)
+    counter.step()
+    counter.clock.advance(1)
+    counter.step()
+    if not runs:
+        counter.crash()
+    counter.kafka.delete("bucketed")
+    counter.kafka.create("bucketed")
+    for uid in again:
+        counter.put(uid)
+    if not runs:
+        counter.start()
+    for _ in range(4):
+        counter.step()
+        counter.clock.advance(1)
+    assert counter.held() == {MINUTE: len(again)}
+    assert "the old state is" in capsys.readouterr().err
+    counter.finish()
+    assert counter.held() == {MINUTE: len(again)}
+
+
+def test_records_that_were_under_way_when_a_topic_was_made_again_are_not_taken_for_progress(counter: Counter) -> None:
+    """bucketed   a b c, saved   | deleted, made again |   w x y z   noticed   v (polled before going back)   saved"""
+    for uid in "abc":
+        counter.put(uid)
+    counter.step()
+    counter.clock.advance(1)
+    counter.step()
+    counter.kafka.delete("bucketed")
+    counter.kafka.create("bucketed")
+    for uid in "wxyz":
+        counter.put(uid)
+    counter.clock.advance(1)
+    counter.step()
+    counter.put("v")
+    for _ in range(4):
+        counter.clock.advance(1)
+        counter.step()
+    counter.finish()
+    assert counter.held() == {MINUTE: 5}
+
+
+def test_more_partitions_are_refused_with_what_to_do(counter: Counter) -> None:
+    counter.put("a")
+    counter.step()
+    counter.kafka.topics["bucketed"].partitions.append(type(counter.kafka.topics["bucketed"].partitions[0])())
+    counter.clock.advance(1)
+    with pytest.raises(StateError, match="had 1 partitions, now it has 2"):
+        counter.counting.step()
+
+
+def test_records_deleted_before_they_were_read_are_named(counter: Counter, capsys: pytest.CaptureFixture[str]) -> None:
+    for uid in "abcd":
+        counter.put(uid)
+    counter.step()
+    counter.clock.advance(1)
+    counter.step()
+    counter.crash()
+    for uid in "efg":
+        counter.put(uid)
+    counter.kafka.trim("bucketed", 0, 6)
+    counter.start()
+    counter.step(2)
+    assert counter.held() == {MINUTE: 5}
+    assert "offsets 4 to 5" in capsys.readouterr().err
+
+
+def test_records_of_other_programs_are_counted_in_the_report_and_not_as_users(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.kafka.append("bucketed", b"hello", None, key=b"60")
+    counter.kafka.append("bucketed", b'{"uid":"x"}', key=b"not a minute")
+    counter.step()
+    capsys.readouterr()
+    counter.counting.report()
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith("1 unique users  +1")
+    assert "4 messages read, 1 buckets changed" in out
+    assert "3 unreadable messages skipped" in out
+
+
+# Reports.
+
+
+def test_a_report_holds_what_changed_since_the_last_one_oldest_first(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for uid in "ab":
+        counter.put(uid, MINUTE + 60)
+    counter.put("a", MINUTE)
+    counter.step()
+    counter.counting.report()
+    first = capsys.readouterr().out.splitlines()
+    assert first[:2] == [
+        "2016-07-11T13:39:00Z  minute  1 unique users  +1",
+        "2016-07-11T13:40:00Z  minute  2 unique users  +2",
+    ]
+    assert "3 messages read, 2 buckets changed, lag 0" in first[2]
+    counter.put("c", MINUTE)
+    counter.put("a", MINUTE + 60)
+    counter.step()
+    counter.counting.report()
+    second = capsys.readouterr().out.splitlines()
+    assert second[0] == "2016-07-11T13:39:00Z  minute  2 unique users  +1"
+    assert "2 messages read, 1 buckets changed, lag 0" in second[1]
+    assert len(second) == 2
+
+
+def reports(counter: Counter, seconds: float, capsys: pytest.CaptureFixture[str]) -> list[tuple[float, str]]:
+    """The lines printed in so many seconds, and when each was."""
+    printed = []
+    end = counter.clock.monotonic() + seconds
+    while counter.clock.monotonic() < end:
+        counter.counting.step()
+        printed += [(counter.clock.monotonic(), line) for line in capsys.readouterr().out.splitlines()]
+    return printed
+
+
+def test_a_report_comes_every_60_seconds_also_when_nothing_came(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = reports(counter, 301, capsys)
+    assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=1)
+    assert all(line.endswith("report  0 messages read, 0 buckets changed, lag 0") for _, line in printed)
+
+
+@pytest.mark.parametrize("unsaved", [False, True], ids=["idle", "with something to save"])
+def test_a_report_comes_every_60_seconds_also_when_the_broker_is_away(
+    counter: Counter,
+    unsaved: bool,  # noqa: FBT001
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if unsaved:
+        counter.put("a")
+        counter.step()
+    counter.kafka.away = True
+    printed = [(at, line) for at, line in reports(counter, 305, capsys) if "report" in line]
+    assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=4)
+    assert all("no answer from the broker" in line for _, line in printed)
+
+
+def test_a_report_comes_in_time_when_records_never_stop(counter: Counter, capsys: pytest.CaptureFixture[str]) -> None:
+    counter.kafka.records_per_poll = 1
+    printed = []
+    while counter.clock.monotonic() < 121:
+        counter.put("a")
+        counter.step()
+        counter.clock.advance(0.4)
+        printed += [counter.clock.monotonic() for line in capsys.readouterr().out.splitlines() if "report" in line]
+    assert printed == pytest.approx([60, 120], abs=1)
+
+
+def test_until_caught_up_reports_once_at_its_end_and_everything_it_holds(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """records  a b | CRASH |  b c   | --until-caught-up |   d (too late)"""
+    counter.kafka.records_per_poll = 1
+    for uid in "ab":
+        counter.put(uid)
+    counter.put("a", MINUTE + 60)
+    counter.step(3)
+    counter.clock.advance(1)
+    counter.step()
+    counter.crash()
+    counter.put("b")
+    counter.put("c")
+    capsys.readouterr()
+    counter.start({0: 5}, "json")
+    counter.put("d")
+    counter.clock.advance(120)
+    steps = 0
+    while counter.counting.step():
+        counter.clock.advance(61)
+        steps += 1
+        assert steps < 20
+    assert capsys.readouterr().out == "", "once at its end"
+    counter.counting.close()
+    lines = json_lines(capsys.readouterr().out)
+    assert [(line["start"], line["unique_users"], line["new"]) for line in lines[:-1]] == [
+        ("2016-07-11T13:39:00Z", 3, 3),
+        ("2016-07-11T13:40:00Z", 1, 1),
+    ]
+    assert lines[-1]["messages_read"] == 2
+    assert lines[-1]["lag"] == 1
+
+
+def test_until_caught_up_ends_at_once_where_the_topic_is_empty(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.finish()
+    (line,) = json_lines(capsys.readouterr().out)
+    assert line["messages_read"] == 0
+
+
+def test_a_stop_saves_publishes_reports_and_leaves_the_group(
+    counter: Counter, stop: FakeStop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.step()
+    stop.request()
+    assert not counter.counting.step()
+    counter.counting.close()
+    assert "1 unique users  +1" in capsys.readouterr().out
+    assert counter.published() == {MINUTE: 1}
+    assert counter.consumer.closed
+    assert FakeAdmin(counter.kafka).lag("counter", "bucketed") == 0
+
+
+def test_a_stop_while_the_broker_is_away_saves_and_ends_in_under_10_seconds(counter: Counter, stop: FakeStop) -> None:
+    counter.put("a")
+    counter.step()
+    counter.kafka.away = True
+    stop.request()
+    before = counter.clock.monotonic()
+    counter.counting.close()
+    assert counter.clock.monotonic() - before < 10
+    counter.kafka.away = False
+    counter.stop = FakeStop(counter.clock)
+    counter.finish()
+    assert counter.published() == {MINUTE: 1}
+
+
+def test_counts_that_cannot_be_published_at_the_end_are_not_passed_over_in_silence(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.step()
+    counter.kafka.refuse_after = 0
+    counter.counting.close()
+    assert counter.published() == {MINUTE: 1} or "publish" in capsys.readouterr().err
+
+
+def test_minutes_past_their_retention_keep_their_published_count(kafka: FakeKafka, tmp_path: Path) -> None:
+    """minutes   0 (3 users)   ......  101 x 1 hour later   |   0 again (1 user)"""
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    for uid in "abc":
+        counter.put(uid)
+    counter.step()
+    for number in range(101):
+        counter.put(f"u{number}", MINUTE + 3_600)
+    for _ in range(3):
+        counter.step()
+        counter.clock.advance(1)
+    assert counter.held() == {MINUTE + 3_600: 101}
+    counter.put("d")
+    for _ in range(3):
+        counter.step()
+        counter.clock.advance(1)
+    assert counter.held() == {MINUTE + 3_600: 101}
+    assert counter.published() == {MINUTE: 3, MINUTE + 3_600: 101}
+    counter.crash()
