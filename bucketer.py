@@ -43,7 +43,11 @@ def main(argv: Sequence[str]) -> int:
             consumer,
             watch.current,
             lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
-            Rekeyer(FrameParser(**asdict(config.frame)), config.bucketer.future_seconds_max),
+            Rekeyer(
+                FrameParser(**asdict(config.frame)),
+                config.bucketer.future_seconds_max,
+                combine=config.bucketer.combine,
+            ),
             stop,
             time.monotonic,
             ends_now(consumer, watch.current()) if arguments.until_caught_up else None,

@@ -15,6 +15,7 @@ from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
 from unique_users.lifecycle import Stop
 
+BOOTSTRAP_SECONDS = 2.0
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
@@ -178,7 +179,7 @@ class FakeConsumer:
     """See clients.Consumer."""
 
     def __init__(self, kafka: FakeKafka, topic: str, group: str) -> None:
-        kafka.require()
+        kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self.topic = topic
         self.group_name = group
@@ -270,7 +271,7 @@ class FakeProducer:
     """See clients.Producer."""
 
     def __init__(self, kafka: FakeKafka) -> None:
-        kafka.require()
+        kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
         self._failed = False
@@ -335,7 +336,7 @@ class FakeAdmin:
     """See clients.Admin."""
 
     def __init__(self, kafka: FakeKafka) -> None:
-        kafka.require()
+        kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self.closed = False
 

@@ -16,7 +16,7 @@ from unique_users.lifecycle import Stop, say
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
-from unique_users.schedule import Every
+from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
 POLL_SECONDS = 0.5
 ACKNOWLEDGE_SECONDS = 1.0
@@ -68,6 +68,7 @@ class Bucketing:
         self._uncommitted = 0
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
+        self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
         self._waiting = False
         self.counts = FrameCounts()  # committed by this process
 
@@ -226,8 +227,10 @@ class Bucketing:
         return keeps_up
 
     def _caught_up(self) -> bool:
-        if self._until is None or not self._readings or self._unopened:
+        if self._until is None or self._unopened:
             return False
+        if not self._readings:
+            return self._no_partition_due.due()
         try:
             behind = any(self._consumer.position(p) < self._until.get(p, 0) for p in self._readings)
         except BrokerAwayError:

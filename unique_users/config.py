@@ -43,13 +43,40 @@ _CARRIES_LARGE_FRAMES: dict[str, Scalar] = {"max.message.bytes": 8_388_608}
 _KEEPS_THE_LAST_VALUE: dict[str, Scalar] = {"cleanup.policy": "compact"}
 
 
+class FeedTopic(Topic, frozen=True, kw_only=True):
+    """The frames."""
+
+    name: TopicName = "feed"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+
+
+class BucketedTopic(Topic, frozen=True, kw_only=True):
+    """One record for each accepted frame."""
+
+    name: TopicName = "bucketed"
+
+
+class CountsTopic(Topic, frozen=True, kw_only=True):
+    """The counts."""
+
+    name: TopicName = "counts"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_KEEPS_THE_LAST_VALUE.copy)
+
+
+class RejectedTopic(Topic, frozen=True, kw_only=True):
+    """What is no frame."""
+
+    name: TopicName = "rejected"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+
+
 class Topics(Section, frozen=True, kw_only=True):
     """The four topics."""
 
-    feed: Topic = Topic(name="feed", settings=_CARRIES_LARGE_FRAMES)
-    bucketed: Topic = Topic(name="bucketed")
-    counts: Topic = Topic(name="counts", settings=_KEEPS_THE_LAST_VALUE)
-    rejected: Topic = Topic(name="rejected", settings=_CARRIES_LARGE_FRAMES)
+    feed: FeedTopic = FeedTopic()
+    bucketed: BucketedTopic = BucketedTopic()
+    counts: CountsTopic = CountsTopic()
+    rejected: RejectedTopic = RejectedTopic()
 
 
 class Frame(Section, frozen=True, kw_only=True):
@@ -73,6 +100,7 @@ class Bucketer(Section, frozen=True, kw_only=True):
 
     group: Name = "bucketer"
     partition_by: Literal["bucket"] = "bucket"
+    combine: bool = False
     retention_seconds: Annotated[int, Meta(ge=0)] = 86_400
     future_seconds_max: Annotated[int, Meta(ge=0)] = 3_600
     commit_seconds: Seconds = 1
@@ -106,7 +134,7 @@ class Broker(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    client: Literal["kafka-python"] = "kafka-python"
+    client: Literal["kafka-python", "librdkafka"] = "kafka-python"
     kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": "localhost:9092"})
     topics: Topics = Topics()
     frame: Frame = Frame()
@@ -144,6 +172,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     _check_servers(config, path)
     _check_retention(config, path)
     _check_fields(config, path)
+    _check_topics(config, path)
     return config
 
 
@@ -306,3 +335,12 @@ def _check_fields(config: Config, path: str) -> None:
     if config.frame.uid == config.frame.ts:
         message = f"{path}: frame.ts: expected another field than frame.uid, got {config.frame.ts!r} for both"
         raise UsageError(message)
+
+
+def _check_topics(config: Config, path: str) -> None:
+    topics = config.topics
+    names = [topic.name for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected)]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"{path}: topics: expected four different names, got {name!r} twice"
+            raise UsageError(message)

@@ -11,7 +11,7 @@ from unique_users.lifecycle import Stop, say
 from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
 from unique_users.publish import Publisher
 from unique_users.report import BucketCount, Format, Summary
-from unique_users.schedule import Every
+from unique_users.schedule import NO_PARTITION_SECONDS, Every
 from unique_users.tally import Origin
 
 POLL_SECONDS = 0.5
@@ -57,6 +57,7 @@ class Counting:
         settings = config.counter
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
+        self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
 
     def step(self) -> bool:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
@@ -240,8 +241,7 @@ class Counting:
             if due and not self._arrives(partition, due):
                 ledger.unpublished.update(due)
 
-    def _arrives(self, partition: int, due: Mapping[int, int], attempts: int = 2) -> bool:
-        """Publish counts, once more with a new publisher where one failed."""
+    def _arrives(self, partition: int, due: Mapping[int, int]) -> bool:
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
@@ -252,7 +252,7 @@ class Counting:
             if self._publisher is not None:
                 self._publisher.close()
             self._publisher = None
-            return attempts > 1 and self._arrives(partition, due, attempts - 1)
+            return False
 
     def _unpublished(self) -> int:
         return sum(len(ledger.unpublished) for ledger in self._ledgers.values())
@@ -276,8 +276,10 @@ class Counting:
         return summary
 
     def _caught_up(self) -> bool:
-        if self._until is None or not self._ledgers or self._unopened:
+        if self._until is None or self._unopened:
             return False
+        if not self._ledgers:
+            return self._no_partition_due.due()
         try:
             return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self._ledgers)
         except BrokerAwayError:

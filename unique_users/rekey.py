@@ -42,25 +42,29 @@ class FrameCounts:
 
 
 class Rekeyed(NamedTuple):
-    """What became of one batch: accepted records as columns of equal length, and the rejected ones."""
+    """What became of one batch: its records of `bucketed` as columns of equal length, and the rejected frames."""
 
     keys: list[bytes]
     values: list[bytes]
     rejected: list[Rejected]
+    accepted: int  # frames; as many as records, unless these are combined
 
     def counts(self) -> FrameCounts:
         """The batch in numbers."""
-        accepted = len(self.keys)
         reasons = Counter(rejected.reason.value for rejected in self.rejected)
-        return FrameCounts(accepted + len(self.rejected), accepted, reasons)
+        return FrameCounts(self.accepted + len(self.rejected), self.accepted, reasons)
 
 
 class Rekeyer:
-    """Turns batches of frames into records of `bucketed`, one for each accepted frame."""
+    """Turns batches of frames into records of `bucketed`.
 
-    def __init__(self, parser: FrameParser, future_seconds_max: int) -> None:
+    One for each accepted frame; or, with `combine`, one for each minute of a batch, with all its users.
+    """
+
+    def __init__(self, parser: FrameParser, future_seconds_max: int, *, combine: bool = False) -> None:
         self._parse = parser.parse
         self._future_ms_max = future_seconds_max * 1000
+        self._records = _combined_records if combine else _plain_records
 
     def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
         """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and move the clock."""
@@ -89,19 +93,55 @@ class Rekeyer:
             rejected.extend(Rejected(places[i], Reason.LATE, f"{times[i]} is {detail}") for i in sorted(late))
             uids = [uid for i, uid in enumerate(uids) if i not in late]
             times = [ts for i, ts in enumerate(times) if i not in late]
-        return Rekeyed(
-            [b"%d" % bucket_timestamp(ts) for ts in times],
-            [orjson.dumps({"uid": uid, "ts": ts}) for uid, ts in zip(uids, times, strict=True)],
-            rejected,
-        )
+        return Rekeyed(*self._records(uids, times), rejected, len(uids))
+
+
+Records = tuple[list[bytes], list[bytes]]  # keys and values
+
+
+def _plain_records(uids: Sequence[str], times: Sequence[int]) -> Records:
+    return (
+        [b"%d" % bucket_timestamp(ts) for ts in times],
+        [orjson.dumps({"uid": uid, "ts": ts}) for uid, ts in zip(uids, times, strict=True)],
+    )
+
+
+def _combined_records(uids: Sequence[str], times: Sequence[int]) -> Records:
+    # By second first: asking for the minute of each time would cost as much as all the rest.
+    by_second: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for uid, ts in zip(uids, times, strict=True):
+        by_second[ts][uid] = None
+    by_bucket: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for ts, users in by_second.items():
+        by_bucket[bucket_timestamp(ts)].update(users)
+    records = [(b"%d" % bucket, value) for bucket, users in by_bucket.items() for value in _combined(list(users))]
+    return [key for key, _ in records], [value for _, value in records]
+
+
+# Half of what a topic takes by default, so that a record needs no setting of its own, and a batch holds one and more.
+COMBINED_BYTES_MAX = 512 * 1024
+
+
+def _combined(uids: list[str]) -> list[bytes]:
+    """The values that hold these users: one, or more where it would be too large."""
+    value = orjson.dumps({"uids": uids})
+    if len(value) <= COMBINED_BYTES_MAX or len(uids) == 1:
+        return [value]
+    middle = len(uids) // 2
+    return _combined(uids[:middle]) + _combined(uids[middle:])
 
 
 class _Entry(msgspec.Struct, gc=False):
     uid: str
 
 
-_decode_entry = msgspec.json.Decoder(_Entry).decode
+class _PlainOrCombined(msgspec.Struct, gc=False):
+    uid: str | None = None
+    uids: list[str] | None = None
+
+
 _decode_entries = msgspec.json.Decoder(list[_Entry]).decode
+_decode_record = msgspec.json.Decoder(_PlainOrCombined).decode
 
 
 class Users(NamedTuple):
@@ -112,22 +152,38 @@ class Users(NamedTuple):
 
 
 def users_by_bucket(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Users:
-    """Read records of `bucketed`. Records of other programs in the topic are counted, never guessed at."""
-    by_bucket: defaultdict[bytes | None, list[str]] = defaultdict(list)
-    unreadable = 0
-    for key, entry in zip(keys, _entries(values), strict=True):
-        if entry is None:
-            unreadable += 1
-        else:
-            by_bucket[key].append(entry.uid)
+    """Read records of `bucketed`, plain and combined ones in any mixture.
+
+    Records of other programs in the topic are counted, never guessed at.
+    """
+    entries = _entries(values)
+    if entries is None:
+        return _one_by_one(keys, values)
+    by_key: defaultdict[bytes | None, list[str]] = defaultdict(list)
+    for key, entry in zip(keys, entries, strict=True):
+        by_key[key].append(entry.uid)
     users: dict[int, list[str]] = {}
-    for key, uids in by_bucket.items():
+    unreadable = 0
+    for key, uids in by_key.items():
         bucket = _bucket(key)
         if bucket is None:
             unreadable += len(uids)
         else:
             users[bucket] = uids
     return Users(users, unreadable)
+
+
+def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Users:
+    buckets = {key: _bucket(key) for key in set(keys)}
+    users: defaultdict[int, list[str]] = defaultdict(list)
+    unreadable = 0
+    for key, value in zip(keys, values, strict=True):
+        bucket, uids = buckets[key], _uids(value)
+        if bucket is None or uids is None:
+            unreadable += 1
+        elif uids:
+            users[bucket] += uids
+    return Users(dict(users), unreadable)
 
 
 def _bucket(key: bytes | None) -> int | None:
@@ -138,22 +194,26 @@ def _bucket(key: bytes | None) -> int | None:
     return bucket if b"%d" % bucket == key and bucket == bucket_timestamp(bucket) and bucket <= TS_MAX else None
 
 
-def _entries(values: Sequence[bytes | None]) -> Sequence[Any]:
+def _entries(values: Sequence[bytes | None]) -> Sequence[Any] | None:
+    """The plain records that all of `values` are, None when one of them is not."""
     # One call for the whole batch costs a third of one call for each record. Where each value begins with its only
     # brace and the batch gives as many objects as values, no value can have been read as a part of another.
     try:
+        if values and values[0].startswith(b'{"uids":'):  # type: ignore[union-attr]
+            return None
         joined = b",".join(values)  # type: ignore[arg-type]
         if joined.count(b"{") == len(values) and all(value[:1] == b"{" for value in values):  # type: ignore[index]
-            entries = _decode_entries(b"[" + joined + b"]")
-            if len(entries) == len(values):
-                return entries
-    except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            entries: list[Any] = _decode_entries(b"[" + joined + b"]")
+            return entries if len(entries) == len(values) else None
+    except (AttributeError, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    return [_entry(value) for value in values]
+    return None
 
 
-def _entry(value: bytes | None) -> _Entry | None:
+def _uids(value: bytes | None) -> list[str] | None:
+    """The users in one record, None when it cannot be read."""
     try:
-        return _decode_entry(value or b"")
+        record = _decode_record(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return record.uids if record.uid is None else [record.uid]

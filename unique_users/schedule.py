@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+# A process that shall catch up and end does so too when the other members of its group hold all partitions.
+NO_PARTITION_SECONDS = 60.0
+
 
 class Every:
     """Becomes due every `seconds` of `monotonic`, for the first time `seconds` from now."""

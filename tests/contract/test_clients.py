@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import pytest
 from brokers import config_for, free_port
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 
 from unique_users import clients
-from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python
+from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
 
@@ -118,6 +118,36 @@ class FreezableProxy:
             target.sendall(data)
 
 
+class RewritingProxy(FreezableProxy):
+    """Stands in for the broker, whose answers it changes to name itself: for clients that cannot use a proxy."""
+
+    def __init__(self, broker: str) -> None:
+        super().__init__()
+        host, _, port = broker.rpartition(":")
+        self._broker = (host, int(port))
+        # A response names a broker by its host and, right behind it, its port in four bytes.
+        self._names = [
+            (name + int(port).to_bytes(4, "big"), name + self.port.to_bytes(4, "big"))
+            for name in (b"127.0.0.1", b"localhost")
+        ]
+
+    def _connect(self, client: socket.socket) -> None:
+        self._running.wait()
+        with client, socket.create_connection(self._broker) as server:
+            self._sockets.append(server)
+            self._serve(self._answer, server, client)
+            self._pump(client, server)
+
+    def _answer(self, source: socket.socket, target: socket.socket) -> None:
+        with source.makefile("rb") as responses:
+            while size := responses.read(4):
+                response = responses.read(int.from_bytes(size, "big"))
+                for theirs, ours in self._names:
+                    response = response.replace(theirs, ours)
+                self._running.wait()
+                target.sendall(size + response)
+
+
 class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
@@ -145,8 +175,11 @@ class KafkaPythonSystem:
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, kafka_python.KafkaPythonConsumer)
         metadata = consumer._consumer.group_metadata()
+        self._remove(metadata.group_id, metadata.member_id)
+
+    def _remove(self, group: str, member: str) -> None:
         with self._own_admin() as admin:
-            admin.remove_group_members(metadata.group_id, [MemberToRemove(metadata.member_id)])
+            admin.remove_group_members(group, [MemberToRemove(member)])
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         with self._own_admin() as admin:
@@ -159,6 +192,10 @@ class KafkaPythonSystem:
                 for records in consumer.poll(timeout_ms=200).values():
                     return [record.headers for record in records]
         return []
+
+    def send_nothing(self, topic: str, key: bytes) -> None:
+        with KafkaProducer(bootstrap_servers=self._broker) as producer:
+            producer.send(topic, None, key).get(PATIENCE_SECONDS)
 
     def go_away(self) -> None:
         self._proxy.freeze()
@@ -173,10 +210,33 @@ class KafkaPythonSystem:
         return KafkaAdminClient(bootstrap_servers=self._broker)
 
 
-@pytest.fixture(params=["fake", "kafka-python"])
+class LibrdkafkaSystem(KafkaPythonSystem):
+    def __init__(self, broker: str) -> None:
+        super().__init__(broker)
+        self._proxy.close()
+        self._proxy = RewritingProxy(broker)
+        kafka = {"heartbeat_interval_ms": 200}
+        self.config = config_for(f"127.0.0.1:{self._proxy.port}", client="librdkafka", kafka=kafka)
+        self._groups: dict[Consumer, str] = {}
+
+    def consumer(self, topic: str, group: str) -> Consumer:
+        consumer = super().consumer(topic, group)
+        self._groups[consumer] = group
+        return consumer
+
+    def evict(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, librdkafka.LibrdkafkaConsumer)
+        self._remove(self._groups[consumer], consumer._consumer.memberid())
+
+
+@pytest.fixture(params=["fake", "kafka-python", "librdkafka"])
 def system(request: pytest.FixtureRequest) -> Iterator[System]:
-    fake = request.param == "fake"
-    system: System = FakeSystem() if fake else KafkaPythonSystem(request.getfixturevalue("broker"))
+    system: System
+    if request.param == "fake":
+        system = FakeSystem()
+    else:
+        make = {"kafka-python": KafkaPythonSystem, "librdkafka": LibrdkafkaSystem}[request.param]
+        system = make(request.getfixturevalue("broker"))
     yield system
     system.close()
 
@@ -288,7 +348,8 @@ def test_a_record_without_a_value_comes_as_none(
     if isinstance(system, FakeSystem):
         system.kafka.append(topic, None, key=b"k")
     else:
-        system.producer()._producer.send(topic, None, b"k").get(PATIENCE_SECONDS)  # type: ignore[attr-defined]
+        assert isinstance(system, KafkaPythonSystem)
+        system.send_nothing(topic, b"k")
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: bool(member.rows), member)
     assert member.rows[0][0][:3] == (0, b"k", None)
@@ -435,6 +496,18 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     poll_until(lambda: len(third.values()) == 2, third)
     assert third.values() == [b"1", b"2"]
     assert third.consumer.committed(0) == Position(1)
+
+
+def test_a_member_gets_its_partitions_however_short_its_polls_are(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    for _ in range(3):
+        consumer = system.consumer(topic, unique_name("group"))
+        deadline = time.monotonic() + 10
+        while not consumer.poll(0.005).taken:
+            assert time.monotonic() < deadline, "a poll that ends while the group is being joined is followed by others"
+        consumer.close()
 
 
 def test_two_consumers_share_the_partitions_and_the_one_that_stays_takes_over(
@@ -647,8 +720,9 @@ def test_lag_counts_what_the_group_has_not_committed(
 def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
     system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_python, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(kafka_python, "CLOSE_SECONDS", 0.5)
+    for client in (kafka_python, librdkafka):
+        monkeypatch.setattr(client, "REQUEST_SECONDS", 0.5)
+        monkeypatch.setattr(client, "CLOSE_SECONDS", 0.5)
     topic = new_topic()
     send(system, topic, b"0")
     member = Member(system, topic, unique_name("group"))
@@ -711,11 +785,12 @@ def test_a_consumer_that_is_closed_lets_a_new_member_in_at_once(
         member.consumer.close()
 
 
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 @pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
 def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_leaves_no_thread_behind(
-    unique_name: Names, kind: str
+    unique_name: Names, kind: str, client: str
 ) -> None:
-    config = config_for(f"127.0.0.1:{free_port()}")
+    config = config_for(f"127.0.0.1:{free_port()}", client=client)
     builds: dict[str, Callable[[], object]] = {
         "consumer": lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
         "producer": lambda: clients.get_producer(config),

@@ -76,7 +76,6 @@ def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load
         ("counter:", "counter: expected a section with keys, got nothing"),
         ("frame: {uid: 5}", "frame.uid: expected a text, got a whole number"),
         ("topics: {feed: {name: x, partitions: .5}}", "topics.feed.partitions: expected a whole number, got a number"),
-        ("topics: {feed: {partitions: 1}}", "topics.feed: object missing required field `name`"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_type_is_named_with_its_path(load: Load, text: str, expected: str) -> None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError
+from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.lifecycle import Stop, say
 
 Headers = list[tuple[str, bytes]]
@@ -161,7 +161,13 @@ def get_admin(config: Config) -> Admin:
 
 def _chosen(config: Config) -> Any:
     """The module of the configured client; the others need not be installed."""
-    return import_module(f"unique_users.clients.{config.client.replace('-', '_')}")
+    try:
+        return import_module(f"unique_users.clients.{config.client.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        if error.name != "confluent_kafka":
+            raise
+        message = f"client: {config.client} needs the package confluent-kafka: pip install '.[{config.client}]'"
+        raise UsageError(message) from None
 
 
 Built = TypeVar("Built")

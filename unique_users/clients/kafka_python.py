@@ -138,6 +138,35 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         return taken, lost
 
 
+class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    """Lets go of its thread and sockets when no broker answers; the client's own constructor keeps them for ever."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except BaseException:
+            _let_go(self)
+            raise
+
+
+class _Admin(KafkaAdminClient):  # type: ignore[misc]
+    """As _Consumer."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except BaseException:
+            _let_go(self)
+            raise
+
+
+def _let_go(client: Any) -> None:
+    client._closed = True  # noqa: SLF001
+    if (connections := getattr(client, "_client", None)) is not None:
+        connections.close()
+        client._net.stop()  # noqa: SLF001
+
+
 class KafkaPythonConsumer:
     """See clients.Consumer."""
 
@@ -151,10 +180,11 @@ class KafkaPythonConsumer:
         settings["enable_auto_commit"] = False
         settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])
         with _explained(config):
-            self._consumer = KafkaConsumer(**settings)
+            self._consumer = _Consumer(**settings)
             self._consumer.subscribe([topic], listener=self._listener)
 
     def poll(self, timeout_seconds: float) -> Polled:
+        self._rejoin_if_forgotten()
         try:
             with _explained(self._config):
                 polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000)
@@ -173,7 +203,7 @@ class KafkaPythonConsumer:
         with _explained(self._config):
             try:
                 self._consumer.seek(self._partition(partition), offset)
-            except (AssertionError, kafka_errors.IllegalStateError):
+            except (AssertionError, ValueError, kafka_errors.IllegalStateError):
                 return  # lost meanwhile: the next poll says so
         self._started.add(partition)
 
@@ -220,6 +250,15 @@ class KafkaPythonConsumer:
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)
+
+    def _rejoin_if_forgotten(self) -> None:
+        """Mend a fault of kafka-python 3.0.12: a poll that times out during a rejoin leaves its result unapplied.
+
+        The member then keeps its place in the group and reads nothing, for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
@@ -313,6 +352,8 @@ class KafkaPythonProducer:
         return True
 
     def close(self) -> None:
+        # The client flushes first and, when that fails, raises without closing anything.
+        self._producer.flush = lambda _timeout=None: None
         self._producer.close(timeout=0)
 
 
@@ -327,7 +368,7 @@ class KafkaPythonAdmin:
         self._config = config
         own = {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}
         with _explained(config):
-            self._admin = KafkaAdminClient(**_settings(config, own, KafkaAdminClient.DEFAULT_CONFIG))
+            self._admin = _Admin(**_settings(config, own, KafkaAdminClient.DEFAULT_CONFIG))
 
     def describe(self, name: str) -> TopicState | None:
         with _explained(self._config):
