@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check format lock clean
+.PHONY: help setup demo test unit faults soak bench check format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,15 @@ test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
 
 unit: $(VENV)/dev  ## the tests that need no broker, in seconds
 	$(BIN)/python -m pytest tests/unit
+
+faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds; takes the better part of an hour
+	$(BIN)/python tests/faults/matrix.py --times 5
+
+soak: $(VENV)/dev  ## 30 minutes of mixed faults
+	$(BIN)/python tests/faults/soak.py --minutes 30
+
+bench: $(VENV)/dev  ## time the pipeline with 1,000,000 frames, median of 5
+	$(BIN)/python bench/pipeline.py --runs 5
 
 check: $(VENV)/dev  ## linter, formatter, types, docs
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -181,8 +182,6 @@ def show(runs: list[dict[str, object]], count: int) -> None:
 
 def free_port() -> int:
     """A port where nothing listens now."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

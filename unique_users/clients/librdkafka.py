@@ -316,12 +316,15 @@ class LibrdkafkaConsumer:
         with _explained(self._config):
             (committed,) = self._consumer.committed([self._partition(partition)], timeout=REQUEST_SECONDS)
         self._raise_if(committed)
-        return None if committed.offset < 0 else Position(committed.offset, committed.metadata or "")
+        return None if committed.offset < 0 else Position(committed.offset, _metadata(committed))
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         if not positions.keys() <= self._owned:
             return False
-        offsets = [TopicPartition(self._topic, p, at.offset, at.metadata) for p, at in positions.items()]
+        offsets = [
+            TopicPartition(self._topic, p, at.offset, *([at.metadata] if at.metadata else []))
+            for p, at in positions.items()
+        ]
         self._answer = (None, [])
         try:
             # Its blocking form knows no timeout, and would keep poll waiting in any other thread as well.
@@ -437,6 +440,18 @@ class LibrdkafkaConsumer:
     def _raise_if(self, answer: TopicPartition) -> None:
         if answer.error is not None:
             raise _explained_error(self._config, answer.error)
+
+
+def _metadata(committed: TopicPartition) -> str:
+    """The text stored with a position.
+
+    This client writes a zero byte behind it, and needs that to find the end of it. Behind a text of another client
+    that has none, there may be a few bytes of anything, which only the reader of the text can tell from it.
+    """
+    try:
+        return committed.metadata or ""
+    except UnicodeDecodeError as error:
+        return error.object[: error.start].decode()
 
 
 _FIRST, _END = -2, -1  # the times that mean so in a request for offsets by time

@@ -1,0 +1,180 @@
+"""What every row of the fault matrix is given: a broker, a seed, a scale; and where it leaves its findings."""
+
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import repository  # noqa: F401 - finds the product
+from system import System
+from verdict import Verdict, judge
+from worker import Worker
+
+from unique_users.local_kafka import LocalKafka
+from unique_users.recounting import Recount, recount
+from unique_users.sample import frames as sample_frames
+
+CASES_AT_ONCE = 3
+
+# Sessions may be shorter than a broker allows by default, so that a dead member is noticed in seconds.
+BROKER_PROPERTIES = {"group.min.session.timeout.ms": "500"}
+
+
+def free_port() -> int:
+    """A port of the loopback address where nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def new_broker(directory: Path) -> LocalKafka:
+    """A broker that is not started yet."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    return LocalKafka("4.3.1", directory, free_port(), heap="512m", properties=BROKER_PROPERTIES)
+
+
+@dataclass
+class Run:
+    """One run of one row. Every decision comes from `random`, so that a seed can be replayed."""
+
+    directory: Path
+    broker: str
+    seed: int
+    full: bool
+    frames: int = 0
+    injected: int = 0
+    kills: int = 0
+    lost: int = 0
+    extra: int = 0
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self._systems = 0
+
+    def scale(self, short: Any, full: Any) -> Any:
+        """The value for this run's scale."""
+        return full if self.full else short
+
+    def between(self, least: float, most: float) -> float:
+        return self.random.uniform(least, most)
+
+    def pause(self, least: float, most: float) -> None:
+        """Let a random time pass, so that the next fault comes at a moment of its own."""
+        time.sleep(self.between(least, most))
+
+    @contextmanager
+    def system(
+        self,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        broker: str | None = None,
+        proxy_url: str | None = None,
+    ) -> Iterator[System]:
+        """A system of its own, of which nothing is left running."""
+        self._systems += 1
+        directory = self.directory / f"system{self._systems}"
+        with System(directory, broker or self.broker, settings, proxy_url) as system:
+            yield system
+
+    def sample(self, count: int, **rest: Any) -> list[bytes]:
+        """Frames that are like real ones."""
+        return list(sample_frames(count, seed=self.random.randrange(1 << 30), **{"users": count // 3 + 1, **rest}))
+
+    def inject(self, *, kill: bool = False) -> None:
+        """Count a fault."""
+        self.injected += 1
+        self.kills += kill
+
+    def expect(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like assert
+        """Note a promise that was not kept, and go on."""
+        if not holds:
+            self.problems.append(otherwise)
+
+    def expect_end(self, worker: Worker, seconds: float, code: int = 0) -> None:
+        """The worker was asked to end and took so many seconds."""
+        self.expect(
+            worker.exit_code == code, f"{worker.name} ended with {worker.exit_code}: {worker.complaints[-800:]}"
+        )
+        self.expect(seconds < 10, f"{worker.name} took {seconds:.1f} s to end")
+
+    def verify(self, system: System, frames: Sequence[bytes], truth: Recount | None = None, **rest: Any) -> Recount:
+        """End the processes, judge what the system made of `frames`; return the truth."""
+        for worker in system.end_all():
+            self.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
+        truth = truth or recount(frames, system.config, int(time.time() * 1000))
+        self.add(judge(system, truth, **rest), len(frames))
+        return truth
+
+    def add(self, verdict: Verdict, frames: int) -> None:
+        self.frames += frames
+        self.lost += verdict.lost
+        self.extra += verdict.extra
+        self.problems += verdict.problems
+
+    def side_by_side(self, cases: Mapping[str, "RowFunction"]) -> None:
+        """Run the cases of a row at the same time, each with a seed of its own, and take their findings over."""
+        children = {
+            name: Run(self.directory / name, self.broker, self.random.randrange(1 << 30), self.full) for name in cases
+        }
+        with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
+            for name, child in children.items():
+                pool.submit(attempt, cases[name], child)
+        for name, child in children.items():
+            for what in ("frames", "injected", "kills", "lost", "extra"):
+                setattr(self, what, getattr(self, what) + getattr(child, what))
+            self.problems += [f"{name}: {problem}" for problem in child.problems]
+
+    @property
+    def passed(self) -> bool:
+        return not (self.lost or self.extra or self.problems)
+
+
+RowFunction = Callable[[Run], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the matrix. `idle`: its full form does nothing but wait, so that runs can go on side by side."""
+
+    number: int
+    fault: str
+    function: RowFunction
+    idle: bool = False
+
+
+ROWS: dict[int, Row] = {}
+
+
+def row(number: int, fault: str, *, idle: bool = False) -> Callable[[RowFunction], RowFunction]:
+    """Enter a function into the matrix."""
+
+    def enter(function: RowFunction) -> RowFunction:
+        ROWS[number] = Row(number, fault, function, idle)
+        return function
+
+    return enter
+
+
+def execute(number: int, run: Run) -> Run:
+    """Run a row; what it raises is a problem too."""
+    begin = time.monotonic()
+    attempt(ROWS[number].function, run)
+    run.seconds = time.monotonic() - begin
+    return run
+
+
+def attempt(function: RowFunction, run: Run) -> None:
+    """Call a function; note what it raises."""
+    try:
+        function(run)
+    except Exception as error:  # noqa: BLE001 - a row that fails must not keep the others from running
+        trace = "".join(traceback.format_exception(error)[-3:])
+        run.problems.append(f"{type(error).__name__}: {error}\n{trace}")

@@ -1,0 +1,125 @@
+"""A bad network on one machine: an HTTP CONNECT proxy on loopback that can be frozen, slowed down and cut.
+
+Clients go through it with `kafka: {proxy_url: http://127.0.0.1:PORT}`.
+"""
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+CHUNK_BYTES = 1 << 20
+HEADER_BYTES_MAX = 8_192
+CONNECT_SECONDS = 5.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Carries connections until told otherwise. A context manager; `url` is for `proxy_url`."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._flows = threading.Event()
+        self._flows.set()
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._closed = False
+        self.latency_seconds = 0.0  # of a round trip
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        """Let nothing through any more; connections stay open, as behind a cut cable."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Let everything through again, what waited first."""
+        self._flows.set()
+
+    def reset(self) -> int:
+        """Cut every connection with a TCP reset; return how many sockets that were."""
+        with self._lock:
+            cut, self._sockets = self._sockets, set()
+        for end in cut:
+            _abort(end)
+        return len(cut)
+
+    def close(self) -> None:
+        """Stop listening and cut what is left."""
+        self._closed = True
+        self._flows.set()
+        self._listener.close()
+        self.reset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        with self._lock:
+            self._sockets.add(client)
+        try:
+            head = b""
+            while b"\r\n\r\n" not in head and len(head) < HEADER_BYTES_MAX:
+                if not (part := client.recv(4096)):
+                    raise ConnectionError
+                head += part
+            self._hold()
+            host, _, port = head.split(b" ", 2)[1].decode().rpartition(":")
+            broker = socket.create_connection((host, int(port)), CONNECT_SECONDS)
+            broker.settimeout(None)
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        except (OSError, ValueError, IndexError):
+            self._drop(client)
+            return
+        with self._lock:
+            self._sockets.add(broker)
+        for source, target in (client, broker), (broker, client):
+            for end in (source, target):
+                with suppress(OSError):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(CHUNK_BYTES):
+                self._hold()
+                target.sendall(data)
+        self._hold()
+        self._drop(source, target)
+
+    def _hold(self) -> None:
+        self._flows.wait()
+        if self.latency_seconds:
+            time.sleep(self.latency_seconds / 2)
+
+    def _drop(self, *ends: socket.socket) -> None:
+        with self._lock:
+            self._sockets.difference_update(ends)
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def _abort(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        # A thread may be blocked in recv: shutting down wakes it, and it would send FIN; reading alone does not.
+        end.shutdown(socket.SHUT_RD)
+    end.close()

@@ -1,0 +1,10 @@
+"""All rows of the matrix: importing them enters them."""
+
+import rows_frames  # noqa: F401
+import rows_network  # noqa: F401
+import rows_processes  # noqa: F401
+import rows_state  # noqa: F401
+import rows_topics  # noqa: F401
+from harness import ROWS
+
+__all__ = ["ROWS"]

@@ -1,0 +1,229 @@
+"""Rows 14 and 15: nothing happens, and topics that are taken away."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from time import sleep, time
+
+import orjson
+from damage import open_ledger
+from harness import Run, row
+from kafka import OffsetAndMetadata, TopicPartition
+from system import System
+from verdict import by_start, compare, count_once
+from worker import Worker
+
+from unique_users.clients import Batch
+from unique_users.recounting import Recount, recount
+from unique_users.tally import Origin
+
+# A consumer looks for topics that were made again this often; five minutes by default.
+METADATA = {"metadata_max_age_ms": 1_000}
+
+
+@row(14, "idle minutes; an empty topic", idle=True)
+def idle(run: Run) -> None:
+    every, reports = run.scale((2, 3), (60, 5))
+    frames = run.sample(500)
+    reporting = {"bucketer": {"report_seconds": every}, "counter": {"report_seconds": every}}
+    with run.system(reporting) as empty, run.system(reporting) as full:
+        run.inject()
+        run.inject()
+        for system in (empty, full):
+            system.start_bucketer()
+            system.start_counter()
+        run.expect(full.start_producer(frames).wait() == 0, "producer failed")
+        full.until_caught_up()
+        sleep(every * (reports + 1))
+        for worker in [*empty.workers, *full.workers]:
+            if worker.name != "producer":
+                check_regular(run, worker, every, reports)
+        for counter in (empty.workers[1], full.workers[1]):
+            quiet = [report for _, report in counter.reports()[-reports + 2 :]]
+            run.expect(
+                all(r["messages_read"] == 0 and r["lag"] == 0 and r["broker_answers"] for r in quiet), f"idle: {quiet}"
+            )
+        run.verify(empty, [])
+        run.verify(full, frames)
+
+
+def check_regular(run: Run, worker: Worker, every: float, reports: int) -> None:
+    """The summaries came every so many seconds, give or take one; also over all of the time."""
+    times = [at for at, _ in worker.reports()] if worker.name == "counter" else [line.at for line in worker.lines]
+    gaps = [late - early for early, late in pairwise(times)]
+    run.expect(len(times) >= reports, f"{worker.name}: {len(times)} reports instead of {reports}")
+    run.expect(all(abs(gap - every) < 1 for gap in gaps), f"{worker.name}: seconds between reports: {gaps}")
+    drift = times[-1] - times[0] - every * len(gaps)
+    run.expect(abs(drift) < 1, f"{worker.name}: {drift:.1f} s of drift over {len(gaps)} reports")
+
+
+@row(15, "topic deleted and recreated; positions out of range")
+def topics_taken_away(run: Run) -> None:
+    run.side_by_side(
+        {
+            "feed-made-again-while-read": partial(feed_recreated, running=True),
+            "feed-made-again-while-stopped": partial(feed_recreated, running=False),
+            "bucketed-made-again-while-read": partial(bucketed_recreated, running=True),
+            "bucketed-made-again-while-stopped": partial(bucketed_recreated, running=False),
+            "feed-trimmed": feed_trimmed,
+            "bucketed-trimmed": bucketed_trimmed,
+            "positions-beyond-the-end": positions_beyond_the_end,
+        }
+    )
+
+
+def counted_once(run: Run, system: System, frames: Sequence[bytes]) -> tuple[Worker, Worker]:
+    """Running processes that have counted `frames`."""
+    workers = system.start_bucketer(), system.start_counter()
+    replay(run, system, frames)
+    system.until_caught_up()
+    return workers
+
+
+def replay(run: Run, system: System, frames: Sequence[bytes]) -> None:
+    code = system.start_producer(frames).wait(120)
+    run.expect(code == 0, f"producer ended with {code}")
+
+
+def feed_recreated(run: Run, *, running: bool) -> None:
+    """What was counted of the old feed stays, what comes in the new one is added, fewer or more frames."""
+    size = run.scale(2_000, 10_000)
+    old = run.sample(size)
+    new = run.sample(run.random.choice((size // 4, size, size * 2)))
+    run.inject()
+    with run.system({"kafka": METADATA}) as system:
+        bucketer, _ = counted_once(run, system, old)
+        if not running:
+            bucketer.end()
+        system.recreate(system.config.topics.feed.name)
+        if running:
+            run.pause(0, 2)
+        replay(run, system, new)
+        if not running:
+            # The broker has forgotten the group's position together with the topic: there is nothing to be said.
+            bucketer = system.start_bucketer()
+        system.until_caught_up()
+        run.expect(not running or "made again" in bucketer.complaints, f"nothing was said: {bucketer.last_words()}")
+        both = _merged(*(recount(part, system.config, int(time() * 1000)) for part in (old, new)))
+        run.verify(system, [*old, *new], both)
+
+
+def bucketed_recreated(run: Run, *, running: bool) -> None:
+    """The state of the old topic is set aside; the counts are those of the new one, which holds the stream again."""
+    frames = run.sample(run.scale(2_000, 10_000))
+    run.inject()
+    with run.system({"kafka": METADATA}) as system:
+        _, counter = counted_once(run, system, frames)
+        if not running:
+            counter.end()
+        system.recreate(system.config.topics.bucketed.name)
+        if running:
+            run.pause(0, 2)
+        replay(run, system, frames)
+        if not running:
+            counter = system.start_counter()
+        said = ("deleted and made again", "counted from another topic")
+        system.until(lambda: any(text in counter.complaints for text in said), 60, "a message about bucketed")
+        system.until_caught_up()
+        expected = recount(frames, system.config, int(time() * 1000))
+        truth = Recount(expected.users, expected.counts + expected.counts)
+        aside = [path.name for path in system.state.glob("*.old*.sqlite")]
+        run.expect(len(aside) == 1, f"set aside: {aside}; it said: {counter.complaints}")
+        # The counts begin again with a new topic, so published ones may be lower than those of the old topic.
+        run.verify(system, [*frames, *frames], truth, never_down=False)
+
+
+def feed_trimmed(run: Run) -> None:
+    """Frames that retention deleted before they were read are said to be missing; all others are counted."""
+    frames = run.sample(run.scale(3_000, 10_000))
+    run.inject()
+    with run.system() as system:
+        replay(run, system, frames[:1000])
+        bucketer = system.start_bucketer()
+        system.until_bucketed()
+        bucketer.end()
+        replay(run, system, frames[1000:])
+        first = run.random.randrange(1_001, len(frames))
+        system.delete_records(system.config.topics.feed.name, first)
+        bucketer = system.start_bucketer()
+        system.start_counter()
+        system.until(lambda: f"{first - 1000} records were deleted" in bucketer.complaints, 60, "the loss to be said")
+        system.until_caught_up()
+        run.verify(system, [*frames[:1000], *frames[first:]])
+
+
+def bucketed_trimmed(run: Run) -> None:
+    """A counter keeps what it counted and says what is missing; one without a state says from when counts are whole."""
+    frames = run.sample(run.scale(3_000, 10_000), seconds=3600)
+    run.inject()
+    with run.system() as system:
+        bucketer, counter = counted_once(run, system, frames[:1000])
+        counter.end()
+        read = system.end_of(system.config.topics.bucketed.name)
+        replay(run, system, frames[1000:])
+        system.until_bucketed()
+        bucketer.end()
+        records = system.read(system.config.topics.bucketed.name)
+        first = run.random.randrange(read + 1, len(records))
+        system.delete_records(system.config.topics.bucketed.name, first)
+        counter = system.start_counter()
+        system.until(lambda: f"{first - read} records were deleted" in counter.complaints, 60, "the loss to be said")
+        system.until_caught_up()
+        counter.end()
+        live = count_once(system, system.state)
+        check_counts(run, live, [*records[:read], *records[first:]], "live after trimming")
+        other = system.directory / f"fresh-{system.config.counter.group}"
+        fresh = system.start_counter(settings=[f"state.directory={other}", f"counter.group={other.name}"])
+        system.until(lambda: "counts are whole for minutes from" in fresh.complaints, 60, "what is whole to be said")
+        left = len(records) - first
+        system.until(lambda: sum(r["messages_read"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
+        run.expect_end(fresh, fresh.end())
+        check_counts(run, by_start(fresh.counts()), records[first:], "fresh after trimming")
+        run.frames += len(frames)
+
+
+def positions_beyond_the_end(run: Run) -> None:
+    """A group and a state that have seen more than there is, as after a broker that lost its last records."""
+    frames = run.sample(run.scale(2_000, 10_000))
+    run.inject()
+    run.inject()
+    with run.system() as system:
+        system.make_topics()
+        feed, bucketed = system.config.topics.feed.name, system.config.topics.bucketed.name
+        beyond = OffsetAndMetadata(10_000_000, "", -1)
+        system.admin.alter_group_offsets(system.config.bucketer.group, {TopicPartition(feed, 0): beyond})
+        (described,) = system.admin.describe_topics([bucketed])
+        ledger = open_ledger(system.state, Origin(bucketed, str(described["topic_id"]), 0, 1))
+        ledger.add(Batch(0, [b"1704116220"], [b'{"uid":"a user that was lost","ts":1704116221}'], [0], [20_000_000]))
+        ledger.save()
+        ledger.close()
+        replay(run, system, frames)
+        for worker in (system.start_bucketer(), system.start_counter()):
+            system.until(partial(_says, worker, "but it ends before that"), 60, f"{worker.name} to say it")
+        system.until_caught_up()
+        run.verify(system, frames)
+
+
+def check_counts(run: Run, counts: dict[int, int], records: Sequence[object], what: str) -> None:
+    users: dict[int, set[str]] = {}
+    for record in records:
+        users.setdefault(int(record.key), set()).add(orjson.loads(record.value)["uid"])  # type: ignore[attr-defined]
+    lost, extra = compare({start: len(uids) for start, uids in users.items()}, counts)
+    run.lost += lost
+    run.extra += extra
+    run.expect(not lost and not extra, f"{what}: {lost} users lost, {extra} extra")
+
+
+def _says(worker: Worker, text: str) -> bool:
+    return text in worker.complaints
+
+
+def _merged(*parts: Recount) -> Recount:
+    users: dict[int, set[str]] = {}
+    counts = parts[0].counts
+    for part in parts[1:]:
+        counts += part.counts
+    for part in parts:
+        for start, uids in part.users.items():
+            users[start] = users.get(start, set()) | uids
+    return Recount(users, counts)

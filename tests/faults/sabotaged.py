@@ -1,0 +1,59 @@
+"""Run a script of the product with a fault inside: python sabotaged.py FAULT VALUE SCRIPT ARGUMENTS…
+
+slow SECONDS     every now and then handling a batch takes so long
+file_bytes MAX   no file can grow beyond so many bytes, as on a full disk
+"""
+
+import resource
+import sys
+import time
+from random import Random
+from typing import Any
+
+from repository import ROOT
+
+from unique_users.ledger import Ledger
+from unique_users.lifecycle import run_script
+from unique_users.rekey import Rekeyer
+
+SLOW_SHARE = 0.2
+
+
+def slow_down(seconds: float) -> None:
+    """Make one batch in five take `seconds`, before or after the work is done."""
+    draw = Random(seconds).random
+
+    def wrapped(method: Any) -> Any:
+        def slow(*arguments: Any) -> Any:
+            share = draw()
+            if share < SLOW_SHARE / 2:
+                print("sabotaged: slow before", file=sys.stderr, flush=True)
+                time.sleep(seconds)
+            result = method(*arguments)
+            if share > 1 - SLOW_SHARE / 2:
+                print("sabotaged: slow after", file=sys.stderr, flush=True)
+                time.sleep(seconds)
+            return result
+
+        return slow
+
+    Rekeyer.rekey = wrapped(Rekeyer.rekey)  # type: ignore[method-assign]
+    Ledger.add = wrapped(Ledger.add)  # type: ignore[method-assign]
+
+
+def main() -> None:
+    fault, value, script, *arguments = sys.argv[1:]
+    if fault == "slow":
+        slow_down(float(value))
+    elif fault == "file_bytes":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
+    else:
+        raise SystemExit(f"no such fault: {fault}")
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str(ROOT))
+    module = __import__(script)
+    run_script(module.main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""A running system: the real scripts as processes, with topics, groups, a config file and a state of their own."""
+
+import gzip
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from shutil import copyfile
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import yaml
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+from repository import ROOT
+from worker import Worker
+
+from unique_users.clients import get_admin
+from unique_users.config import Config, load_config
+from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.topics import ensure_topic
+
+POLL_SECONDS = 0.1
+CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared
+MEMORY_SECONDS = 0.25
+SABOTAGED = Path(__file__).with_name("sabotaged.py")
+
+# Small enough that every fault meets many saves, commits and publications.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "kafka": {"session_timeout_ms": 2_000, "heartbeat_interval_ms": 600},
+    "bucketer": {"commit_seconds": 0.3, "report_seconds": 0.5},
+    "counter": {"report_seconds": 0.5, "save_seconds": 0.5, "publish_seconds": 0.5},
+}
+
+
+class Record(NamedTuple):
+    """A record as it lies in a topic."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class System:
+    """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running."""
+
+    def __init__(
+        self,
+        directory: Path,
+        servers: str,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        proxy_url: str | None = None,
+    ) -> None:
+        tag = uuid.uuid4().hex[:10]
+        self.directory = directory
+        self.state = directory / "state"
+        directory.mkdir(parents=True)
+        topics = {what: {"name": f"{what}-{tag}"} for what in ("feed", "bucketed", "counts", "rejected")}
+        topics["feed"]["settings"] = topics["rejected"]["settings"] = {"max.message.bytes": 8_388_608}  # type: ignore[assignment]
+        topics["counts"]["settings"] = {"cleanup.policy": "compact"}  # type: ignore[assignment]
+        tree: dict[str, Any] = {name: dict(section) for name, section in SETTINGS.items()}
+        tree |= {"topics": topics, "state": {"directory": str(self.state)}}
+        tree["kafka"]["bootstrap_servers"] = servers
+        tree["bucketer"]["group"], tree["counter"]["group"] = f"bucketer-{tag}", f"counter-{tag}"
+        for name, section in (settings or {}).items():
+            tree[name] = {**tree.get(name, {}), **section}
+        self.direct = self._config(tree, "direct.yaml")
+        if proxy_url:
+            tree["kafka"]["proxy_url"] = proxy_url
+        self._path = directory / "config.yaml"
+        self.config = self._config(tree, self._path.name)
+        self.workers: list[Worker] = []
+        self._admin: Any = None
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
+        self._watcher.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self._closed.set()
+        self._watcher.join()
+        if self._admin is not None:
+            self._admin.close()
+
+    # Processes.
+
+    def start(
+        self,
+        script: str,
+        *arguments: str,
+        settings: Sequence[str] = (),
+        fault: Sequence[str] = (),
+        feed: Iterable[bytes] | None = None,
+    ) -> Worker:
+        """Start a script; `fault` is one of sabotaged.py."""
+        what = [str(SABOTAGED), *fault, script] if fault else [str(ROOT / f"{script}.py")]
+        over = [part for setting in settings for part in ("--set", setting)]
+        command = [sys.executable, *what, "--config", str(self._path), *over, *arguments]
+        worker = Worker(script, command, self.directory, feed)
+        self.workers.append(worker)
+        return worker
+
+    def start_bucketer(self, **rest: Any) -> Worker:
+        return self.start("bucketer", **rest)
+
+    def start_counter(self, **rest: Any) -> Worker:
+        return self.start("counter", "--format", "json", **rest)
+
+    def start_producer(self, frames: Sequence[bytes], rate: float | None = None) -> Worker:
+        """Replay frames without line ends from a file."""
+        path = self.directory / f"stream-{len(self.workers)}.gz"
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(b"\n".join(frames) + b"\n")
+        return self.start("producer", str(path), *(["--rate", f"{rate:g}"] if rate else []))
+
+    def end_all(self) -> list[Worker]:
+        """Ask everything that runs to end; return it."""
+        running = [worker for worker in self.workers if worker.alive]
+        for worker in running:
+            worker.end()
+        return running
+
+    # What the broker knows.
+
+    @property
+    def admin(self) -> Any:
+        """The client's own admin, made when first asked for."""
+        if self._admin is None:
+            self._admin = get_admin(self.direct)
+        return self._admin._admin
+
+    def make_topics(self) -> None:
+        """Create all four topics, as the scripts would."""
+        assert self.admin
+        for topic in (self.config.topics.feed, self.config.topics.bucketed, self.config.topics.counts):
+            ensure_topic(self._admin, topic)
+        ensure_topic(self._admin, self.config.topics.rejected)
+
+    def send(self, values: Iterable[bytes | None]) -> None:
+        """Put records into feed as they are; for what no line of a file can hold."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.direct.bootstrap_servers, acks="all", linger_ms=20, max_request_size=1 << 24
+        )
+        try:
+            sent = [producer.send(self.config.topics.feed.name, value) for value in values]
+            producer.flush()
+            for future in sent:
+                future.get(60)
+        finally:
+            producer.close()
+
+    def end_of(self, topic: str) -> int:
+        """The end offset of a topic's only partition."""
+        asked = TopicPartition(topic, 0)
+        return int(self.admin.list_partition_offsets({asked: -1})[asked].offset)
+
+    def delete_records(self, topic: str, before: int) -> None:
+        """Delete what stands before an offset, as the topic's retention does."""
+        self.admin.delete_records({TopicPartition(topic, 0): before})
+
+    def recreate(self, topic: str) -> None:
+        """Delete a topic and make it again, empty."""
+        (known,) = [known for known in (self.config.topics.feed, self.config.topics.bucketed) if known.name == topic]
+        self.admin.delete_topics([topic])
+        self.until(lambda: self._admin.describe(topic) is None, 60, f"{topic} to be gone")
+        self._admin.create(known)
+
+    def lag(self, group: str, topic: str) -> int:
+        assert self.admin
+        return int(self._admin.lag(group, topic))
+
+    def read(self, topic: str) -> list[Record]:
+        """All records of a topic's only partition."""
+        end = self.end_of(topic)
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.direct.bootstrap_servers,
+            group_id=None,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=1 << 24,
+        )
+        found: list[Record] = []
+        partition = TopicPartition(topic, 0)
+        try:
+            consumer.assign([partition])
+            consumer.seek_to_beginning(partition)
+            deadline = time.monotonic() + CATCH_UP_SECONDS
+            while consumer.position(partition) < end:
+                assert time.monotonic() < deadline, f"{topic} cannot be read to its end {end}"
+                for records in consumer.poll(timeout_ms=500).values():
+                    found += [Record(r.offset, r.key, r.value, dict(r.headers)) for r in records]
+        finally:
+            consumer.close()
+        return found
+
+    # Waiting.
+
+    def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait for a condition; a broker that does not answer means not yet."""
+        deadline = time.monotonic() + seconds
+        while True:
+            why = "it does not hold"
+            try:
+                if condition():
+                    return
+            except (BrokerAwayError, BrokerError, KafkaError) as error:
+                why = repr(error)
+            if time.monotonic() > deadline:
+                said = "\n".join(worker.last_words() for worker in self.workers[-8:])
+                raise AssertionError(f"waited {seconds} s for {what} in vain ({why}); what was said last:\n{said}")
+            time.sleep(POLL_SECONDS)
+
+    def until_bucketed(self, seconds: float = CATCH_UP_SECONDS) -> None:
+        """Wait until all of feed is re-keyed and committed."""
+        config = self.config
+        self._until_read(config.bucketer.group, config.topics.feed.name, seconds)
+
+    def until_caught_up(self, seconds: float = CATCH_UP_SECONDS) -> None:
+        """Wait until all of feed is counted."""
+        config = self.config
+        self.until_bucketed(seconds)
+        self._until_read(config.counter.group, config.topics.bucketed.name, seconds)
+
+    def _until_read(self, group: str, topic: str, seconds: float) -> None:
+        lag: list[int] = []
+
+        def read() -> bool:
+            lag.append(self.lag(group, topic))
+            return lag[-1] == 0
+
+        try:
+            self.until(read, seconds, f"{group} to have committed all of {topic}")
+        except AssertionError as error:
+            raise AssertionError(f"lag was {lag[-5:]}: {error}") from None
+
+    # The state.
+
+    @property
+    def state_file(self) -> Path:
+        return self.state / f"{self.config.topics.bucketed.name}-0.sqlite"
+
+    def saved_offset(self) -> int:
+        """The position in the state of a counter that does not run; the state is left untouched."""
+        if not self.state_file.exists():
+            return 0
+        copy = self.directory / f"copy-{uuid.uuid4().hex[:6]}.sqlite"
+        for suffix in ("", "-journal", "-wal"):
+            source = self.state_file.with_name(self.state_file.name + suffix)
+            if source.exists():
+                copyfile(source, copy.with_name(copy.name + suffix))
+        db = sqlite3.connect(copy)
+        try:
+            row = db.execute("SELECT next_offset FROM progress").fetchone()
+        except sqlite3.OperationalError:
+            row = None  # killed before its first save
+        finally:
+            db.close()
+        return int(row[0]) if row else 0
+
+    def _config(self, tree: Mapping[str, Any], name: str) -> Config:
+        path = self.directory / name
+        path.write_text(yaml.safe_dump(dict(tree)))
+        return load_config(str(path))
+
+    def _watch_memory(self) -> None:
+        while not self._closed.wait(MEMORY_SECONDS):
+            for worker in list(self.workers):
+                if worker.alive:
+                    worker.look_at_memory()
