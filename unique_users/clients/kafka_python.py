@@ -221,11 +221,11 @@ class KafkaPythonConsumer:
             )
         if committed is None or committed.offset < 0:
             return None
-        return Position(committed.offset, committed.metadata or "")
+        return Position(committed.offset, (committed.metadata or "").rstrip("\0"))
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         offsets = {
-            self._partition(partition): OffsetAndMetadata(position.offset, position.metadata, -1)
+            self._partition(partition): OffsetAndMetadata(position.offset, _terminated(position.metadata), -1)
             for partition, position in positions.items()
         }
         try:
@@ -271,6 +271,11 @@ _REBALANCING = (
     kafka_errors.RebalanceInProgressError,
     kafka_errors.FencedInstanceIdError,
 )
+
+
+def _terminated(metadata: str) -> str:
+    """As confluent-kafka writes it: that client reads beyond a text without a final zero byte."""
+    return metadata + "\0" if metadata else ""
 
 
 def _columns(partition: int, records: Sequence[Any]) -> Batch:

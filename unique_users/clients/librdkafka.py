@@ -40,8 +40,8 @@ _CONSUMER: dict[str, Any] = {
     "isolation.level": "read_committed",
     "partition.assignment.strategy": "cooperative-sticky",
     "check.crcs": True,  # off by default, but a damaged record must not be counted
-    # What is fetched ahead: enough for a few polls, and less than the 64 MiB of the default.
-    "queued.max.messages.kbytes": 32 * 1024,
+    # What is fetched ahead, in place of 64 MiB: less cost nothing when measured.
+    "queued.max.messages.kbytes": 16 * 1024,
     "queued.min.messages": 5 * POLL_RECORDS_MAX,
     # With a full queue the fetcher sleeps for so long; its default of 1 s makes the reader wait for it.
     "fetch.queue.backoff.ms": 5,
