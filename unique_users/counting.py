@@ -83,23 +83,19 @@ class Counting:
 
         1. make sure that the topic is still the same
         2. save
-        3. publish what is saved, then drop what is past its retention
-        4. let the group's offsets follow
+        3. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
+        4. publish what is saved, then drop what is past its retention
         """
         moved = {p: ledger for p, ledger in self._ledgers.items() if ledger.position != self._committed.get(p)}
         if moved and not self._still_the_same_topic():
             return
         for ledger in self._ledgers.values():
             ledger.save()
+        if not self._offsets_follow(moved):
+            return
         self._publish()
         for ledger in self._ledgers.values():
             ledger.drop_old()
-        try:
-            positions = {p: Position(ledger.position) for p, ledger in moved.items()}
-            if moved and self._consumer.commit(positions, ANSWER_SECONDS):
-                self._committed.update({p: position.offset for p, position in positions.items()})
-        except BrokerAwayError:
-            pass  # the report says so, and the state holds the position that counts
 
     def report(self, *, everything: bool = False) -> None:
         """Print the buckets that changed since the last report, or every bucket held, and the summary."""
@@ -163,6 +159,7 @@ class Counting:
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
+        ledger.publish_from = end
         self._ledgers[partition] = ledger
         self._consumer.start(partition, ledger.position)
         return None
@@ -205,11 +202,11 @@ class Counting:
             ledger.close()
 
     def _still_the_same_topic(self) -> bool:
-        """Whether what was read belongs to the topic that the state was made from."""
+        """Whether what was read belongs to the topic that the state was made from, as far as is known now."""
         try:
             topic = self._describe()
         except BrokerAwayError:
-            return False
+            return True  # the state says which topic it is of, so the next answer is soon enough
         for partition, ledger in list(self._ledgers.items()):
             if topic.partitions != ledger.origin.partitions:
                 message = (
@@ -233,6 +230,16 @@ class Counting:
         self._unopened[partition] = self._monotonic()
         if not ledger.origin.topic_id:
             say(f"{topic}-{partition}: the old state is {self._stores.set_aside(ledger.origin)}")
+
+    def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
+        positions = {p: Position(ledger.position) for p, ledger in moved.items()}
+        try:
+            done = not moved or self._consumer.commit(positions, ANSWER_SECONDS)
+        except BrokerAwayError:
+            return False  # the report says so, and the state holds the position that counts
+        if done:
+            self._committed.update({p: position.offset for p, position in positions.items()})
+        return done
 
     def _publish(self) -> None:
         """Publish what is saved. What does not arrive stays due."""

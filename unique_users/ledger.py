@@ -62,6 +62,8 @@ class Ledger:
         self.position = self.saved_offset or 0
         self.new = Counter[int]()  # users new in each bucket since `take_new`
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
+        # Another counter, with another state, may have counted and published up to here.
+        self.publish_from = 0
         self.unreadable = 0
         self.ignored = 0
 
@@ -101,7 +103,9 @@ class Ledger:
         self.saved_offset = self.position
 
     def take_unpublished(self) -> dict[int, int]:
-        """The counts that changed since this was called last."""
+        """The counts that changed since this was called last; none while the ledger is still catching up."""
+        if self.position < self.publish_from:
+            return {}
         counts = {bucket: self.count(bucket) for bucket in sorted(self.unpublished)}
         self.unpublished = set()
         return counts

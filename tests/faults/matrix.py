@@ -5,11 +5,12 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from tempfile import TemporaryDirectory
 
-from harness import Run, execute, new_broker
+from harness import Run, end_in_order_when_terminated, execute, new_broker
 from rows import ROWS
 
 HEAD = "| # | fault | runs | times injected | kills | frames | lost | extra | verdict |\n" + "|---" * 9 + "|"
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--short", action="store_true", help="the form that `make test` runs")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     arguments = parser.parse_args(argv)
+    end_in_order_when_terminated()
     numbers = [int(number) for number in arguments.rows.split(",")]
     say(f"seed {arguments.seed}, rows {arguments.rows}, {arguments.times} times")
     with TemporaryDirectory(prefix="faults-") as directory:
@@ -41,14 +43,18 @@ def run_all(numbers: Sequence[int], times: int, seed: int, directory: Path, *, f
     with new_broker(directory / "kafka") as kafka:
         for number in sorted(numbers, key=lambda number: (ROWS[number].idle, number)):
             runs = [Run(directory / f"row{number}-{i}", kafka.bootstrap_servers, seed + i, full) for i in range(times)]
-            with ThreadPoolExecutor(times if ROWS[number].idle else 1) as pool:
-                done = list(pool.map(lambda run, number=number: tell(execute(number, run), number), runs))
+            if ROWS[number].idle:
+                with ThreadPoolExecutor(times) as pool:
+                    done = list(pool.map(partial(run_one, number), runs))
+            else:
+                done = [run_one(number, run) for run in runs]
             lines[number] = table_line(number, done)
     return lines
 
 
-def tell(run: Run, number: int) -> Run:
-    """Say how a run went, at once."""
+def run_one(number: int, run: Run) -> Run:
+    """Run a row once and say how it went, at once."""
+    execute(number, run)
     verdict = "pass" if run.passed else "FAILED"
     say(f"row {number}, seed {run.seed}: {verdict}, {run.injected} injected, {run.frames} frames, {run.seconds:.0f} s")
     for problem in run.problems:

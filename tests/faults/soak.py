@@ -14,7 +14,7 @@ from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
 
 from corpus import wrong_frames
-from harness import Run, new_broker
+from harness import Run, end_in_order_when_terminated, new_broker
 from proxy import Proxy
 from system import System
 from worker import Worker
@@ -152,6 +152,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
     arguments = parser.parse_args(argv)
+    end_in_order_when_terminated()
     say(f"seed {arguments.seed}, {arguments.minutes:g} minutes at {RATE} frames a second")
     with TemporaryDirectory(prefix="soak-") as directory:
         run = Run(Path(directory) / "run", "", arguments.seed, full=True)

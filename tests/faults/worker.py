@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import orjson
 import psutil
 
-END_SECONDS = 40.0  # what a process gets to end on a busy machine; the promise is checked by its rows
+END_SECONDS = 120.0  # what a process gets to end on a busy machine; the promise is checked by its rows
 
 
 class Line(NamedTuple):

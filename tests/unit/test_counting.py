@@ -555,3 +555,45 @@ def test_minutes_past_their_retention_keep_their_published_count(kafka: FakeKafk
     assert counter.held() == {MINUTE + 3_600: 101}
     assert counter.published() == {MINUTE: 3, MINUTE + 3_600: 101}
     counter.crash()
+
+
+def history(counter: Counter) -> list[int]:
+    """Every count that was published of MINUTE, in order."""
+    return [json.loads(value or b"")["unique_users"] for value in counter.kafka.values("counts")]
+
+
+def settle(counter: Counter) -> None:
+    for _ in range(3):
+        counter.step()
+        counter.clock.advance(1)
+
+
+def test_a_counter_with_another_state_publishes_nothing_before_it_is_where_the_first_may_have_been(
+    counter: Counter, tmp_path: Path
+) -> None:
+    """first   u0 … u9   published 10   | CRASH      second   u0   (saved)   u1 … u9   published 10"""
+    for number in range(10):
+        counter.put(f"u{number}")
+    settle(counter)
+    counter.crash()
+    counter.kafka.records_per_poll = 1
+    second = Counter(counter.kafka, tmp_path / "other")
+    for _ in range(14):
+        second.step()
+        second.clock.advance(1)
+    assert second.held() == {MINUTE: 10}
+    assert history(counter) == sorted(history(counter))
+    assert history(counter)[-1] == 10
+    second.crash()
+
+
+def test_a_counter_that_lost_its_partition_unnoticed_publishes_nothing_more(counter: Counter) -> None:
+    counter.put("a")
+    settle(counter)
+    counter.step()
+    counter.put("b")
+    counter.step()
+    counter.evict()
+    counter.clock.advance(1)
+    counter.counting.save()
+    assert history(counter) == [1]
