@@ -5,7 +5,7 @@ position. Whatever happens in between, the next start reads the frames again, an
 count.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
@@ -65,6 +65,7 @@ class Bucketing:
         self._until = until
         self._readings: dict[int, Reading] = {}
         self._unopened: set[int] = set()
+        self._topic_ids: dict[int, str] = {}  # of what was read last
         self._uncommitted = 0
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
@@ -84,10 +85,7 @@ class Bucketing:
             if not self._broker_keeps_up(self._producer.has_room):
                 return True
             polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
-            for partition in polled.lost:
-                # Uncommitted frames of a lost partition are read again by its next owner, and counted there.
-                self._readings.pop(partition, None)
-                self._unopened.discard(partition)
+            self._forget(polled.lost)
             for batch in polled.batches:
                 if batch.partition in self._readings:
                     self._handle(batch)
@@ -138,7 +136,7 @@ class Bucketing:
         deadline = self._monotonic() + STOP_SECONDS
         try:
             while not self.commit() and self._monotonic() < deadline:
-                self._consumer.poll(0)
+                self._forget(self._consumer.poll(0).lost)
         except DeliveryError as error:
             say(f"{error}; these frames are read again at the next start")
         uncommitted = sum(reading.pending.read for reading in self._readings.values())
@@ -149,6 +147,12 @@ class Bucketing:
             self._producer.close()
         self._consumer.close()
 
+    def _forget(self, lost: Iterable[int]) -> None:
+        """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
+        for partition in lost:
+            self._readings.pop(partition, None)
+            self._unopened.discard(partition)
+
     def _open_partitions(self) -> None:
         """Go to the committed position of each partition taken, with the clock that was committed there."""
         settings = self._config.bucketer
@@ -158,7 +162,8 @@ class Bucketing:
                 topic_id = self._describe().id
                 committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
                 id_then, _, clock_then = committed.metadata.partition(" ")
-                if id_then not in (topic_id, ""):
+                # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+                if {id_then, self._topic_ids.get(partition, "")} - {topic_id, ""}:
                     say(f"{name}-{partition}: was deleted and made again: reading it from its start")
                     committed, clock_then = Position(0), ""
                 offset = readable_offset(self._consumer, name, partition, committed.offset)
@@ -166,6 +171,7 @@ class Bucketing:
                 return
             clock = StreamClock.from_metadata(settings.retention_seconds, clock_then)
             self._readings[partition] = Reading(topic_id, clock, offset, offset)
+            self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
 

@@ -83,7 +83,7 @@ class FrameParser:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Not what is wanted, or not yet: the last of two equal keys may still be right.
             uid, ts = self._look_closer(raw)
-        if not 0 < len(uid) <= UID_BYTES_MAX or (not uid.isascii() and len(_utf8(uid)) > UID_BYTES_MAX):
+        if not 0 < len(uid) <= UID_BYTES_MAX or (not uid.isascii() and len(uid.encode()) > UID_BYTES_MAX):
             raise BadFrameError(Reason.BAD_UID, f"{len(uid)} characters, expected 1 to {UID_BYTES_MAX} bytes")
         if type(ts) is not int or self._per_second != 1:
             ts = self._seconds(ts)
@@ -167,13 +167,6 @@ def _not_json(error: Exception) -> BadFrameError:
 
 def _kind(value: object) -> str:
     return _KINDS.get(type(value), "null")
-
-
-def _utf8(uid: str) -> bytes:
-    try:
-        return uid.encode()
-    except UnicodeEncodeError:
-        raise BadFrameError(Reason.BAD_UID, "holds half of a surrogate pair") from None
 
 
 def _refuse_time(value: object) -> NoReturn:

@@ -34,6 +34,16 @@ CREATE TABLE added (start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
 CREATE INDEX added_by_start ON added (start);
 """
 
+# What reading a damaged file can raise, from SQLite's pages up to the uids.
+_DAMAGE = (
+    sqlite3.DatabaseError,
+    zstandard.ZstdError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    TypeError,
+    OverflowError,
+)
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[str]).decode
 
@@ -257,7 +267,7 @@ class Store:
                 f"{self.path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
             )
             raise StateError(message) from None
-        except (sqlite3.DatabaseError, zstandard.ZstdError, msgspec.DecodeError, TypeError, OverflowError) as error:
+        except _DAMAGE as error:
             raise self._damaged(str(error)) from None
         except OSError as error:
             message = f"{self.path}: cannot be used: {error.strerror}: set state.directory to a writable folder"
