@@ -1,0 +1,63 @@
+"""Time the counter's state: a save of 60,000 new users, and opening a day at 100 frames a second.
+
+python bench/state.py
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from unique_users.store import Store  # noqa: E402
+from unique_users.tally import Origin, Tally  # noqa: E402
+
+NEW_USERS = 60_000
+MINUTES = 1_440
+USERS_A_MINUTE = 6_000
+SAVES_A_MINUTE = 12
+
+
+def main() -> None:
+    """Print the figures."""
+    random = Random(1)
+    pool = [f"{random.getrandbits(76):019x}" for _ in range(500_000)]
+    with tempfile.TemporaryDirectory() as directory:
+        store = Store(Path(directory), Origin("new", "", 0, 1))
+        cpu_ms = [save(store, minute * 60, pool[:NEW_USERS]) for minute in range(5)]
+        store.close()
+        print(f"saving {NEW_USERS:,} new users: {median(cpu_ms):.0f} ms of CPU (median of 5)")
+        origin = Origin("day", "", 0, 1)
+        store = Store(Path(directory), origin)
+        a_save = USERS_A_MINUTE // SAVES_A_MINUTE
+        for number in range(MINUTES * SAVES_A_MINUTE):
+            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: ())
+            first = number * a_save % (len(pool) - a_save)
+            save(store, number // SAVES_A_MINUTE * 60, pool[first : first + a_save], tally)
+        store.close()
+        entries = MINUTES * USERS_A_MINUTE
+        size = store.path.stat().st_size
+        print(f"a day of {entries:,} entries: {size / 1e6:.0f} MB, {size / entries:.1f} bytes for each")
+        started = time.monotonic()
+        Store(Path(directory), origin).close()
+        print(f"opening it: {time.monotonic() - started:.2f} s")
+        print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None) -> float:
+    """Add users to a bucket and save them; return the CPU time in ms."""
+    tally = tally or Tally({}, lambda _: ())
+    tally.add(bucket, uids)
+    started = time.process_time()
+    counts = {bucket: store.counts.get(bucket, 0) + len(uids)}
+    store.save(tally.unsaved(), counts, (store.next_offset or 0) + len(uids))
+    return (time.process_time() - started) * 1000
+
+
+if __name__ == "__main__":
+    main()
