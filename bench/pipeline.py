@@ -12,7 +12,6 @@ import gzip
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.local_kafka import LocalKafka  # noqa: E402
+from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 
 USERS = 100_000
@@ -178,13 +177,6 @@ def show(runs: list[dict[str, object]], count: int) -> None:
         cpu = median(script, "cpu_seconds") / count * 1e6
         print(f"{script:10}{rate:>12}{cpu:14.1f}{median(script, 'peak_mb'):10.0f}")
     print(f"{'broker':10}{'':12}{median('broker_cpu_seconds') / count * 1e6:14.1f}")
-
-
-def free_port() -> int:
-    """A port where nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from unique_users.daemons import PidFile
 from unique_users.errors import BrokerAwayError, BrokerError, UniqueUsersError, UsageError
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import STOP_SIGNALS, say
-from unique_users.local_kafka import LocalKafka, local_address
+from unique_users.local_kafka import LocalKafka, free_port, local_address
 from unique_users.recounting import recount
 from unique_users.report import BucketCount, Summary
 from unique_users.sample import write_sample
@@ -134,7 +133,7 @@ def kafka_place(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
 
 @contextmanager
 def _own_kafka(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
-    kafka = LocalKafka(config.broker.version, _fresh_directory(config), _free_port(), host="127.0.0.1")
+    kafka = LocalKafka(config.broker.version, _fresh_directory(config), free_port(), host="127.0.0.1")
     say(f"starting Kafka {kafka.version} at {kafka.bootstrap_servers}, its data and logs are in {kafka.data}")
     try:
         with stop.promptly():
@@ -164,12 +163,6 @@ def _fresh_directory(config: Config) -> Path:
         message = f"broker.data: cannot use {str(error.filename)!r}: {error.strerror}: name another with --set"
         raise DemoError(message) from None
     return directory
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

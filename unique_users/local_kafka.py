@@ -314,7 +314,7 @@ class LocalKafka:
             self._start_kraft(jars)
 
     def _start_kraft(self, jars: Sequence[Path]) -> None:
-        controller = f"localhost:{_free_port()}"
+        controller = f"localhost:{free_port()}"
         settings = {
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
@@ -343,7 +343,7 @@ class LocalKafka:
             return int(owner.address.rpartition(":")[2])
         if owner is not None:
             self._remove_stale("zookeeper", owner)
-        port = self.zookeeper_port or _free_port()
+        port = self.zookeeper_port or free_port()
         if _listens("localhost", port):
             raise LocalKafkaError(f"port {port}, meant for ZooKeeper, is taken by another program: stop that one")
         settings = {
@@ -444,7 +444,8 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address where nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

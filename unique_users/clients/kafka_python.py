@@ -138,33 +138,26 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         return taken, lost
 
 
-class _Consumer(KafkaConsumer):  # type: ignore[misc]
-    """Lets go of its thread and sockets when no broker answers; the client's own constructor keeps them for ever."""
+class _LetsGo:
+    """Lets go of thread and sockets when no broker answers; the clients' own constructors keep them for ever."""
 
     def __init__(self, **settings: Any) -> None:
         try:
             super().__init__(**settings)
         except BaseException:
-            _let_go(self)
+            self._closed = True
+            if (connections := getattr(self, "_client", None)) is not None:
+                connections.close()
+                self._net.stop()  # type: ignore[attr-defined]
             raise
 
 
-class _Admin(KafkaAdminClient):  # type: ignore[misc]
-    """As _Consumer."""
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except BaseException:
-            _let_go(self)
-            raise
+class _Consumer(_LetsGo, KafkaConsumer):  # type: ignore[misc]
+    pass
 
 
-def _let_go(client: Any) -> None:
-    client._closed = True  # noqa: SLF001
-    if (connections := getattr(client, "_client", None)) is not None:
-        connections.close()
-        client._net.stop()  # noqa: SLF001
+class _Admin(_LetsGo, KafkaAdminClient):  # type: ignore[misc]
+    pass
 
 
 class KafkaPythonConsumer:
