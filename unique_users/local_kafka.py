@@ -346,12 +346,11 @@ class LocalKafka:
         port = self.zookeeper_port or free_port()
         if _listens("localhost", port):
             raise LocalKafkaError(f"port {port}, meant for ZooKeeper, is taken by another program: stop that one")
-        settings = {
-            "dataDir": (self.data / "zookeeper").as_posix(),
-            "clientPort": str(port),
-            "clientPortAddress": "localhost",
-        }
+        data = self.data / "zookeeper"
+        settings = {"dataDir": data.as_posix(), "clientPort": str(port), "clientPortAddress": "localhost"}
         self._write_settings("zookeeper", "zookeeper.properties", settings)
+        # Its server and its purge task both make this directory at their start, and the slower one then gives up.
+        (data / "version-2").mkdir(parents=True, exist_ok=True)
         offset = self._spawn("zookeeper", jars, ZOOKEEPER_HEAP, f"localhost:{port}")
         while not _listens("localhost", port):
             self._check_alive("zookeeper", deadline, offset)

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -199,6 +200,20 @@ def test_data_of_another_version_is_refused(kafka: LocalKafka) -> None:
     with pytest.raises(LocalKafkaError, match=r"holds data of Kafka 4\.3\.1.*--kafka-version 4\.3\.1"):
         kafka.start()
     assert not (kafka.data / "kafka.pid").exists()
+
+
+def test_zookeeper_finds_its_directory_made(kafka: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+
+    def spawn(_kafka: LocalKafka, name: str, *_arguments: object) -> int:
+        made.append((tmp_path / "data" / name / "version-2").is_dir())
+        raise LocalKafkaError("enough")
+
+    monkeypatch.setattr(LocalKafka, "_spawn", spawn)
+    old = replace(kafka, version="2.4.0", zookeeper_port=None)
+    with pytest.raises(LocalKafkaError, match="enough"):
+        old.start()
+    assert made == [True]
 
 
 def test_settings_carry_any_path(kafka: LocalKafka) -> None:
