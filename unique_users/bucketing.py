@@ -200,10 +200,7 @@ class Bucketing:
     def _send(self, batch: Batch, rekeyed: Rekeyed) -> None:
         assert self._producer is not None
         topics = self._config.topics
-        send = self._producer.send
-        name = topics.bucketed.name
-        for key, value in zip(rekeyed.keys, rekeyed.values, strict=True):
-            send(name, value, key)
+        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys)
         for rejected in rekeyed.rejected:
             headers = [
                 ("reason", rejected.reason.encode()),
@@ -212,7 +209,7 @@ class Bucketing:
                 ("partition", b"%d" % batch.partition),
                 ("offset", b"%d" % batch.offsets[rejected.place]),
             ]
-            send(topics.rejected.name, batch.values[rejected.place] or b"", headers=headers)
+            self._producer.send(topics.rejected.name, batch.values[rejected.place] or b"", headers=headers)
 
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""

@@ -6,15 +6,20 @@ texts is not: a frame with a broken character in a text that nobody reads is a f
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
 
 UID_BYTES_MAX = 256
 TS_MAX = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that calendars here can print
+
+
+# What needs no closer look: a text this short has at most UID_BYTES_MAX bytes, whatever its characters.
+_ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=UID_BYTES_MAX // 4)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=TS_MAX)]
 
 
 class Reason(StrEnum):
@@ -47,6 +52,15 @@ class BadFrameError(Exception):
         self.detail = detail[:200]
 
 
+class Parsed(NamedTuple):
+    """What many frames hold: columns of equal length of those that are frames, `places` being their indices."""
+
+    uids: list[str]
+    times: list[int]  # epoch seconds
+    places: Sequence[int]
+    refused: list[tuple[int, BadFrameError]]  # the other indices, with why
+
+
 class FrameParser:
     """Finds the user id and the event time in a frame's bytes.
 
@@ -66,6 +80,10 @@ class FrameParser:
             gc=False,
         )
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape).decode
+        usual = msgspec.defstruct(
+            "UsualFrame", [("uid", _ShortText), ("ts", _Time | float | str)], rename=names, gc=False
+        )
+        self._decode_usual: Callable[[bytes], Any] = msgspec.json.Decoder(usual).decode
         loose = msgspec.defstruct("LooseFrame", [("uid", Any, msgspec.UNSET), ("ts", Any, msgspec.UNSET)], rename=names)
         self._decode_loosely: Callable[[bytes], Any] = msgspec.json.Decoder(loose).decode
         self._decode_any = msgspec.json.Decoder().decode
@@ -90,6 +108,36 @@ class FrameParser:
         if not 0 <= ts <= TS_MAX:
             raise BadFrameError(Reason.BAD_TS, f"{ts!r:.60} lies outside the years 1970 to 9999")
         return uid, ts
+
+    def parse_all(self, raws: Sequence[bytes | None]) -> Parsed:
+        """`parse` for many frames, at a fraction of its cost for those that are as usual. No value is no frame."""
+        texts = [raw or b"" for raw in raws]
+        if max(map(len, texts), default=0) > self._bytes_max:
+            return _sorted_out([self._parsed(text) for text in texts])
+        frames: list[Any] = []
+        unusual = False
+        rest = iter(texts)
+        while len(frames) < len(texts):
+            try:
+                # What was decoded before an error stays in the list.
+                frames.extend(map(self._decode_usual, rest))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                frames.append(None)
+                unusual = True
+        if unusual or self._per_second != 1 or any(type(frame.ts) is not int for frame in frames):
+            return _sorted_out([self._checked(frame, text) for frame, text in zip(frames, texts, strict=True)])
+        return Parsed([frame.uid for frame in frames], [frame.ts for frame in frames], range(len(frames)), [])
+
+    def _checked(self, frame: Any, text: bytes) -> tuple[str, int] | BadFrameError:
+        if frame is not None and type(frame.ts) is int and self._per_second == 1:
+            return frame.uid, frame.ts
+        return self._parsed(text)
+
+    def _parsed(self, text: bytes) -> tuple[str, int] | BadFrameError:
+        try:
+            return self.parse(text)
+        except BadFrameError as error:
+            return error
 
     def _look_closer(self, raw: bytes) -> tuple[str, Any]:
         """Return the values of a frame that the fast way refused, or say what is wrong."""
@@ -139,6 +187,18 @@ class FrameParser:
         if time.tzinfo is None:
             raise BadFrameError(Reason.BAD_TS, f"{text!r} has no zone: write an offset or Z")
         return (time - _EPOCH) // _SECOND * self._per_second
+
+
+def _sorted_out(found: Sequence[tuple[str, int] | BadFrameError]) -> Parsed:
+    parsed = Parsed([], [], places := [], [])
+    for place, what in enumerate(found):
+        if isinstance(what, BadFrameError):
+            parsed.refused.append((place, what))
+        else:
+            parsed.uids.append(what[0])
+            parsed.times.append(what[1])
+            places.append(place)
+    return parsed
 
 
 # ASCII only, on purpose: Python's own int() and fromisoformat() take more than any producer means.

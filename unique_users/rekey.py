@@ -1,8 +1,9 @@
 """Re-keying: frames become records of `bucketed`, keyed by their bucket; and back. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ import orjson
 
 from unique_users.buckets import bucket_timestamp
 from unique_users.clock import StreamClock
-from unique_users.frames import TS_MAX, BadFrameError, FrameParser, Reason
+from unique_users.frames import TS_MAX, FrameParser, Parsed, Reason
 
 KEY_BYTES_MAX = 12  # digits of the last bucket of the year 9999
 
@@ -62,48 +63,60 @@ class Rekeyer:
     """
 
     def __init__(self, parser: FrameParser, future_seconds_max: int, *, combine: bool = False) -> None:
-        self._parse = parser.parse
+        self._parser = parser
         self._future_ms_max = future_seconds_max * 1000
         self._records = _combined_records if combine else _plain_records
 
     def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
         """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and move the clock."""
-        uids: list[str] = []
-        times: list[int] = []
-        places: list[int] = []
-        rejected: list[Rejected] = []
-        parse = self._parse
-        future_ms_max = self._future_ms_max
-        for index, (frame, timestamp_ms) in enumerate(zip(frames, timestamps_ms, strict=True)):
-            try:
-                uid, ts = parse(frame or b"")
-            except BadFrameError as error:
-                rejected.append(Rejected(index, error.reason, error.detail))
-                continue
-            # A record without a time of its own (-1) tells nothing about the future.
-            if ts * 1000 > timestamp_ms + future_ms_max and timestamp_ms >= 0:
-                detail = f"{ts - timestamp_ms // 1000} s ahead of its record"
-                rejected.append(Rejected(index, Reason.FUTURE, detail))
-                continue
-            uids.append(uid)
-            times.append(ts)
-            places.append(index)
+        parsed = self._parser.parse_all(frames)
+        rejected = [Rejected(place, error.reason, error.detail) for place, error in parsed.refused]
+        uids, times, places = parsed.uids, parsed.times, parsed.places
+        if times and max(times) * 1000 > min(timestamps_ms) + self._future_ms_max:
+            future = self._future(parsed, timestamps_ms)
+            rejected += future.values()
+            uids, times, places = _without(future, uids, times, places)
         if late := set(clock.admit(times)):
             detail = f"behind the stream by more than the retention; the stream is at {clock.now()}"
             rejected.extend(Rejected(places[i], Reason.LATE, f"{times[i]} is {detail}") for i in sorted(late))
-            uids = [uid for i, uid in enumerate(uids) if i not in late]
-            times = [ts for i, ts in enumerate(times) if i not in late]
+            uids, times, places = _without(late, uids, times, places)
         return Rekeyed(*self._records(uids, times), rejected, len(uids))
+
+    def _future(self, parsed: Parsed, timestamps_ms: Sequence[int]) -> dict[int, Rejected]:
+        """Those that lie too far ahead of their records, by their index in `parsed`."""
+        future = {}
+        for index, (ts, place) in enumerate(zip(parsed.times, parsed.places, strict=True)):
+            # A record without a time of its own (-1) tells nothing about the future.
+            if ts * 1000 > timestamps_ms[place] + self._future_ms_max and timestamps_ms[place] >= 0:
+                detail = f"{ts - timestamps_ms[place] // 1000} s ahead of its record"
+                future[index] = Rejected(place, Reason.FUTURE, detail)
+        return future
+
+
+def _without(
+    indices: Container[int], uids: Sequence[str], times: Sequence[int], places: Sequence[int]
+) -> tuple[list[str], list[int], list[int]]:
+    """The columns without their rows at `indices`."""
+    kept = [index for index in range(len(uids)) if index not in indices]
+    return [uids[i] for i in kept], [times[i] for i in kept], [places[i] for i in kept]
 
 
 Records = tuple[list[bytes], list[bytes]]  # keys and values
 
 
+class _PlainRecord(msgspec.Struct, gc=False):
+    uid: str
+    ts: int
+
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
 def _plain_records(uids: Sequence[str], times: Sequence[int]) -> Records:
-    return (
-        [b"%d" % bucket_timestamp(ts) for ts in times],
-        [orjson.dumps({"uid": uid, "ts": ts}) for uid, ts in zip(uids, times, strict=True)],
-    )
+    keys = {ts: b"%d" % bucket_timestamp(ts) for ts in set(times)}
+    # One call for the whole batch: no text in JSON has a line's end in it.
+    values = _encode_lines(list(map(_PlainRecord, uids, times))).split(b"\n")
+    return [keys[ts] for ts in times], values[:-1]
 
 
 def _combined_records(uids: Sequence[str], times: Sequence[int]) -> Records:
@@ -202,12 +215,16 @@ def _entries(values: Sequence[bytes | None]) -> Sequence[Any] | None:
         if values and values[0].startswith(b'{"uids":'):  # type: ignore[union-attr]
             return None
         joined = b",".join(values)  # type: ignore[arg-type]
-        if joined.count(b"{") == len(values) and all(value[:1] == b"{" for value in values):  # type: ignore[index]
+        if joined.count(b"{") == len(values) and set(map(_FIRST_BYTE, values)) == {_BRACE}:  # type: ignore[arg-type]
             entries: list[Any] = _decode_entries(b"[" + joined + b"]")
             return entries if len(entries) == len(values) else None
-    except (AttributeError, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (AttributeError, IndexError, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return None
+
+
+_FIRST_BYTE: Callable[[bytes], int] = itemgetter(0)
+_BRACE = ord("{")
 
 
 def _uids(value: bytes | None) -> list[str] | None:

@@ -1,6 +1,6 @@
 """The producer's loop: the lines of a file become records of `feed`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -114,15 +114,14 @@ class Replay:
         self._send(producer, self._unflushed)
         self._flush(producer)
 
-    def _send(self, producer: Producer, lines: Iterable[Line]) -> None:
+    def _send(self, producer: Producer, lines: Sequence[Line]) -> None:
+        producer.send_all(self._feed, [line.value for line in lines if line.bytes_total == len(line.value)])
         for line in lines:
-            if line.bytes_total == len(line.value):
-                producer.send(self._feed, line.value)
-            else:
+            if line.bytes_total != len(line.value):
                 detail = f"a line of {line.bytes_total} bytes, of which the first {len(line.value)} are kept"
                 headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
                 producer.send(self._rejected, line.value, headers=headers)
-            self._handed_over += 1
+        self._handed_over += len(lines)
         self._wait(producer.has_room)
 
     def _flush(self, producer: Producer) -> None:

@@ -623,6 +623,64 @@ def test_there_is_room_below_the_bound_and_again_when_the_broker_has_taken_some(
     assert producer.flush(PATIENCE_SECONDS)
 
 
+def test_many_records_sent_at_once_come_in_order_among_single_ones(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    producer = system.producer()
+    values = [b"%d" % number + bytes(number % 3 * 1000) for number in range(3_000)]
+    producer.send(topic, b"first", b"key")
+    producer.send_all(topic, values, [b"key"] * len(values))
+    producer.send(topic, b"last", b"key", headers=[("why", b"because")])
+    producer.send_all(topic, [])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == len(values) + 2, member)
+    assert member.values() == [b"first", *values, b"last"]
+    assert {key for _, key, _, _ in member.rows[0]} == {b"key"}
+
+
+def test_keys_of_many_records_choose_their_partitions_as_those_of_single_ones_do(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=7)
+    producer = system.producer()
+    producer.send_all(topic, [b"v"] * len(KAFKAS_MURMUR2), list(KAFKAS_MURMUR2))
+    producer.send_all(topic, [b"a", b"b"])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: sum(map(len, member.rows.values())) == len(KAFKAS_MURMUR2) + 2, member)
+    found = {key: partition for partition, rows in member.rows.items() for _, key, _, _ in rows if key is not None}
+    assert found == {key: (value & 0x7FFFFFFF) % 7 for key, value in KAFKAS_MURMUR2.items()}
+
+
+def test_many_records_for_a_topic_that_takes_small_batches_arrive(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 5_000})
+    producer = system.producer()
+    values = [b"%04d" % number + bytes(1_000) for number in range(100)]
+    if isinstance(system, LibrdkafkaSystem):
+        pytest.skip("librdkafka does not split a batch: its batch.size is to be set for such a topic")
+    producer.send_all(topic, values)
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == len(values), member)
+    assert member.values() == values
+
+
+def test_one_record_too_large_among_many_raises_delivery_error(system: System, new_topic: Callable[..., str]) -> None:
+    producer = system.producer()
+    topic = new_topic()
+
+    def deliver() -> None:
+        producer.send_all(topic, [b"small", bytes(17 * MIB), b"small"])
+        producer.flush(PATIENCE_SECONDS)
+
+    with pytest.raises(DeliveryError):
+        deliver()
+
+
 @pytest.mark.parametrize("megabytes", [2, 17], ids=["for the topic", "for any topic"])
 def test_a_record_that_is_too_large_raises_delivery_error(
     system: System, new_topic: Callable[..., str], unique_name: Names, megabytes: int

@@ -1,7 +1,8 @@
 """Fuzz the frame parser, guided by coverage: python tests/faults/fuzz_frames.py [--minutes 10] [--seed N].
 
-Two promises are held against a plain oracle, `json.loads`: nothing but BadFrameError is ever raised, and where the
-bytes are UTF-8 exactly those frames are taken that the rules of docs/design.md take, with the same user and time.
+Three promises are held, the second against a plain oracle, `json.loads`: nothing but BadFrameError is ever raised;
+where the bytes are UTF-8 exactly those frames are taken that the rules of docs/design.md take, with the same user and
+time; and a frame among many gets the same answer as alone.
 
 It uses atheris when that is installed, which also guides by comparisons in native code; without it a loop of mutations
 that keeps what reaches new lines of the parser. Exit code 1 when a promise is broken; the input is printed.
@@ -67,6 +68,8 @@ def check(raw: bytes) -> str:
         found, answer = None, error.reason.value
     except Exception as error:
         raise BrokenPromiseError(f"{raw!r}: raises {type(error).__name__}: {error}") from error
+    if (among_many := _among_many(raw)) != found:
+        raise BrokenPromiseError(f"{raw!r}: parsed as {found}, but among others as {among_many}")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -75,6 +78,17 @@ def check(raw: bytes) -> str:
     if wanted != found and not _is_a_known_difference(text, found, wanted):
         raise BrokenPromiseError(f"{raw!r}: parsed as {found}, the oracle says {wanted}")
     return answer
+
+
+def _among_many(raw: bytes) -> tuple[str, int] | None:
+    parsed = _parser.parse_all([_FRAME, raw, _FRAME])
+    if parsed.refused:
+        assert [place for place, _ in parsed.refused] == [1]
+        return None
+    return parsed.uids[1], parsed.times[1]
+
+
+_FRAME = b'{"uid":"u","ts":1704116384}'
 
 
 def oracle(text: str) -> tuple[str, int] | None:

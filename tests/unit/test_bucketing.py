@@ -546,6 +546,6 @@ def test_errors_other_than_delivery_end_the_loop(feed: Feed, monkeypatch: pytest
         raise ZeroDivisionError
 
     feed.put("a")
-    monkeypatch.setattr(FakeProducer, "send", broken)
+    monkeypatch.setattr(FakeProducer, "send_all", broken)
     with pytest.raises(ZeroDivisionError):
         feed.bucketing.step()

@@ -322,3 +322,29 @@ def test_a_valid_frame_cut_anywhere_is_no_json() -> None:
 def test_a_valid_frame_with_some_bytes_replaced_is_parsed_or_refused(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(VALID)))
     parse_or_refuse(VALID[:place] + data.draw(st.binary(max_size=6)) + VALID[place + data.draw(st.integers(0, 6)) :])
+
+
+# Many at once: the same answers as one by one.
+
+FEW_BAD = st.lists(
+    st.sampled_from([VALID, VALID, VALID, b'{"uid":"b","ts":"1468244384"}', b'{"uid":"c","ts":1468244384.5}'])
+    | st.sampled_from([None, b"", b"nonsense", b"[]", b'{"uid":"","ts":1}', b'{"uid":"d"}', b'{"ts":5}', b"[" * 3000])
+    | st.builds(lambda uid, ts: json.dumps({"uid": uid, "ts": ts}).encode(), st.text(max_size=300), st.integers())
+    | st.binary(max_size=20),
+    max_size=40,
+)
+
+
+@given(FEW_BAD, st.sampled_from(["s", "ms"]), st.sampled_from([200, 1_048_576]))
+def test_many_frames_are_parsed_as_each_of_them_is(raws: list[bytes | None], ts_unit: str, bytes_max: int) -> None:
+    parser = FrameParser(ts_unit=ts_unit, bytes_max=bytes_max)
+    parsed = parser.parse_all(raws)
+    found: dict[int, object] = dict(zip(parsed.places, zip(parsed.uids, parsed.times, strict=True), strict=True))
+    found |= {place: (error.reason, error.detail) for place, error in parsed.refused}
+    expected: dict[int, object] = {}
+    for place, raw in enumerate(raws):
+        try:
+            expected[place] = parser.parse(raw or b"")
+        except BadFrameError as error:
+            expected[place] = (error.reason, error.detail)
+    assert found == expected

@@ -1,8 +1,11 @@
 """kafka-python behind the seam. The only module that imports it."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import count
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -18,8 +21,18 @@ from kafka import (
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.partitioner.default import murmur2
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+from unique_users.clients.record_batches import (
+    ColumnBatch,
+    acknowledged,
+    columns,
+    encode,
+    hand_over,
+    joined,
+    read_columns,
+)
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError, UsageError
 
@@ -49,7 +62,7 @@ _CONSUMER: dict[str, Any] = {
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
     "batch_size": 128 * 1024,
-    "linger_ms": 50,
+    "linger_ms": 5,  # records come in columns, as many as there are
     "max_request_size": REQUEST_BYTES_MAX,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
@@ -174,6 +187,7 @@ class KafkaPythonConsumer:
         settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])
         with _explained(config):
             self._consumer = _Consumer(**settings)
+            read_columns(self._consumer._fetcher, settings["max_poll_records"])  # noqa: SLF001
             self._consumer.subscribe([topic], listener=self._listener)
 
     def poll(self, timeout_seconds: float) -> Polled:
@@ -186,7 +200,7 @@ class KafkaPythonConsumer:
         taken, lost = self._listener.changes()
         self._started -= lost
         batches = [
-            _columns(partition.partition, records)
+            Batch(partition.partition, *joined([columns(record) for record in records]))
             for partition, records in polled.items()
             if partition.partition in self._started and records
         ]
@@ -271,21 +285,11 @@ def _terminated(metadata: str) -> str:
     return metadata + "\0" if metadata else ""
 
 
-def _columns(partition: int, records: Sequence[Any]) -> Batch:
-    return Batch(
-        partition,
-        [record.key for record in records],
-        [record.value for record in records],
-        [record.timestamp for record in records],
-        [record.offset for record in records],
-    )
-
-
 class KafkaPythonProducer:
     """See clients.Producer.
 
     flush() of the client does not raise for failed batches and it holds any number of records, so both are done
-    here: every record's future is looked at, and at most 32 MiB are in flight.
+    here: every batch's future is looked at, and at most 32 MiB are in flight.
     """
 
     def __init__(self, config: Config, compression: str) -> None:
@@ -293,8 +297,9 @@ class KafkaPythonProducer:
         own = {**_PRODUCER, "compression_type": None if compression == "none" else compression}
         with _explained(config):
             self._producer = KafkaProducer(**_settings(config, own, KafkaProducer.DEFAULT_CONFIG))
-        self._futures: list[Any] = []
+        self._in_flight: deque[tuple[Callable[[float], bool], int]] = deque()  # is it acknowledged, and its bytes
         self._bytes = 0
+        self._turns = count()
 
     def partitions(self, topic: str) -> int:
         with _explained(self._config):
@@ -312,47 +317,74 @@ class KafkaPythonProducer:
             future = self._producer.send(topic, value, key, headers, partition)
         except kafka_errors.KafkaError as error:
             raise _undelivered(error) from None
-        self._futures.append(future)
-        self._bytes += len(value) + RECORD_OVERHEAD_BYTES
+        self._sent(partial(acknowledged, future), len(value) + RECORD_OVERHEAD_BYTES)
+
+    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
+        try:
+            partitions = len(self._producer.partitions_for(topic))
+            for partition, its_values, its_keys in self._by_partition(partitions, values, keys):
+                self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
+        except kafka_errors.KafkaError as error:
+            raise _undelivered(error) from None
+
+    def _by_partition(
+        self, partitions: int, values: Sequence[bytes], keys: Sequence[bytes | None] | None
+    ) -> Iterable[tuple[int, Sequence[bytes], Sequence[bytes | None]]]:
+        if keys is None:
+            return [(next(self._turns) % partitions, values, [None] * len(values))]
+        if partitions == 1:
+            return [(0, values, keys)]
+        shares: defaultdict[int, tuple[list[bytes], list[bytes | None]]] = defaultdict(lambda: ([], []))
+        for value, key in zip(values, keys, strict=True):
+            partition = next(self._turns) if key is None else _hash(key)
+            its_values, its_keys = shares[partition % partitions]
+            its_values.append(value)
+            its_keys.append(key)
+        return [(partition, *share) for partition, share in shares.items()]
+
+    def _send_columns(self, partition: TopicPartition, values: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+        settings = self._producer.config
+        for records, data in encode(values, keys, settings["batch_size"]):
+            self._producer._ensure_valid_record_size(len(data) if records == 1 else 0)  # noqa: SLF001
+            batch = ColumnBatch(partition, records, data, settings["compression_attrs"])
+            hand_over(self._producer, batch)
+            self._sent(batch.acknowledged, len(data))
+
+    def _sent(self, acknowledged: Callable[[float], bool], size: int) -> None:
+        self._in_flight.append((acknowledged, size))
+        self._bytes += size
 
     def has_room(self, timeout_seconds: float) -> bool:
-        if self._bytes <= IN_FLIGHT_BYTES_MAX:
-            return True
         # Half of the window goes on filling the connection while the other half is waited for.
-        half = len(self._futures) // 2
-        if not self._acknowledged(self._futures[:half], timeout_seconds):
-            return False
-        del self._futures[:half]
-        self._bytes //= 2
-        return True
+        return self._bytes <= IN_FLIGHT_BYTES_MAX or self._drained(IN_FLIGHT_BYTES_MAX // 2, timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
-        try:
-            self._producer.flush(timeout_seconds)
-        except kafka_errors.KafkaTimeoutError:
-            return False
-        if not self._acknowledged(self._futures, timeout_seconds):
-            return False
-        self._futures.clear()
-        self._bytes = 0
-        return True
+        return self._drained(0, timeout_seconds)
 
-    @staticmethod
-    def _acknowledged(futures: Sequence[Any], timeout_seconds: float) -> bool:
+    def _drained(self, bytes_max: int, timeout_seconds: float) -> bool:
+        """Wait until at most so much is in flight; return whether that is so."""
         deadline = monotonic() + timeout_seconds
-        for future in futures:
+        while self._in_flight and (self._bytes > bytes_max or not bytes_max):
+            acknowledged, size = self._in_flight[0]
             try:
-                future.get(max(0, deadline - monotonic()))
-            except kafka_errors.KafkaError as error:
-                if not future.is_done:
+                if not acknowledged(max(0, deadline - monotonic())):
                     return False
+            except kafka_errors.KafkaError as error:
                 raise _undelivered(error) from None
+            self._in_flight.popleft()
+            self._bytes -= size
         return True
 
     def close(self) -> None:
         # The client flushes first and, when that fails, raises without closing anything.
         self._producer.flush = lambda _timeout=None: None
         self._producer.close(timeout=0)
+
+
+@lru_cache(maxsize=10_000)
+def _hash(key: bytes) -> int:
+    """What chooses a key's partition, in all of Kafka's own clients."""
+    return int(murmur2(key)) & 0x7FFFFFFF
 
 
 def _undelivered(error: Exception) -> DeliveryError:

@@ -525,6 +525,10 @@ class LibrdkafkaProducer:
                 return
         self._waiting.append((topic, value, key, to, headers or []))
 
+    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
+        for value, key in zip(values, keys or [None] * len(values), strict=True):
+            self.send(topic, value, key)
+
     def has_room(self, timeout_seconds: float) -> bool:
         self._producer.poll(0)
         return self._hand_over(monotonic() + timeout_seconds)

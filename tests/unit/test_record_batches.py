@@ -1,0 +1,211 @@
+"""Record batches as columns, against kafka-python's own reading and writing record by record."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.producer.producer_batch import ProducerBatch
+from kafka.producer.record_accumulator import RecordAccumulator
+from kafka.record import MemoryRecords, MemoryRecordsBuilder
+
+from unique_users.clients.record_batches import ColumnBatch, ColumnRecords, Columns, columns, decode, encode, joined
+
+PARTITION = TopicPartition("topic", 0)
+NONE, GZIP, LZ4 = 0, 1, 3
+CODECS = [NONE, GZIP, LZ4]
+HOUR_MS = 3_600_000
+
+texts = st.binary(max_size=300) | st.sampled_from([b"", bytes(63), bytes(64), bytes(8191), bytes(8192), bytes(20_000)])
+records = st.lists(st.tuples(st.none() | texts, texts), min_size=1, max_size=80)
+
+
+def written(pieces: Sequence[tuple[int, bytes]], codec: int = NONE) -> bytes:
+    """The pieces as they go to a broker."""
+    data = b""
+    for count, piece in pieces:
+        batch = ColumnBatch(PARTITION, count, piece, codec)
+        batch.records.close()
+        data += bytes(batch.records.buffer())
+    return data
+
+
+def read_by_kafka_python(data: bytes) -> list[tuple[bytes | None, bytes | None]]:
+    return [(record.key, record.value) for batch in MemoryRecords(data) for record in batch]
+
+
+@given(records, st.sampled_from(CODECS), st.sampled_from([100, 4_000, 1_000_000]))
+def test_kafka_python_reads_what_is_encoded(rows: list[tuple[bytes | None, bytes]], codec: int, bytes_max: int) -> None:
+    pieces = list(encode([value for _, value in rows], [key for key, _ in rows], bytes_max))
+    assert all(len(piece) <= bytes_max or count == 1 for count, piece in pieces)
+    data = written(pieces, codec)
+    assert all(batch.validate_crc() for batch in MemoryRecords(data))
+    assert read_by_kafka_python(data) == rows
+
+
+def test_no_records_make_no_batch() -> None:
+    assert list(encode([], [], 100)) == []
+
+
+def built(rows: Sequence[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]], codec: int = NONE) -> bytes:
+    """A batch that kafka-python makes, of times, keys, values and headers."""
+    builder = MemoryRecordsBuilder(2, codec, 1 << 24)
+    for timestamp, key, value, headers in rows:
+        assert builder.append(timestamp, key, value, headers)
+    builder.close()
+    return bytes(builder.buffer())
+
+
+some_headers = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=100)), max_size=3)
+times = st.integers(0, 2**41)
+
+
+@given(st.lists(st.tuples(times, st.none() | texts, st.none() | texts, some_headers), min_size=1, max_size=80))
+def test_decoding_says_what_kafka_python_says(
+    rows: list[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]],
+) -> None:
+    data = built(rows)
+    (batch,) = MemoryRecords(data)
+    read = decode(data[batch.HEADER_STRUCT.size :], batch)
+    assert list(read.keys) == [key for _, key, _, _ in rows]
+    assert list(read.values) == [value for _, _, value, _ in rows]
+    assert list(read.timestamps_ms) == [timestamp for timestamp, _, _, _ in rows]
+    assert list(read.offsets) == list(range(len(rows)))
+
+
+@given(st.data())
+def test_damaged_records_are_corrupt_and_nothing_else(data: st.DataObject) -> None:
+    good = built([(5, b"key", bytes(100), []), (6, None, b"value", [("h", b"x")])])
+    (batch,) = MemoryRecords(good)
+    text = bytearray(good[batch.HEADER_STRUCT.size :])
+    text[data.draw(st.integers(0, len(text) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    for damaged in (bytes(text), bytes(text[: data.draw(st.integers(0, len(text) - 1))])):
+        try:
+            read = decode(damaged, batch)
+        except CorruptRecordError:
+            continue
+        assert len(read.keys) == len(read.values) == len(read.offsets) == 2
+
+
+def fetched(data: bytes, offset: int = 0, records_max: int = 1_000) -> ColumnRecords:
+    return ColumnRecords(offset, PARTITION, MemoryRecords(data), records_max=records_max)
+
+
+def at_offset(data: bytes, offset: int) -> bytes:
+    """A batch as a broker stores it: the first field is its first offset, which the checksum leaves out."""
+    return offset.to_bytes(8, "big") + data[8:]
+
+
+def rows_of(count: int, first: int = 0) -> list[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]]:
+    return [(HOUR_MS, None, b"%d" % number, []) for number in range(first, first + count)]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_fetch_gives_columns_batch_by_batch(codec: int) -> None:
+    data = built(rows_of(3), codec) + at_offset(built(rows_of(2, 3), codec), 3)
+    answer = fetched(data, records_max=3)
+    (first,) = answer.take(1)
+    assert columns(first) == Columns([None] * 3, [b"0", b"1", b"2"], [HOUR_MS] * 3, range(3))
+    assert answer.next_fetch_offset == 3
+    (second,) = answer.take(1)
+    assert columns(second).values == [b"3", b"4"]
+    assert list(columns(second).offsets) == [3, 4]
+    assert not answer
+    assert answer.next_fetch_offset == 5
+
+
+def test_a_take_holds_as_many_batches_as_it_may() -> None:
+    data = b"".join(at_offset(built(rows_of(2, first)), first) for first in (0, 2, 4))
+    taken = fetched(data, records_max=3).take(1)
+    whole = joined([columns(record) for record in taken])
+    assert whole.values == [b"0", b"1", b"2", b"3"]
+    assert whole.offsets == range(4)
+
+
+def test_reading_starts_in_the_middle_of_a_batch() -> None:
+    answer = fetched(built(rows_of(5)), offset=3)
+    (record,) = answer.take(1)
+    assert columns(record).values == [b"3", b"4"]
+    assert list(columns(record).offsets) == [3, 4]
+    assert answer.next_fetch_offset == 5
+
+
+def test_a_batch_whose_checksum_is_wrong_is_not_read_and_what_came_before_it_is() -> None:
+    damaged = bytearray(at_offset(built(rows_of(2, 2)), 2))
+    damaged[-1] ^= 1
+    answer = fetched(built(rows_of(2)) + bytes(damaged))
+    (record,) = answer.take(1)
+    assert columns(record).values == [b"0", b"1"]
+    with pytest.raises(CorruptRecordError):
+        answer.take(1)
+
+
+def test_gaps_that_compaction_leaves_are_kept() -> None:
+    builder = MemoryRecordsBuilder(2, NONE, 1 << 20)
+    builder.append(1, b"a", b"0")
+    builder.skip(4)
+    builder.append(1, b"b", b"5")
+    builder.close()
+    (record,) = fetched(bytes(builder.buffer())).take(1)
+    assert list(columns(record).offsets) == [0, 5]
+    assert joined([columns(record), columns(record)]).offsets == [0, 5, 0, 5]
+
+
+def test_a_record_of_an_older_format_stands_for_itself() -> None:
+    builder = MemoryRecordsBuilder(1, NONE, 1 << 20)
+    builder.append(7, b"key", b"value")
+    builder.close()
+    (record,) = fetched(bytes(builder.buffer())).take(1)
+    assert columns(record) == Columns([b"key"], [b"value"], [7], [0])
+
+
+def test_the_fetcher_of_this_release_makes_its_answers_as_is_relied_on() -> None:
+    assert issubclass(ColumnRecords, Fetcher.PartitionRecords)
+
+
+# A batch that the broker finds too large is split by kafka-python: then its parts are waited for.
+
+
+def split(count: int) -> tuple[ColumnBatch, list[ProducerBatch]]:
+    ((records_count, piece),) = encode([b"%d" % number for number in range(count)], [None] * count, 1 << 20)
+    batch = ColumnBatch(PARTITION, records_count, piece, NONE)
+    waiting = RecordAccumulator(batch_size=1 << 20, message_version=2)
+    batch.records.close()
+    waiting.split_and_reenqueue(batch)
+    return batch, list(waiting._batches[PARTITION])
+
+
+def test_a_split_batch_is_acknowledged_when_both_halves_are() -> None:
+    batch, (first, second) = split(5)
+    assert not batch.acknowledged(0)
+    first.complete(0, -1)
+    assert not batch.acknowledged(0)
+    second.complete(3, -1)
+    assert batch.acknowledged(0)
+
+
+def test_a_split_batch_fails_with_one_of_its_halves() -> None:
+    batch, (first, second) = split(5)
+    first.complete(0, -1)
+    error = MessageSizeTooLargeError()
+    second.complete_exceptionally(error, lambda _: error)
+    with pytest.raises(MessageSizeTooLargeError):
+        batch.acknowledged(0)
+
+
+def test_a_failure_is_raised_and_not_taken_for_a_wait() -> None:
+    batch = ColumnBatch(PARTITION, *next(encode([b"x"], [None], 100)), NONE)
+    assert not batch.acknowledged(0)
+    error = KafkaTimeoutError("delivery took too long")
+    batch.complete_exceptionally(error, lambda _: error)
+    with pytest.raises(KafkaTimeoutError):
+        batch.acknowledged(0)
+
+
+def test_a_full_batch_takes_nothing_more() -> None:
+    batch = ColumnBatch(PARTITION, *next(encode([b"x"], [None], 100)), NONE)
+    batch.try_append(1, None, b"y", [])
+    assert batch.record_count == 1
