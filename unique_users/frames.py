@@ -124,9 +124,9 @@ class FrameParser:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 frames.append(None)
                 unusual = True
-        if unusual or self._per_second != 1 or any(type(frame.ts) is not int for frame in frames):
+        if unusual or self._per_second != 1 or set(map(type, times := [frame.ts for frame in frames])) - {int}:
             return _sorted_out([self._checked(frame, text) for frame, text in zip(frames, texts, strict=True)])
-        return Parsed([frame.uid for frame in frames], [frame.ts for frame in frames], range(len(frames)), [])
+        return Parsed([frame.uid for frame in frames], times, range(len(frames)), [])
 
     def _checked(self, frame: Any, text: bytes) -> tuple[str, int] | BadFrameError:
         if frame is not None and type(frame.ts) is int and self._per_second == 1:

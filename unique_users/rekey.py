@@ -120,14 +120,15 @@ def _plain_records(uids: Sequence[str], times: Sequence[int]) -> Records:
 
 
 def _combined_records(uids: Sequence[str], times: Sequence[int]) -> Records:
-    # By second first: asking for the minute of each time would cost as much as all the rest.
-    by_second: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    buckets = {ts: bucket_timestamp(ts) for ts in set(times)}
+    by_bucket: defaultdict[int, list[str]] = defaultdict(list)
     for uid, ts in zip(uids, times, strict=True):
-        by_second[ts][uid] = None
-    by_bucket: defaultdict[int, dict[str, None]] = defaultdict(dict)
-    for ts, users in by_second.items():
-        by_bucket[bucket_timestamp(ts)].update(users)
-    records = [(b"%d" % bucket, value) for bucket, users in by_bucket.items() for value in _combined(list(users))]
+        by_bucket[buckets[ts]].append(uid)
+    records = [
+        (b"%d" % bucket, value)
+        for bucket, users in by_bucket.items()
+        for value in _combined(list(dict.fromkeys(users)))
+    ]
     return [key for key, _ in records], [value for _, value in records]
 
 

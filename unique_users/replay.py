@@ -9,8 +9,8 @@ from unique_users.errors import DeliveryError, InputError
 from unique_users.frames import Line, Reason
 from unique_users.lifecycle import Stop, say
 
-STEP_LINES = 200  # lines between two looks at the clock and at the in-flight bound
-FLUSH_STEPS = 50  # steps between two flushes: the lines to send again when a producer fails
+STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
+FLUSH_STEPS = 20  # steps between two flushes: the lines to send again when a producer fails
 ROOM_SECONDS = 1.0
 
 

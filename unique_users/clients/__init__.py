@@ -100,7 +100,7 @@ class Producer(Protocol):
         """
 
     def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
-        """As `send`, for many records at a fraction of its cost. Those without keys go to one partition."""
+        """As `send`, for many records at a fraction of its cost. Those without keys may go to any partition."""
 
     def has_room(self, timeout_seconds: float) -> bool:
         """Wait until the records in flight take less than their bound; return False when time is up.

@@ -61,7 +61,7 @@ _CONSUMER: dict[str, Any] = {
 }
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
-    "batch_size": 128 * 1024,
+    "batch_size": 1_000_000,  # uncompressed, and just below what a topic takes by default
     "linger_ms": 5,  # records come in columns, as many as there are
     "max_request_size": REQUEST_BYTES_MAX,
     "allow_auto_create_topics": False,

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -526,8 +527,18 @@ class LibrdkafkaProducer:
         self._waiting.append((topic, value, key, to, headers or []))
 
     def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
-        for value, key in zip(values, keys or [None] * len(values), strict=True):
-            self.send(topic, value, key)
+        rows = zip(values, repeat(None) if keys is None else keys, strict=keys is not None)
+        if not self._waiting:
+            produce = self._producer.produce
+            row: tuple[bytes, bytes | None] = (b"", None)
+            try:
+                for row in rows:
+                    produce(topic, *row)
+            except BufferError:
+                self._waiting.append((topic, *row, -1, []))
+            except KafkaException as error:
+                raise _undelivered(error.args[0]) from None
+        self._waiting.extend((topic, value, key, -1, []) for value, key in rows)
 
     def has_room(self, timeout_seconds: float) -> bool:
         self._producer.poll(0)
