@@ -1,14 +1,17 @@
 """Time the pipeline: real scripts, a real broker, generated frames of 2 KB, and whether the counts are exact.
 
-    python bench/pipeline.py                                       1,000,000 frames, kafka-python
-    python bench/pipeline.py --frames 100000 --runs 5 -- bucketer.commit_seconds=2
+    python bench/pipeline.py                                   1,000,000 frames, every client in both shapes, once
+    python bench/pipeline.py --runs 5 --peers --json FILE      medians, and other engines on the same topic
+    python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
 
-First the producer fills `feed`; then bucketer and counter run side by side until the counter has counted all. CPU is
-that of the whole processes, their start included; memory is the largest resident size seen.
+`feed` is filled once. In each run bucketer and counter work through it side by side, with state, groups and topics of
+their own, until the counter has reported all. The variants take turns, so that what else the machine does meets all of
+them. CPU is that of the processes from the line on with which they say that they read, joining the group included, to
+their end. Time is that from the last report but one in which the counter had read nothing to the one with all counts.
+Memory is the largest resident size seen.
 """
 
 import argparse
-import gzip
 import json
 import os
 import shutil
@@ -17,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -28,30 +32,48 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
-from unique_users.sample import frames  # noqa: E402
 
-USERS = 100_000
-SECONDS = 17 * 60  # of event time
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.02
+PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
+
+
+class Variant(NamedTuple):
+    """What is compared: a client, and whether a minute's users go in one record."""
+
+    client: str
+    combine: bool
+
+    def __str__(self) -> str:
+        return f"{self.client} {'combine' if self.combine else 'one record a frame'}"
+
+    def settings(self) -> list[str]:
+        """For `--set`."""
+        return [f"client={self.client}", f"bucketer.combine={str(self.combine).lower()}"]
+
+
+VARIANTS = [Variant(client, combine) for client in ("kafka-python", "librdkafka") for combine in (False, True)]
 
 
 class Figures(NamedTuple):
-    """What one process took."""
+    """What one process took. `start_cpu_seconds` went before its work, and is not in `cpu_seconds`."""
 
     wall_seconds: float
     cpu_seconds: float
+    start_cpu_seconds: float
     peak_mb: float
 
 
 class Watched:
     """A process whose CPU time and memory are sampled while it runs."""
 
-    def __init__(self, command: list[str], stdout: Path) -> None:
+    def __init__(self, command: list[str], stdout: Path, stdin: Any = subprocess.DEVNULL) -> None:
         self._started = time.monotonic()
-        with stdout.open("w") as out:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=sys.stderr)
+        self._said = stdout.with_suffix(".err")
+        with stdout.open("w") as out, self._said.open("w") as err:
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
         self._seen = psutil.Process(self.process.pid)
         self._cpu = self._peak = 0.0
+        self._start_cpu: float | None = None
 
     def sample(self) -> bool:
         """Look at the process; return whether it still runs."""
@@ -60,6 +82,8 @@ class Watched:
             self._cpu, self._peak = times.user + times.system, max(self._peak, memory.rss / 1e6)
         except psutil.Error:
             pass
+        if self._start_cpu is None and ": reading" in self._said.read_text():
+            self._start_cpu = self._cpu
         return self.process.poll() is None
 
     def figures(self) -> Figures:
@@ -67,8 +91,113 @@ class Watched:
         while self.sample():
             time.sleep(SAMPLE_SECONDS)
         if self.process.returncode:
-            sys.exit(f"{self.process.args} ended with {self.process.returncode}")
-        return Figures(time.monotonic() - self._started, self._cpu, self._peak)
+            sys.exit(f"{self.process.args} ended with {self.process.returncode}: {self._said.read_text()}")
+        start = self._start_cpu or 0.0
+        return Figures(time.monotonic() - self._started, self._cpu - start, start, self._peak)
+
+
+class Bench:
+    """A broker whose `feed` holds generated frames, and the scripts on it."""
+
+    def __init__(self, kafka: LocalKafka, scratch: Path, frames: int, settings: Iterable[str]) -> None:
+        self._kafka = kafka
+        self._scratch = scratch
+        self._frames = frames
+        self._settings = list(settings)
+        self._number = 0
+        self.expected: dict[int, int] = {}
+
+    def fill(self) -> None:
+        """Generate the frames into `feed`, by way of no file."""
+        counts = self._scratch / "expected.json"
+        generate = [sys.executable, str(ROOT / "bench/generate.py"), str(self._frames), str(counts)]
+        with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator:
+            command = self._script("producer.py", ["client=librdkafka"], "-")
+            Watched(command, self._scratch / "filled", generator.stdout).figures()
+        self.expected = {int(start): count for start, count in json.loads(counts.read_text()).items()}
+
+    def produce(self, client: str) -> dict[str, Any]:
+        """Time the producer on a file."""
+        frames = min(self._frames, PRODUCED_FRAMES_MAX)
+        file = self._scratch / "stream.gz"
+        if not file.exists():
+            generate = [sys.executable, str(ROOT / "bench/generate.py"), str(frames), os.devnull]
+            with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator, file.open("wb") as out:
+                subprocess.run(
+                    [sys.executable, "-m", "gzip", "--fast", "-"], stdin=generator.stdout, stdout=out, check=True
+                )
+        self._number += 1
+        settings = [f"client={client}", f"topics.feed.name=produced{self._number}"]
+        figures = Watched(self._script("producer.py", settings, str(file)), self._scratch / "produced").figures()
+        return {"client": client, "frames": frames, **figures._asdict()}
+
+    def run(self, variant: Variant) -> dict[str, Any]:
+        """Bucketer and counter side by side, from the start of `feed` to the last count."""
+        self._number += 1
+        place = self._scratch / str(self._number)
+        place.mkdir()
+        own = [f"state.directory={place / 'state'}", "counter.report_seconds=0.2", *variant.settings()]
+        own += [f"{name}.group={name}{self._number}" for name in ("bucketer", "counter")]
+        own += [f"topics.{name}.name={name}{self._number}" for name in ("bucketed", "counts", "rejected")]
+        broker = psutil.Process(self._kafka.pid)
+        before = sum(broker.cpu_times()[:2])
+        counter = Watched(self._script("counter.py", own, "--format", "json"), place / "counter")
+        bucketer = Watched(self._script("bucketer.py", own, "--until-caught-up"), place / "bucketer")
+        counted, seconds = self._counted(counter, bucketer, place / "counter")
+        broker_cpu = sum(broker.cpu_times()[:2]) - before
+        bucketed = bucketer.figures()
+        counter.process.terminate()
+        figures = counter.figures()
+        shutil.rmtree(place)
+        return {
+            "variant": str(variant),
+            "frames": self._frames,
+            "exact": counted == self.expected,
+            "seconds": seconds,
+            "broker_cpu_seconds": broker_cpu,
+            "bucketer": bucketed._asdict(),
+            "counter": figures._asdict(),
+        }
+
+    def _counted(self, counter: Watched, bucketer: Watched, reports: Path) -> tuple[dict[int, int], float]:
+        """What the counter has reported, once it is as much as expected, and in how many seconds."""
+        counted: dict[int, int] = {}
+        idle = [time.monotonic()] * 2
+        with reports.open() as lines:
+            while sum(counted.values()) < sum(self.expected.values()):
+                if not counter.sample():
+                    sys.exit("the counter ended")
+                if not bucketer.sample() and bucketer.process.returncode:
+                    bucketer.figures()
+                for line in lines:
+                    report = json.loads(line)
+                    if "start" in report:
+                        counted[start_of(report["start"])] = report["unique_users"]
+                    elif not counted:
+                        idle = [idle[-1], time.monotonic()]
+                time.sleep(SAMPLE_SECONDS)
+        return counted, time.monotonic() - idle[0]
+
+    def _script(self, name: str, settings: Iterable[str], *arguments: str) -> list[str]:
+        flags = [f"kafka.bootstrap_servers={self._kafka.bootstrap_servers}", *settings, *self._settings]
+        sets = [part for flag in flags for part in ("--set", flag)]
+        return [sys.executable, str(ROOT / name), *arguments, "--config", str(ROOT / "config.yaml"), *sets]
+
+
+def start_of(text: str) -> int:
+    """Epoch seconds of a report's time."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+@contextmanager
+def bench(frames: int, settings: Iterable[str]) -> Iterator[Bench]:
+    """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        scratch = Path(directory)
+        with LocalKafka("4.3.1", scratch / "kafka", free_port()) as kafka:
+            made = Bench(kafka, scratch, frames, settings)
+            made.fill()
+            yield made
 
 
 def main() -> None:
@@ -76,107 +205,69 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--only", default="", help="variants whose name has this in it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args()
-    runs = []
-    with tempfile.TemporaryDirectory() as scratch:
-        file, expected = stream(Path(scratch), arguments.frames)
-        for number in range(arguments.runs):
-            with directory(Path(scratch) / str(number)) as place:
-                runs.append(run(place, file, arguments.frames, expected, arguments.settings))
-            print(json.dumps(runs[-1]), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(runs, indent=1))
-    show(runs, arguments.frames)
-
-
-def stream(scratch: Path, count: int) -> tuple[Path, dict[int, int]]:
-    """A file of generated frames and the true count of each minute."""
-    users: dict[int, set[str]] = {}
-    file = scratch / "stream.gz"
-    with gzip.open(file, "wb", compresslevel=1) as out:
-        for frame in frames(count, users=USERS, seconds=SECONDS):
-            out.write(frame + b"\n")
-            root = json.loads(frame)
-            users.setdefault(root["ts"] // 60 * 60, set()).add(root["uid"])
-    return file, {start: len(uids) for start, uids in users.items()}
-
-
-@contextmanager
-def directory(path: Path) -> Iterator[Path]:
-    """A directory that is gone afterwards: a million frames are some hundred megabytes."""
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def run(place: Path, file: Path, count: int, expected: dict[int, int], settings: list[str]) -> dict[str, object]:
-    """One run on a broker of its own."""
-    with LocalKafka("4.3.1", place / "kafka", free_port()) as kafka:
-        flags = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"state.directory={place / 'state'}"]
-        flags += ["counter.report_seconds=0.5", *settings]
-
-        def script(name: str, *extra: str) -> list[str]:
-            sets = [part for flag in flags for part in ("--set", flag)]
-            return [sys.executable, str(ROOT / name), *extra, "--config", str(ROOT / "config.yaml"), *sets]
-
-        produced = Watched(script("producer.py", str(file)), place / "producer").figures()
-        broker = psutil.Process(kafka.pid)
-        before = sum(broker.cpu_times()[:2])
-        started = time.monotonic()
-        counter = Watched(script("counter.py", "--format", "json"), place / "counter")
-        bucketer = Watched(script("bucketer.py", "--until-caught-up"), place / "bucketer")
-        counted: dict[str, int] = {}
-        with (place / "counter").open() as reports:
-            while sum(counted.values()) < sum(expected.values()):
-                bucketer.sample()
-                if not counter.sample():
-                    sys.exit("the counter ended")
-                for line in reports:
-                    report = json.loads(line)
-                    if "start" in report:
-                        counted[report["start"]] = report["unique_users"]
-                time.sleep(SAMPLE_SECONDS)
-        seconds = time.monotonic() - started
-        broker_cpu = sum(broker.cpu_times()[:2]) - before
-        bucketed = bucketer.figures()
-        counter.process.terminate()
-        counted_figures = counter.figures()
-    return {
-        "frames": count,
-        "exact": sorted(counted.values()) == sorted(expected.values()),
-        "frames_per_second": count / seconds,
-        "broker_cpu_seconds": broker_cpu,
-        "producer": produced._asdict(),
-        "bucketer": bucketed._asdict(),
-        "counter": counted_figures._asdict(),
+    variants = [variant for variant in VARIANTS if arguments.only in str(variant)]
+    results: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "pipeline": [],
+        "producer": [],
     }
+    with bench(arguments.frames, arguments.settings) as ready:
+        for number in range(arguments.runs):
+            for client in dict.fromkeys(variant.client for variant in variants):
+                results["producer"].append(ready.produce(client))
+            for variant in variants:
+                results["pipeline"].append(ready.run(variant))
+                print(f"run {number + 1}: {summary(results['pipeline'][-1])}", file=sys.stderr, flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(results, indent=1))
+    print(table(results))
 
 
-def show(runs: list[dict[str, object]], count: int) -> None:
-    """The medians."""
+def summary(result: Mapping[str, Any]) -> str:
+    """One run in a line."""
+    exact = "exact" if result["exact"] else "WRONG"
+    rate = result["frames"] / result["seconds"]
+    return f"{result['variant']}: {cpu(result):.1f} µs/frame, {rate:,.0f} frames/s, {exact}"
 
-    def median(*path: str) -> float:
-        values = []
-        for value in runs:
-            node: object = value
-            for name in path:
-                node = node[name]  # type: ignore[index]
-            values.append(float(node))  # type: ignore[arg-type]
-        return statistics.median(values)
 
-    print(f"\n{os.cpu_count()} cores, {count:,} frames, median of {len(runs)}")
-    print(f"exact: {all(bool(each['exact']) for each in runs)}")
-    print(f"bucketer and counter together: {median('frames_per_second'):,.0f} frames/s")
-    print(f"{'':10}{'frames/s':>12}{'CPU µs/frame':>14}{'peak MB':>10}")
-    for script in ("producer", "bucketer", "counter"):
-        rate = f"{count / median(script, 'wall_seconds'):,.0f}" if script != "counter" else ""
-        cpu = median(script, "cpu_seconds") / count * 1e6
-        print(f"{script:10}{rate:>12}{cpu:14.1f}{median(script, 'peak_mb'):10.0f}")
-    print(f"{'broker':10}{'':12}{median('broker_cpu_seconds') / count * 1e6:14.1f}")
+def cpu(result: Mapping[str, Any], *scripts: str) -> float:
+    """CPU of these scripts, or of bucketer and counter together, in µs for each frame."""
+    return float(
+        sum(result[name]["cpu_seconds"] for name in scripts or ("bucketer", "counter")) / result["frames"] * 1e6
+    )
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The medians, in Markdown."""
+    lines = [
+        "| variant | runs | frames/s | CPU µs/frame | bucketer | counter | broker | peak MB | exact |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(each["variant"] for each in results["pipeline"]):
+        runs = [each for each in results["pipeline"] if each["variant"] == name]
+        rate = statistics.median(each["frames"] / each["seconds"] for each in runs)
+        costs = [
+            statistics.median(cpu(each, *scripts) for each in runs) for scripts in ((), ("bucketer",), ("counter",))
+        ]
+        broker = statistics.median(each["broker_cpu_seconds"] / each["frames"] * 1e6 for each in runs)
+        peaks = (max(each[script]["peak_mb"] for each in runs) for script in ("bucketer", "counter"))
+        exact = "yes" if all(each["exact"] for each in runs) else "NO"
+        lines.append(
+            f"| {name} | {len(runs)} | {rate:,.0f} | {costs[0]:.1f} | {costs[1]:.1f} | {costs[2]:.1f} | {broker:.1f}"
+            f" | {' + '.join(f'{peak:.0f}' for peak in peaks)} | {exact} |"
+        )
+    for client in dict.fromkeys(each["client"] for each in results["producer"]):
+        runs = [each for each in results["producer"] if each["client"] == client]
+        rate = statistics.median(each["frames"] / each["wall_seconds"] for each in runs)
+        cost = statistics.median(each["cpu_seconds"] / each["frames"] * 1e6 for each in runs)
+        peak = max(each["peak_mb"] for each in runs)
+        lines.append(f"| producer.py, {client} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | {peak:.0f} | |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class _Decompressed(io.RawIOBase):
         self._new_decompressor = new_decompressor
         self._decompressor = new_decompressor()
         self._compressed = b""
-        self._plain = b""
+        self._plain = memoryview(b"")  # a part of it is taken without copying the rest
 
     def readable(self) -> bool:
         return True
@@ -116,7 +116,7 @@ class _Decompressed(io.RawIOBase):
             elif not self._compressed:
                 message = "its end is missing"
                 raise EOFError(message)
-            self._plain = self._decompressor.decompress(self._compressed)
+            self._plain = memoryview(self._decompressor.decompress(self._compressed))
             self._compressed = self._decompressor.unused_data
         size = min(len(buffer), len(self._plain))
         buffer[:size] = self._plain[:size]

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,7 @@ from harness import Run, row
 from system import System
 from verdict import by_start
 
+from unique_users.recounting import recount
 from unique_users.store import Store
 from unique_users.tally import Origin
 
@@ -24,7 +26,10 @@ def disk_full(run: Run) -> None:
         bucketer.end()
         # Small fetches, so that there are many saves on the way to the limit.
         small = ["counter.save_seconds=0.02", "counter.publish_seconds=0.02", "kafka.max_poll_records=200"]
-        limits = sorted(run.random.randrange(20_000, run.scale(70_000, 400_000)) for _ in range(run.scale(3, 8)))
+        # A uid of 76 random bits takes 9.5 bytes however it is packed, so the whole state is larger than any of these.
+        truth = recount(frames, system.config, int(time.time() * 1000))
+        whole = 9 * sum(map(len, truth.users.values()))
+        limits = sorted(run.random.randrange(20_000, whole) for _ in range(run.scale(3, 8)))
         for limit in limits:
             before = system.saved_offset()
             counter = system.start_counter(settings=small, fault=["file_bytes", str(limit)])
