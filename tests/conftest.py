@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import free_port
 from fakes import FakeClock, FakeKafka, FakeStop
 from running import Running
 
-from unique_users.local_kafka import LocalKafka
+from unique_users.local_kafka import LocalKafka, free_port
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """The scripts as a person runs them: real processes, real topics of their own, in a directory of their own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ SECONDS = 120
 
 @dataclass
 class Running:
-    """The three scripts against one broker, with topics, groups and state that nobody else has."""
+    """The three scripts against one broker, with topics, groups and state that nobody else has.
+
+    They use the client that the environment names in CLIENT.
+    """
 
     broker: str
     directory: Path
@@ -25,7 +29,8 @@ class Running:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def arguments(self, script: str, *arguments: str) -> list[str]:
-        settings = [f"kafka.bootstrap_servers={self.broker}", f"state.directory={self.directory / 'state'}"]
+        settings = [f"client={os.environ.get('CLIENT', 'kafka-python')}"]
+        settings += [f"kafka.bootstrap_servers={self.broker}", f"state.directory={self.directory / 'state'}"]
         settings += [f"topics.{topic}.name={self.topic(topic)}" for topic in ("feed", "bucketed", "counts", "rejected")]
         settings += [f"{script}.group={self.name}-{script}" for script in ("bucketer", "counter")]
         flags = [flag for setting in (*settings, *self.settings) for flag in ("--set", setting)]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import pytest
-from brokers import config_for, free_port
+from brokers import config_for
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
@@ -17,6 +17,7 @@ from unique_users import clients
 from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.local_kafka import free_port
 
 PATIENCE_SECONDS = 30.0
 MIB = 1024 * 1024

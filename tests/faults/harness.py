@@ -1,7 +1,6 @@
 """What every row of the fault matrix is given: a broker, a seed, a scale; and where it leaves its findings."""
 
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -14,11 +13,12 @@ from random import Random
 from typing import Any
 
 import repository  # noqa: F401 - finds the product
+from proxy import Proxy
 from system import System
 from verdict import Verdict, judge
 from worker import Worker
 
-from unique_users.local_kafka import LocalKafka
+from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.recounting import Recount, recount
 from unique_users.sample import frames as sample_frames
 
@@ -28,22 +28,26 @@ CASES_AT_ONCE = 3
 BROKER_PROPERTIES = {"group.min.session.timeout.ms": "500"}
 
 
-def free_port() -> int:
-    """A port of the loopback address where nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def end_in_order_when_terminated() -> None:
     """Let SIGTERM end a script as an exception does, so that brokers and processes do not stay behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def new_broker(directory: Path) -> LocalKafka:
-    """A broker that is not started yet."""
+def new_broker(directory: Path, proxy: Proxy | None = None) -> LocalKafka:
+    """A broker that is not started yet; who comes to it by way of the proxy stays on it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    return LocalKafka("4.3.1", directory, free_port(), heap="512m", properties=BROKER_PROPERTIES)
+    port, properties = free_port(), dict(BROKER_PROPERTIES)
+    if proxy is not None:
+        controller = f"localhost:{free_port()}"
+        listeners = f"PLAINTEXT://localhost:{port},PROXIED://%s"
+        properties |= {
+            "listeners": f"{listeners},CONTROLLER://{controller}" % f"127.0.0.1:{proxy.target}",
+            "advertised.listeners": listeners % proxy.address,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "controller.quorum.voters": f"1@{controller}",
+        }
+    return LocalKafka("4.3.1", directory, port, heap="512m", properties=properties)
 
 
 @dataclass
@@ -83,12 +87,12 @@ class Run:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         broker: str | None = None,
-        proxy_url: str | None = None,
+        through: str | None = None,
     ) -> Iterator[System]:
         """A system of its own, of which nothing is left running."""
         self._systems += 1
         directory = self.directory / f"system{self._systems}"
-        with System(directory, broker or self.broker, settings, proxy_url) as system:
+        with System(directory, broker or self.broker, settings, through) as system:
             yield system
 
     def sample(self, count: int, **rest: Any) -> list[bytes]:

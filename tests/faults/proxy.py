@@ -1,6 +1,7 @@
-"""A bad network on one machine: an HTTP CONNECT proxy on loopback that can be frozen, slowed down and cut.
+"""A bad network on one machine: a proxy on loopback that can be frozen, slowed down and cut.
 
-Clients go through it with `kafka: {proxy_url: http://127.0.0.1:PORT}`.
+A broker advertises it as the address of one of its listeners, so that every client goes through it: see
+harness.new_broker.
 """
 
 import socket
@@ -12,17 +13,17 @@ from types import TracebackType
 from typing import Self
 
 CHUNK_BYTES = 1 << 20
-HEADER_BYTES_MAX = 8_192
 CONNECT_SECONDS = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Carries connections until told otherwise. A context manager; `url` is for `proxy_url`."""
+    """Carries connections from `address` to the local port `target` until told otherwise. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: int) -> None:
+        self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
@@ -74,17 +75,10 @@ class Proxy:
         with self._lock:
             self._sockets.add(client)
         try:
-            head = b""
-            while b"\r\n\r\n" not in head and len(head) < HEADER_BYTES_MAX:
-                if not (part := client.recv(4096)):
-                    raise ConnectionError
-                head += part
             self._hold()
-            host, _, port = head.split(b" ", 2)[1].decode().rpartition(":")
-            broker = socket.create_connection((host, int(port)), CONNECT_SECONDS)
+            broker = socket.create_connection(("127.0.0.1", self.target), CONNECT_SECONDS)
             broker.settimeout(None)
-            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        except (OSError, ValueError, IndexError):
+        except OSError:
             self._drop(client)
             return
         with self._lock:

@@ -6,6 +6,8 @@ from harness import Run, new_broker, row
 from proxy import Proxy
 from worker import Worker
 
+from unique_users.local_kafka import free_port
+
 PRODUCER_RSS_BYTES_MAX = 250_000_000
 
 
@@ -57,7 +59,11 @@ def network_fails(run: Run) -> None:
     )
     run.random.shuffle(faults)
     kafka = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 2_000, "request_timeout_ms": 8_000}
-    with Proxy() as proxy, run.system({"kafka": kafka}, proxy_url=proxy.url) as system:
+    with (
+        Proxy(free_port()) as proxy,
+        new_broker(run.directory / "kafka", proxy) as broker,
+        run.system({"kafka": kafka}, broker=broker.bootstrap_servers, through=proxy.address) as system,
+    ):
         producer = system.start_producer(frames, run.scale(400, 600))
         system.start_bucketer()
         system.start_counter()

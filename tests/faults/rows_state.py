@@ -25,7 +25,9 @@ def disk_full(run: Run) -> None:
         system.until_bucketed()
         bucketer.end()
         # Small fetches, so that there are many saves on the way to the limit.
-        small = ["counter.save_seconds=0.02", "counter.publish_seconds=0.02", "kafka.max_poll_records=200"]
+        small = ["counter.save_seconds=0.02", "counter.publish_seconds=0.02"]
+        if system.config.client == "kafka-python":
+            small += ["kafka.max_poll_records=200"]
         # A uid of 76 random bits takes 9.5 bytes however it is packed, so the whole state is larger than any of these.
         truth = recount(frames, system.config, int(time.time() * 1000))
         whole = 9 * sum(map(len, truth.users.values()))

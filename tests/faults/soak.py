@@ -19,7 +19,7 @@ from proxy import Proxy
 from system import System
 from worker import Worker
 
-from unique_users.local_kafka import LocalKafka
+from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.recounting import recount
 from unique_users.sample import START
 from unique_users.sample import frames as sample_frames
@@ -126,9 +126,9 @@ class Soak:
 def soak(run: Run, minutes: float) -> Soak:
     """Fill in `run`."""
     with (
-        new_broker(run.directory / "kafka") as kafka,
-        Proxy() as proxy,
-        run.system({"kafka": KAFKA}, broker=kafka.bootstrap_servers, proxy_url=proxy.url) as system,
+        Proxy(free_port()) as proxy,
+        new_broker(run.directory / "kafka", proxy) as kafka,
+        run.system({"kafka": KAFKA}, broker=kafka.bootstrap_servers, through=proxy.address) as system,
     ):
         producer = system.start("producer", "-", "--rate", str(RATE), feed=stream(minutes, run.seed))
         test = Soak(run, system, kafka, proxy)

@@ -1,6 +1,7 @@
 """A running system: the real scripts as processes, with topics, groups, a config file and a state of their own."""
 
 import gzip
+import os
 import sqlite3
 import sys
 import threading
@@ -46,14 +47,18 @@ class Record(NamedTuple):
 
 
 class System:
-    """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running."""
+    """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running.
+
+    The scripts reach it at the address `through`, if one is given. They use the client that the environment names in
+    CLIENT.
+    """
 
     def __init__(
         self,
         directory: Path,
         servers: str,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
-        proxy_url: str | None = None,
+        through: str | None = None,
     ) -> None:
         tag = uuid.uuid4().hex[:10]
         self.directory = directory
@@ -69,8 +74,9 @@ class System:
         for name, section in (settings or {}).items():
             tree[name] = {**tree.get(name, {}), **section}
         self.direct = self._config(tree, "direct.yaml")
-        if proxy_url:
-            tree["kafka"]["proxy_url"] = proxy_url
+        tree["client"] = os.environ.get("CLIENT", "kafka-python")
+        if through:
+            tree["kafka"]["bootstrap_servers"] = through
         self._path = directory / "config.yaml"
         self.config = self._config(tree, self._path.name)
         self.workers: list[Worker] = []

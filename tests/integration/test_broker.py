@@ -1,6 +1,5 @@
 """broker.py as a person runs it: a real Kafka of each version, in a directory and on a port of its own."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,16 +11,10 @@ import pytest
 
 from unique_users.daemons import PidFile
 from unique_users.errors import LocalKafkaError
-from unique_users.local_kafka import LocalKafka
+from unique_users.local_kafka import LocalKafka, free_port
 
 BROKER = Path(__file__).parents[2] / "broker.py"
 SECONDS_MAX = 90
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from brokers import config_for, free_port
+from brokers import config_for
 from running import ROOT, Running
 
 from unique_users.clients import Batch, get_consumer
-from unique_users.local_kafka import LocalKafka
+from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.sample import frames as sample_frames
 
 # A directory with a stream.gz and the expected.json of its true counts; the generated sample is tested always.

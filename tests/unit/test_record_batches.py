@@ -23,11 +23,17 @@ texts = st.binary(max_size=300) | st.sampled_from([b"", bytes(63), bytes(64), by
 records = st.lists(st.tuples(st.none() | texts, texts), min_size=1, max_size=80)
 
 
+def filled(count: int, data: bytes, codec: int = NONE) -> ColumnBatch:
+    batch = ColumnBatch(PARTITION, codec, 1 << 20)
+    batch.extend(count, data)
+    return batch
+
+
 def written(pieces: Sequence[tuple[int, bytes]], codec: int = NONE) -> bytes:
     """The pieces as they go to a broker."""
     data = b""
     for count, piece in pieces:
-        batch = ColumnBatch(PARTITION, count, piece, codec)
+        batch = filled(count, piece, codec)
         batch.records.close()
         data += bytes(batch.records.buffer())
     return data
@@ -47,7 +53,21 @@ def test_kafka_python_reads_what_is_encoded(rows: list[tuple[bytes | None, bytes
 
 
 def test_no_records_make_no_batch() -> None:
-    assert list(encode([], [], 100)) == []
+    assert list(encode([], [], 100)) == [(0, b"")]
+
+
+@given(records, records, st.integers(100, 20_000))
+def test_records_go_behind_those_that_a_batch_has(
+    first: list[tuple[bytes | None, bytes]], more: list[tuple[bytes | None, bytes]], bytes_max: int
+) -> None:
+    batch = filled(*next(encode([value for _, value in first], [key for key, _ in first], 1 << 24)))
+    (count, data), *others = encode([value for _, value in more], [key for key, _ in more], bytes_max, *batch.filled())
+    batch.extend(count, data)
+    batch.records.close()
+    assert len(batch.records.buffer()) <= max(bytes_max, len(data)) or count == 0
+    written_all = bytes(batch.records.buffer()) + written(others)
+    assert read_by_kafka_python(written_all) == first + more
+    assert [record.offset for record in next(MemoryRecords(written_all))] == list(range(len(first) + count))
 
 
 def built(rows: Sequence[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]], codec: int = NONE) -> bytes:
@@ -171,7 +191,7 @@ def test_the_fetcher_of_this_release_makes_its_answers_as_is_relied_on() -> None
 
 def split(count: int) -> tuple[ColumnBatch, list[ProducerBatch]]:
     ((records_count, piece),) = encode([b"%d" % number for number in range(count)], [None] * count, 1 << 20)
-    batch = ColumnBatch(PARTITION, records_count, piece, NONE)
+    batch = filled(records_count, piece)
     waiting = RecordAccumulator(batch_size=1 << 20, message_version=2)
     batch.records.close()
     waiting.split_and_reenqueue(batch)
@@ -197,7 +217,7 @@ def test_a_split_batch_fails_with_one_of_its_halves() -> None:
 
 
 def test_a_failure_is_raised_and_not_taken_for_a_wait() -> None:
-    batch = ColumnBatch(PARTITION, *next(encode([b"x"], [None], 100)), NONE)
+    batch = filled(*next(encode([b"x"], [None], 100)))
     assert not batch.acknowledged(0)
     error = KafkaTimeoutError("delivery took too long")
     batch.complete_exceptionally(error, lambda _: error)
@@ -205,7 +225,7 @@ def test_a_failure_is_raised_and_not_taken_for_a_wait() -> None:
         batch.acknowledged(0)
 
 
-def test_a_full_batch_takes_nothing_more() -> None:
-    batch = ColumnBatch(PARTITION, *next(encode([b"x"], [None], 100)), NONE)
+def test_a_batch_takes_no_single_record() -> None:
+    batch = filled(*next(encode([b"x"], [None], 100)))
     batch.try_append(1, None, b"y", [])
     assert batch.record_count == 1

@@ -25,10 +25,8 @@ from kafka.partitioner.default import murmur2
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
 from unique_users.clients.record_batches import (
-    ColumnBatch,
     acknowledged,
     columns,
-    encode,
     hand_over,
     joined,
     read_columns,
@@ -343,12 +341,8 @@ class KafkaPythonProducer:
         return [(partition, *share) for partition, share in shares.items()]
 
     def _send_columns(self, partition: TopicPartition, values: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
-        settings = self._producer.config
-        for records, data in encode(values, keys, settings["batch_size"]):
-            self._producer._ensure_valid_record_size(len(data) if records == 1 else 0)  # noqa: SLF001
-            batch = ColumnBatch(partition, records, data, settings["compression_attrs"])
-            hand_over(self._producer, batch)
-            self._sent(batch.acknowledged, len(data))
+        for batch, size in hand_over(self._producer, partition, values, keys):
+            self._sent(batch.acknowledged, size)
 
     def _sent(self, acknowledged: Callable[[float], bool], size: int) -> None:
         self._in_flight.append((acknowledged, size))

@@ -262,31 +262,34 @@ _NO_KEY = b"\1"
 _NOW = b"\0\0"  # attributes, and the time of the batch
 
 
-def encode(values: Sequence[bytes], keys: Sequence[bytes | None], bytes_max: int) -> Iterator[tuple[int, bytes]]:
-    """Records as a batch holds them, in pieces of `bytes_max` at most: the number of records in each, and its bytes.
+def encode(
+    values: Sequence[bytes], keys: Sequence[bytes | None], bytes_max: int, count: int = 0, size: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """Records as batches hold them: the number of records, and their bytes, for each batch of `bytes_max` at most.
 
-    A record that is larger alone has a piece for itself.
+    The first goes behind `count` records of `size` bytes that a batch has already, and may be none. A record that is
+    larger alone has a batch for itself.
     """
     numbers, small = _NUMBERS, len(_NUMBERS)
+    # Few minutes, many records.
     starts: dict[bytes | None, bytes] = {key: _number(len(key)) + key for key in set(keys) if key is not None}
     starts[None] = _NO_KEY
     parts: list[bytes] = []
-    count = size = 0
+    first = count
     for key, value in zip(keys, values, strict=True):
         start = starts[key]
         length = len(value)
         length_text = numbers[length] if length < small else _number(length)
         if size + length + len(start) + RECORD_BYTES_MAX > bytes_max and count:
-            yield count, b"".join(parts)
+            yield count - first, b"".join(parts)
             parts = []
-            count = size = 0
+            count = size = first = 0
         step = numbers[count] if count < small else _number(count)
         length += len(_NOW) + len(step) + len(start) + len(length_text) + 1
         parts += (numbers[length] if length < small else _number(length), _NOW, step, start, length_text, value, b"\0")
         size += length + 5
         count += 1
-    if count:
-        yield count, b"".join(parts)
+    yield count - first, b"".join(parts)
 
 
 class _Futures:
@@ -305,21 +308,28 @@ class _Futures:
 
 
 class ColumnBatch(ProducerBatch):  # type: ignore[misc]
-    """Encoded records on their way to one partition."""
+    """Records on their way to one partition, encoded as they come."""
 
-    def __init__(self, partition: TopicPartition, count: int, data: bytes, codec: int) -> None:
-        records = MemoryRecordsBuilder(_MAGIC, codec, len(data))
-        builder = records._builder
-        builder._buffer += data
-        builder._num_records = count
-        builder._last_offset = count - 1
-        builder._first_timestamp = builder._max_timestamp = int(time() * 1000)
-        records._next_offset = count
-        super().__init__(partition, records)
+    def __init__(self, partition: TopicPartition, codec: int, bytes_max: int) -> None:
+        super().__init__(partition, MemoryRecordsBuilder(_MAGIC, codec, bytes_max))
         self._record_futures = _Futures(self)
 
+    def filled(self) -> tuple[int, int]:
+        """Its records, and about their bytes."""
+        return self.record_count, self.records.size_in_bytes()
+
+    def extend(self, count: int, data: bytes) -> None:
+        """Add records that are encoded for their place behind those that it has."""
+        builder = self.records._builder
+        if builder._first_timestamp is None:
+            builder._first_timestamp = builder._max_timestamp = int(time() * 1000)
+        builder._buffer += data
+        builder._num_records += count
+        builder._last_offset = builder._num_records - 1
+        self.records._next_offset += count
+
     def try_append(self, *_record: Any, **_settings: Any) -> None:
-        """Take nothing more: it is full."""
+        """Take no single record: it has no futures for them."""
         return
 
     def acknowledged(self, timeout_seconds: float) -> bool:
@@ -350,10 +360,29 @@ def acknowledged(future: FutureRecordMetadata, timeout_seconds: float) -> bool:
     return True
 
 
-def hand_over(producer: KafkaProducer, batch: ColumnBatch) -> None:
-    """Have a producer send a batch, after all that it was given before for the partition."""
-    waiting = producer._accumulator
-    with waiting._tp_lock(batch.topic_partition):
-        waiting._batches[batch.topic_partition].append(batch)
-        waiting._incomplete.add(batch)
+def hand_over(
+    producer: KafkaProducer, partition: TopicPartition, values: Sequence[bytes], keys: Sequence[bytes | None]
+) -> list[tuple[ColumnBatch, int]]:
+    """Have a producer send records after all that it was given before for the partition.
+
+    Returns the batches that they go in, with their bytes in each. What waits for the batch before it is filled up:
+    only one of a partition is on its way at a time, so many small ones would be slow.
+    """
+    waiting, settings = producer._accumulator, producer.config
+    used: list[tuple[ColumnBatch, int]] = []
+    with waiting._tp_lock(partition):
+        queue = waiting._batches[partition]
+        last = queue[-1] if queue else None
+        batch = last if isinstance(last, ColumnBatch) and not last.records._closed else None
+        for count, data in encode(values, keys, settings["batch_size"], *(batch.filled() if batch else (0, 0))):
+            if count:
+                producer._ensure_valid_record_size(len(data) if count == 1 else 0)
+                if batch is None:
+                    batch = ColumnBatch(partition, settings["compression_attrs"], settings["batch_size"])
+                    queue.append(batch)
+                    waiting._incomplete.add(batch)
+                batch.extend(count, data)
+                used.append((batch, len(data)))
+            batch = None
     producer._sender.wakeup()
+    return used

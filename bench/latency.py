@@ -1,0 +1,116 @@
+"""Measure how old a frame is when it shows in `counts`: python bench/latency.py [--rate 1000] [--seconds 60].
+
+Every frame has a user of its own and all lie in one minute, so a published count of N says that the first N frames are
+in it. Latency is from a frame's hand-over to the producer (whose own 5 ms of waiting count too) to the arrival of the
+first such count at a consumer, in this one process, by one clock.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from unique_users.clients import get_consumer, get_producer  # noqa: E402
+from unique_users.config import Config, load_config  # noqa: E402
+from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
+
+SETTLE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
+FRAME = '{"uid":"%019x","ts":1468244384,"padding":"' + "x" * 1_950 + '"}'
+
+
+def main() -> None:
+    """Print p50, p99 and the largest latency, in seconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=1_000, help="frames a second")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--client", default="kafka-python")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        place = Path(directory)
+        with LocalKafka("4.3.1", place / "kafka", free_port()) as kafka:
+            sets = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"client={arguments.client}"]
+            sets += [f"state.directory={place / 'state'}"]
+            config = load_config(str(ROOT / "config.yaml"), sets)
+            with scripts(sets):
+                latencies = measure(config, arguments.rate * arguments.seconds, arguments.rate)
+    cuts = statistics.quantiles(latencies, n=100)
+    print(
+        f"{arguments.client}, {arguments.rate:,} frames/s, publish_seconds {config.counter.publish_seconds:g}:"
+        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, largest {max(latencies):.2f} s"
+    )
+
+
+@contextmanager
+def scripts(sets: list[str]) -> Iterator[None]:
+    """Bucketer and counter while they run."""
+    flags = [part for setting in sets for part in ("--set", setting)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / name), "--config", str(ROOT / "config.yaml"), *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for name in ("bucketer.py", "counter.py")
+    ]
+    try:
+        time.sleep(SETTLE_SECONDS)
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def measure(config: Config, frames: int, rate: int) -> list[float]:
+    """The latency of each frame."""
+    seen: list[tuple[float, int]] = []
+    watcher = threading.Thread(target=watch, args=(config, frames, seen), daemon=True)
+    watcher.start()
+    producer = get_producer(config)
+    sent: list[float] = []
+    begin = time.monotonic()
+    while len(sent) < frames:
+        due = min(int((time.monotonic() - begin) * rate) + 1, frames) - len(sent)
+        if due > 0:
+            now = time.monotonic()
+            producer.send_all(config.topics.feed.name, [(FRAME % (len(sent) + i)).encode() for i in range(due)])
+            sent += [now] * due
+        producer.has_room(0)
+        time.sleep(0.005)
+    watcher.join(PATIENCE_SECONDS)
+    producer.close()
+    latencies: list[float] = []
+    for at, count in seen:
+        latencies += [at - handed_over for handed_over in sent[len(latencies) : count]]
+    if len(latencies) != frames:
+        sys.exit(f"{frames - len(latencies)} of {frames} frames did not show in {config.topics.counts.name}")
+    return latencies
+
+
+def watch(config: Config, frames: int, seen: list[tuple[float, int]]) -> None:
+    """Note when each count arrives, until it is `frames`."""
+    consumer = get_consumer(config, config.topics.counts.name, "latency")
+    while not seen or seen[-1][1] < frames:
+        polled = consumer.poll(0.02)
+        for partition in polled.taken:
+            consumer.start(partition, 0)
+        for batch in polled.batches:
+            now = time.monotonic()
+            seen += [(now, json.loads(value or b"{}")["unique_users"]) for value in batch.values]
+    consumer.close()
+
+
+if __name__ == "__main__":
+    main()
