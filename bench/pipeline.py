@@ -1,7 +1,8 @@
 """Time the pipeline: real scripts, a real broker, generated frames of 2 KB, and whether the counts are exact.
 
     python bench/pipeline.py                                   1,000,000 frames, every client in both shapes, once
-    python bench/pipeline.py --runs 5 --peers --json FILE      medians, and other engines on the same topic
+    python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --json FILE --plot FILE.svg
+                                                               medians, and other engines in turn with ours
     python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
 
 `feed` is filled once. In each run bucketer and counter work through it side by side, with state, groups and topics of
@@ -29,7 +30,10 @@ from typing import Any, NamedTuple
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "bench/peers")]
+
+import plot  # noqa: E402
+from run import PEERS, run_peer  # noqa: E402
 
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 
@@ -159,6 +163,10 @@ class Bench:
             "counter": figures._asdict(),
         }
 
+    def run_peer(self, name: str) -> dict[str, Any]:
+        """Another engine on the same topic."""
+        return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, self.expected))
+
     def _counted(self, counter: Watched, bucketer: Watched, reports: Path) -> tuple[dict[int, int], float]:
         """What the counter has reported, once it is as much as expected, and in how many seconds."""
         counted: dict[int, int] = {}
@@ -206,16 +214,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="", help="variants whose name has this in it")
+    parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="of the medians, as SVG")
     parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args()
     variants = [variant for variant in VARIANTS if arguments.only in str(variant)]
-    results: dict[str, Any] = {
-        "cores": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "pipeline": [],
-        "producer": [],
-    }
+    results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
+    results |= {"pipeline": [], "producer": [], "peers": []}
     with bench(arguments.frames, arguments.settings) as ready:
         for number in range(arguments.runs):
             for client in dict.fromkeys(variant.client for variant in variants):
@@ -223,9 +229,24 @@ def main() -> None:
             for variant in variants:
                 results["pipeline"].append(ready.run(variant))
                 print(f"run {number + 1}: {summary(results['pipeline'][-1])}", file=sys.stderr, flush=True)
+            for name in filter(None, arguments.peers.split(",")):
+                results["peers"].append(ready.run_peer(name))
+                print(f"run {number + 1}: {results['peers'][-1]}", file=sys.stderr, flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps(results, indent=1))
     print(table(results))
+    if arguments.plot:
+        arguments.plot.write_text(plot.bars(costs(results), "CPU of one frame, µs (bucketer and counter together)"))
+
+
+def costs(results: Mapping[str, Any]) -> dict[str, float]:
+    """The median CPU of a frame in µs, ours and the peers'."""
+    found: dict[str, list[float]] = {}
+    for each in results["pipeline"]:
+        found.setdefault(each["variant"], []).append(cpu(each))
+    for each in results["peers"]:
+        found.setdefault(each["peer"], []).append(each["cpu_us_per_frame"])
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def summary(result: Mapping[str, Any]) -> str:
@@ -267,6 +288,13 @@ def table(results: Mapping[str, Any]) -> str:
         cost = statistics.median(each["cpu_seconds"] / each["frames"] * 1e6 for each in runs)
         peak = max(each["peak_mb"] for each in runs)
         lines.append(f"| producer.py, {client} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | {peak:.0f} | |")
+    for name in dict.fromkeys(each["peer"] for each in results["peers"]):
+        runs = [each for each in results["peers"] if each["peer"] == name]
+        rate, cost = (
+            statistics.median(each[what] for each in runs) for what in ("frames_per_second", "cpu_us_per_frame")
+        )
+        exact = "yes" if all(each["exact"] for each in runs) else "NO"
+        lines.append(f"| {name} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | | {exact} |")
     return "\n".join(lines)
 
 
