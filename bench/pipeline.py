@@ -147,7 +147,12 @@ class Bench:
         before = sum(broker.cpu_times()[:2])
         counter = Watched(self._script("counter.py", own, "--format", "json"), place / "counter")
         bucketer = Watched(self._script("bucketer.py", own, "--until-caught-up"), place / "bucketer")
-        counted, seconds = self._counted(counter, bucketer, place / "counter")
+        try:
+            counted, seconds = self._counted(counter, bucketer, place / "counter")
+        except BaseException:
+            counter.process.kill()
+            bucketer.process.kill()
+            raise
         broker_cpu = sum(broker.cpu_times()[:2]) - before
         bucketed = bucketer.figures()
         counter.process.terminate()
@@ -171,12 +176,14 @@ class Bench:
         """What the counter has reported, once it is as much as expected, and in how many seconds."""
         counted: dict[int, int] = {}
         idle = [time.monotonic()] * 2
-        with reports.open() as lines:
+        rest = ""  # of a line that is being written
+        with reports.open() as file:
             while sum(counted.values()) < sum(self.expected.values()):
                 if not counter.sample():
                     sys.exit("the counter ended")
                 if not bucketer.sample() and bucketer.process.returncode:
                     bucketer.figures()
+                *lines, rest = (rest + file.read()).split("\n")
                 for line in lines:
                     report = json.loads(line)
                     if "start" in report:

@@ -137,7 +137,8 @@ def bucketed_recreated(run: Run, *, running: bool) -> None:
         expected = recount(frames, system.config, int(time() * 1000))
         truth = Recount(expected.users, expected.counts + expected.counts)
         aside = [path.name for path in system.state.glob("*.old*.sqlite")]
-        run.expect(len(aside) == 1, f"set aside: {aside}; it said: {counter.complaints}")
+        # The new topic may be known by its offsets before it is by its id: then what was counted until then goes, too.
+        run.expect(len(aside) in {1, 2}, f"set aside: {aside}; it said: {counter.complaints}")
         # The counts begin again with a new topic, so published ones may be lower than those of the old topic.
         run.verify(system, [*frames, *frames], truth, never_down=False)
 
