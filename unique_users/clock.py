@@ -32,14 +32,14 @@ class StreamClock:
     def admit(self, times: Sequence[int]) -> list[int]:
         """Judge `times` one after the other, as they came, and return the indices of the late ones.
 
-        The median needs no sorting for each frame, either: an accepted time moves it by one rank at most. So for the next
-        `k` times it stays at or below the element `k` ranks above it, and what is not late against that one is not
-        late against the median. Only a time below that bound is judged by the exact median.
+        The median needs no sorting for each frame. It is no larger than the largest time. And an accepted time moves it
+        by one rank at most, so for the next `k` times it stays at or below the element `k` ranks above it. What is not
+        late against one of these is not late against the median. Only what is late against both is judged by it.
         """
         if not times:
             return []
-        # The median is no larger than the largest time: where even that makes nothing late, none is judged singly.
-        if not self._retention or min(times) >= max(max(times), max(self._times, default=0)) - self._retention:
+        latest = max(max(self._times, default=0), *times)
+        if not self._retention or min(times) >= latest - self._retention:
             self._times.extend(times)
             return []
         late: list[int] = []
