@@ -32,10 +32,13 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench/peers")]
 
+import msgspec  # noqa: E402
 import plot  # noqa: E402
+from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
+from unique_users.sample import frames  # noqa: E402
 
 SAMPLE_SECONDS = 0.02
 PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
@@ -228,9 +231,10 @@ def main() -> None:
     arguments = parser.parse_args()
     variants = [variant for variant in VARIANTS if arguments.only in str(variant)]
     results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
-    results |= {"pipeline": [], "producer": [], "peers": []}
+    results |= {"decode_us": [], "pipeline": [], "producer": [], "peers": []}
     with bench(arguments.frames, arguments.settings) as ready:
         for number in range(arguments.runs):
+            results["decode_us"].append(decode_us())
             for client in dict.fromkeys(variant.client for variant in variants):
                 results["producer"].append(ready.produce(client))
             for variant in variants:
@@ -241,9 +245,20 @@ def main() -> None:
                 print(f"run {number + 1}: {results['peers'][-1]}", file=sys.stderr, flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps(results, indent=1))
+    print(f"msgspec decodes a frame in {statistics.median(results['decode_us']):.1f} µs here\n")
     print(table(results))
     if arguments.plot:
         arguments.plot.write_text(plot.bars(costs(results), "CPU of one frame, µs (bucketer and counter together)"))
+
+
+def decode_us() -> float:
+    """What msgspec takes to decode uid and ts of one of these frames here and now: how fast the machine is."""
+    samples = list(frames(20_000))
+    decode = msgspec.json.Decoder(Frame).decode
+    started = time.process_time()
+    for sample in samples:
+        decode(sample)
+    return (time.process_time() - started) / len(samples) * 1e6
 
 
 def costs(results: Mapping[str, Any]) -> dict[str, float]:
