@@ -12,9 +12,7 @@ from types import FrameType
 from unique_users.errors import UniqueUsersError
 
 SLICE_SECONDS = 0.05  # a sleep goes on after a signal's handler; this is how soon the request is seen
-GC_OBJECTS = (
-    100_000  # new objects between two looks of the garbage collector; Python's own 700 come several times in a poll
-)
+GC_OBJECTS = 10_000  # new objects between two looks of the garbage collector; with 700 it looks in every poll
 
 # SIGBREAK is what Windows can send to one process among others; it has no SIGTERM of its own.
 STOP_SIGNALS = tuple(

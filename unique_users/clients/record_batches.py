@@ -296,14 +296,15 @@ class _Futures:
     """The futures of a batch's records, made when kafka-python asks for them: when it splits the batch."""
 
     def __init__(self, batch: ProducerBatch) -> None:
-        self._batch = batch
+        # Not the batch itself: in a cycle, its megabyte would wait for the garbage collector.
+        self._records, self._whole = batch.records, batch.produce_future
         self.made: list[FutureRecordMetadata] = []
 
     def __len__(self) -> int:
-        return int(self._batch.record_count)
+        return int(self._records.next_offset())
 
     def __getitem__(self, index: int) -> FutureRecordMetadata:
-        self.made.append(FutureRecordMetadata(self._batch.produce_future, index, None, None, -1, -1, -1))
+        self.made.append(FutureRecordMetadata(self._whole, index, None, None, -1, -1, -1))
         return self.made[-1]
 
 
