@@ -1,4 +1,4 @@
-"""Time the counter's state: a save of 60,000 new users, and opening a day at 100 frames a second.
+"""Time the counter's state: a save of 60,000 new users, opening a day at 100 frames a second, and holding it.
 
 python bench/state.py
 """
@@ -14,6 +14,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from unique_users.clients import Batch  # noqa: E402
+from unique_users.ledger import Ledger  # noqa: E402
 from unique_users.store import Store  # noqa: E402
 from unique_users.tally import Origin, Tally  # noqa: E402
 
@@ -47,6 +49,31 @@ def main() -> None:
         Store(Path(directory), origin).close()
         print(f"opening it: {time.monotonic() - started:.2f} s")
         print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        for minutes in (60, MINUTES):
+            cost = second(Path(directory), minutes)
+            print(f"a second's work of a counter that holds {minutes} minutes: {cost:.2f} ms")
+
+
+def second(directory: Path, minutes: int) -> float:
+    """CPU in ms for what a counter does each second besides reading: count, save, choose what to publish and report."""
+    store = Store(directory, Origin(f"held{minutes}", "", 0, 1))
+    ledger = Ledger(store, Origin("held", "", 0, 1), 2 * 86_400, 2_000_000)
+    times = []
+    for number in range(minutes + 20):
+        bucket = number * 60 if number < minutes else (minutes - 1) * 60
+        values = [b'{"uid":"%d-%d","ts":%d}' % (number, user, bucket) for user in range(1_000)]
+        batch = Batch(0, [b"%d" % bucket] * 1_000, values, [0] * 1_000, range(ledger.position, ledger.position + 1_000))
+        started = time.process_time()
+        ledger.add(batch)
+        ledger.save()
+        ledger.take_unpublished()
+        ledger.drop_old()
+        for start in ledger.new:
+            ledger.count(start)
+        ledger.new.clear()
+        times.append((time.process_time() - started) * 1000)
+    ledger.close()
+    return median(times[minutes:])
 
 
 def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None) -> float:
