@@ -342,6 +342,26 @@ def test_a_batch_knows_the_position_after_it(system: System, new_topic: Callable
     assert read == 3
 
 
+def test_a_poll_brings_some_of_many_records_and_not_all(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"compression.type": "lz4"})  # so one fetch holds all of them
+    producer = system.producer()
+    for _ in range(20):
+        producer.send_all(topic, [bytes(1_000)] * 1_000)
+    assert producer.flush(PATIENCE_SECONDS)
+    consumer = system.consumer(topic, unique_name("group"))
+    sizes: list[int] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while sum(sizes) < 20_000 and time.monotonic() < deadline:
+        polled = consumer.poll(0.5)
+        for partition in polled.taken:
+            consumer.start(partition, 0)
+        sizes += [len(batch.offsets) for batch in polled.batches]
+    assert sum(sizes) == 20_000
+    assert max(sizes) <= 5_000 + 1_050, "the bound, and a batch of a megabyte more"
+
+
 def test_a_record_without_a_value_comes_as_none(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:

@@ -192,7 +192,7 @@ class KafkaPythonConsumer:
         self._rejoin_if_forgotten()
         try:
             with _explained(self._config):
-                polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000)
+                polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000, max_records=1)
         except BrokerAwayError:
             polled = {}
         taken, lost = self._listener.changes()

@@ -98,9 +98,8 @@ class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def read_columns(fetcher: Fetcher, records_max: int) -> None:
-    """Have a fetcher give Columns, of `records_max` records and a batch more at most in each poll."""
+    """Have a fetcher give Columns. A poll for one record brings `records_max` of them, and a batch more at most."""
     fetcher.PartitionRecords = partial(ColumnRecords, records_max=records_max)
-    fetcher.config["max_poll_records"] = 1
 
 
 def columns(record: Any) -> Columns:
