@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120
+CLIENT = os.environ.get("CLIENT", "kafka-python")
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Running:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def arguments(self, script: str, *arguments: str) -> list[str]:
-        settings = [f"client={os.environ.get('CLIENT', 'kafka-python')}"]
+        settings = [f"client={CLIENT}"]
         settings += [f"kafka.bootstrap_servers={self.broker}", f"state.directory={self.directory / 'state'}"]
         settings += [f"topics.{topic}.name={self.topic(topic)}" for topic in ("feed", "bucketed", "counts", "rejected")]
         settings += [f"{script}.group={self.name}-{script}" for script in ("bucketer", "counter")]

@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from running import Running
+from running import CLIENT, Running
 
 SCRIPTS = ["producer.py", "bucketer.py", "counter.py", "recount.py", "broker.py"]
 
@@ -74,4 +74,5 @@ def test_a_compacted_log_of_record_is_refused(running: Running) -> None:
 
 def test_an_unknown_client_setting_is_named(running: Running) -> None:
     running.settings = ["kafka.bootstrap_timeout=5"]
-    assert "kafka.bootstrap_timeout: kafka-python has no such setting" in running.run("bucketer.py", code=2).stderr
+    said = f"kafka.bootstrap_timeout: {CLIENT} has no such setting"
+    assert said in running.run("bucketer.py", code=2).stderr
