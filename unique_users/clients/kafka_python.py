@@ -1,4 +1,4 @@
-"""kafka-python behind the seam. The only module that imports it."""
+"""kafka-python behind the seam. With record_batches the only module that imports it."""
 
 import logging
 from collections import defaultdict, deque
