@@ -60,7 +60,7 @@ _CONSUMER: dict[str, Any] = {
 _PRODUCER: dict[str, Any] = {
     "acks": "all",
     "batch_size": 1_000_000,  # uncompressed, and just below what a topic takes by default
-    "linger_ms": 5,  # records come in columns, as many as there are
+    "linger_ms": 0,  # records come in columns, as many as there are, and more gather while a batch is on its way
     "max_request_size": REQUEST_BYTES_MAX,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
