@@ -31,7 +31,7 @@ test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
 unit: $(VENV)/dev  ## the tests that need no broker, in seconds
 	$(BIN)/python -m pytest tests/unit
 
-faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds; takes the better part of an hour
+faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
 	$(BIN)/python tests/faults/matrix.py --times 5
 
 soak: $(VENV)/dev  ## 30 minutes of mixed faults

@@ -11,20 +11,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
 
-import msgspec
+import msgspec  # noqa: E402
+from peer import Frame  # noqa: E402
 
-from unique_users.sample import frames
+from unique_users.sample import frames  # noqa: E402
 
 USERS = 100_000
 SECONDS = 17 * 60
 LINES = 1_000
-
-
-class _Frame(msgspec.Struct):
-    uid: str
-    ts: int
 
 
 def main() -> None:
@@ -33,7 +30,7 @@ def main() -> None:
     users: dict[int, set[str]] = {}
     for lines in _chunks(frames(count, users=USERS, seconds=SECONDS)):
         sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
-        for frame in msgspec.json.Decoder(_Frame).decode_lines(b"\n".join(lines)):
+        for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(lines)):
             users.setdefault(frame.ts // 60 * 60, set()).add(frame.uid)
     sys.stdout.buffer.flush()
     counts.write_text(json.dumps({start: len(uids) for start, uids in sorted(users.items())}))

@@ -1,8 +1,8 @@
 """Measure how old a frame is when it shows in `counts`: python bench/latency.py [--rate 1000] [--seconds 60].
 
 Every frame has a user of its own and all lie in one minute, so a published count of N says that the first N frames are
-in it. Latency is from a frame's hand-over to the producer (whose own 5 ms of waiting count too) to the arrival of the
-first such count at a consumer, in this one process, by one clock.
+in it. Latency is from a frame's hand-over to the producer to the arrival of the first such count at a consumer, in this
+one process, by one clock.
 """
 
 import argparse

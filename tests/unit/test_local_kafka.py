@@ -20,16 +20,14 @@ from unique_users import kafka_jars, local_kafka
 from unique_users.daemons import PidFile
 from unique_users.errors import LocalKafkaError, UsageError
 from unique_users.kafka_jars import fetch_jars, tool, with_address
-from unique_users.local_kafka import LocalKafka, broker_answers, local_address
+from unique_users.local_kafka import LocalKafka, broker_answers, free_port, local_address
 
 NO_PROCESS = 2**22 + 1  # above the largest process id of Linux
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
