@@ -1,7 +1,7 @@
 """Time the pipeline: real scripts, a real broker, generated frames of 2 KB, and whether the counts are exact.
 
     python bench/pipeline.py                                   1,000,000 frames, every client in both shapes, once
-    python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --json FILE --plot FILE.svg
+    python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust --json FILE --plot FILE.svg
                                                                medians, and other engines in turn with ours
     python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
 
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="", help="variants whose name has this in it")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
+    parser.add_argument("--peers-once", default="", help="those too slow to take part in more than the first run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="of the medians, as SVG")
     parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
@@ -240,7 +241,8 @@ def main() -> None:
             for variant in variants:
                 results["pipeline"].append(ready.run(variant))
                 print(f"run {number + 1}: {summary(results['pipeline'][-1])}", file=sys.stderr, flush=True)
-            for name in filter(None, arguments.peers.split(",")):
+            once = arguments.peers_once if number == 0 else ""
+            for name in filter(None, f"{arguments.peers},{once}".split(",")):
                 results["peers"].append(ready.run_peer(name))
                 print(f"run {number + 1}: {results['peers'][-1]}", file=sys.stderr, flush=True)
             if arguments.json:
