@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import asdict
 
@@ -10,6 +11,7 @@ from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config
 from unique_users.frames import FrameParser
+from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import Rekeyer
 from unique_users.topics import TopicWatch, ends_now, prepare_topics
@@ -37,20 +39,33 @@ def main(argv: Sequence[str]) -> int:
         )
         if not admin or not consumer:
             return 0
-        watch = TopicWatch(admin, topics.feed.name)
+        watch = TopicWatch(admin, topics.feed.name, topics.bucketed.name)
+        describe = partial(watch.current, topics.feed.name)
+        by = config.bucketer.partition_by
+
+        def layout() -> Layout:
+            bucketed = watch.current(topics.bucketed.name)
+            return Layout(bucketed.id, by, bucketed.partitions)
+
+        began = when_broker_answers(config, stop, layout)
+        if not began:
+            return 0
         bucketing = Bucketing(
             config,
             consumer,
-            watch.current,
+            describe,
+            began,
+            layout,
             lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
             Rekeyer(
                 FrameParser(**asdict(config.frame)),
                 config.bucketer.future_seconds_max,
                 combine=config.bucketer.combine,
+                partitions=began.partitions if by == "uid" else None,
             ),
             stop,
             time.monotonic,
-            ends_now(consumer, watch.current()) if arguments.until_caught_up else None,
+            ends_now(consumer, describe()) if arguments.until_caught_up else None,
         )
         bucketing.open()
         say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
@@ -38,17 +39,18 @@ def main(argv: Sequence[str]) -> int:
         if not admin or not consumer:
             return 0
         watch = TopicWatch(admin, bucketed.name)
+        describe = partial(watch.current, bucketed.name)
         counting = Counting(
             config,
             consumer,
-            watch.current,
+            describe,
             Stores(Path(config.state.directory)),
             lambda: Publisher(get_producer(config), config.topics.counts.name),
             stop,
             time.monotonic,
             time.time,
             arguments.format,
-            ends_now(consumer, watch.current()) if arguments.until_caught_up else None,
+            ends_now(consumer, describe()) if arguments.until_caught_up else None,
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         while counting.step():

@@ -300,10 +300,16 @@ class FakeProducer:
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
         self._in_flight.append((topic, partition, value, key, headers or []))
 
-    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
-        partition = None if keys else next(self._turns) % self.partitions(topic)
-        for value, key in zip(values, keys or [None] * len(values), strict=True):
-            self.send(topic, value, key, partition=partition)
+    def send_all(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        keys: Sequence[bytes | None] | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        chosen: Sequence[int | None] = [None if keys else next(self._turns) % self.partitions(topic)] * len(values)
+        for value, key, to in zip(values, keys or [None] * len(values), partitions or chosen, strict=True):
+            self.send(topic, value, key, partition=to)
 
     def has_room(self, timeout_seconds: float) -> bool:
         if sum(len(value) for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:

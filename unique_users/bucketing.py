@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, DeliveryError
+from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.layout import Layout
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
@@ -35,9 +36,9 @@ class Reading:
     committed: int
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
-    def to_commit(self) -> Position:
-        """The position with what a restart needs to judge the next frames as this process would."""
-        return Position(self.position, f"{self.topic_id} {self.clock.to_metadata()}")
+    def to_commit(self, layout: Layout) -> Position:
+        """The position with what a restart needs to judge the next frames and to place them as this process would."""
+        return Position(self.position, f"{self.topic_id} {self.clock.to_metadata()} {layout}")
 
 
 class Bucketing:
@@ -48,6 +49,8 @@ class Bucketing:
         config: Config,
         consumer: Consumer,
         describe: Callable[[], TopicState],
+        began: Layout,  # that the rekeyer was made for
+        layout: Callable[[], Layout],
         new_producer: Callable[[], Producer | None],
         rekeyer: Rekeyer,
         stop: Stop,
@@ -57,6 +60,8 @@ class Bucketing:
         self._config = config
         self._consumer = consumer
         self._describe = describe
+        self._layout = layout
+        self._began = began
         self._new_producer = new_producer
         self._producer: Producer | None = None
         self._rekeyer = rekeyer
@@ -112,7 +117,8 @@ class Bucketing:
         try:
             if self._topic_was_made_again():
                 return False
-            done = self._consumer.commit({p: reading.to_commit() for p, reading in due.items()}, COMMIT_SECONDS)
+            layout = self._checked_layout(self._began)
+            done = self._consumer.commit({p: reading.to_commit(layout) for p, reading in due.items()}, COMMIT_SECONDS)
         except BrokerAwayError:
             done = False
         if done:
@@ -161,7 +167,9 @@ class Bucketing:
             try:
                 topic_id = self._describe().id
                 committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
-                id_then, _, clock_then = committed.metadata.partition(" ")
+                id_then, clock_then, layout_then = (*committed.metadata.split(" "), "", "", "")[:3]
+                if former := Layout.parsed(layout_then):
+                    self._checked_layout(former)
                 # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
                 if {id_then, self._topic_ids.get(partition, "")} - {topic_id, ""}:
                     say(f"{name}-{partition}: was deleted and made again: reading it from its start")
@@ -174,6 +182,21 @@ class Bucketing:
             self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
+
+    def _checked_layout(self, former: Layout) -> Layout:
+        """The layout of `bucketed` as it is now. Raises TopicError where it does not go on from a former one.
+
+        Before a commit: frames whose records a changed topic may have spread otherwise are not read until it is right.
+        """
+        now = self._layout()
+        if now.partitions == self._began.partitions and now.fits(former):
+            return now
+        raise TopicError(
+            f"topic {self._config.topics.bucketed.name!r} was written {former.describe()}, now it is to be"
+            f" {now.describe()}: a minute or user would stand in two of them. Make a new topic, set"
+            " topics.bucketed.name to it and bucketer.group to a new group, and let the bucketer fill it from the"
+            " start of feed"
+        )
 
     def _topic_was_made_again(self) -> bool:
         """Whether `feed` is another topic than the one that was read. Then its partitions are opened again."""
@@ -200,7 +223,7 @@ class Bucketing:
     def _send(self, batch: Batch, rekeyed: Rekeyed) -> None:
         assert self._producer is not None
         topics = self._config.topics
-        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys)
+        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, rekeyed.partitions)
         for rejected in rekeyed.rejected:
             headers = [
                 ("reason", rejected.reason.encode()),

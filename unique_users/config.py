@@ -99,7 +99,7 @@ class Bucketer(Section, frozen=True, kw_only=True):
     """bucketer.py."""
 
     group: Name = "bucketer"
-    partition_by: Literal["bucket"] = "bucket"
+    partition_by: Literal["bucket", "uid"] = "bucket"
     combine: bool = False
     retention_seconds: Annotated[int, Meta(ge=0)] = 86_400
     future_seconds_max: Annotated[int, Meta(ge=0)] = 3_600

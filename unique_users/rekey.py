@@ -1,7 +1,7 @@
 """Re-keying: frames become records of `bucketed`, keyed by their bucket; and back. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import orjson
 from unique_users.buckets import bucket_timestamp
 from unique_users.clock import StreamClock
 from unique_users.frames import TS_MAX, FrameParser, Parsed, Reason
+from unique_users.layout import partition_of
 
 KEY_BYTES_MAX = 12  # digits of the last bucket of the year 9999
 
@@ -47,6 +48,7 @@ class Rekeyed(NamedTuple):
 
     keys: list[bytes]
     values: list[bytes]
+    partitions: list[int] | None  # None: the keys choose them
     rejected: list[Rejected]
     accepted: int  # frames; as many as records, unless these are combined
 
@@ -59,13 +61,17 @@ class Rekeyed(NamedTuple):
 class Rekeyer:
     """Turns batches of frames into records of `bucketed`.
 
-    One for each accepted frame; or, with `combine`, one for each minute of a batch, with all its users.
+    One for each accepted frame; or, with `combine`, one for each minute of a batch, with all its users. With
+    `partitions`, each user has a partition among so many, and one of the combined records has users of one of them.
     """
 
-    def __init__(self, parser: FrameParser, future_seconds_max: int, *, combine: bool = False) -> None:
+    def __init__(
+        self, parser: FrameParser, future_seconds_max: int, *, combine: bool = False, partitions: int | None = None
+    ) -> None:
         self._parser = parser
         self._future_ms_max = future_seconds_max * 1000
         self._records = _combined_records if combine else _plain_records
+        self._partitions = partitions
 
     def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
         """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and move the clock."""
@@ -80,7 +86,7 @@ class Rekeyer:
             detail = f"behind the stream by more than the retention; the stream is at {clock.now()}"
             rejected.extend(Rejected(places[i], Reason.LATE, f"{times[i]} is {detail}") for i in sorted(late))
             uids, times, places = _without(late, uids, times, places)
-        return Rekeyed(*self._records(uids, times), rejected, len(uids))
+        return Rekeyed(*self._records(uids, times, self._partitions), rejected, len(uids))
 
     def _future(self, parsed: Parsed, timestamps_ms: Sequence[int]) -> dict[int, Rejected]:
         """Those that lie too far ahead of their records, by their index in `parsed`."""
@@ -101,7 +107,7 @@ def _without(
     return [uids[i] for i in kept], [times[i] for i in kept], [places[i] for i in kept]
 
 
-Records = tuple[list[bytes], list[bytes]]  # keys and values
+Records = tuple[list[bytes], list[bytes], list[int] | None]  # keys, values, partitions
 
 
 class _PlainRecord(msgspec.Struct, gc=False):
@@ -112,24 +118,42 @@ class _PlainRecord(msgspec.Struct, gc=False):
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-def _plain_records(uids: Sequence[str], times: Sequence[int]) -> Records:
+def _plain_records(uids: Sequence[str], times: Sequence[int], partitions: int | None) -> Records:
     keys = {ts: b"%d" % bucket_timestamp(ts) for ts in set(times)}
     # One call for the whole batch: no text in JSON has a line's end in it.
     values = _encode_lines(list(map(_PlainRecord, uids, times))).split(b"\n")
-    return [keys[ts] for ts in times], values[:-1]
+    return [keys[ts] for ts in times], values[:-1], _partitions(uids, partitions)
 
 
-def _combined_records(uids: Sequence[str], times: Sequence[int]) -> Records:
+def _combined_records(uids: Sequence[str], times: Sequence[int], partitions: int | None) -> Records:
     buckets = {ts: bucket_timestamp(ts) for ts in set(times)}
     by_bucket: defaultdict[int, list[str]] = defaultdict(list)
     for uid, ts in zip(uids, times, strict=True):
         by_bucket[buckets[ts]].append(uid)
     records = [
-        (b"%d" % bucket, value)
+        (b"%d" % bucket, value, partition)
         for bucket, users in by_bucket.items()
-        for value in _combined(list(dict.fromkeys(users)))
+        for partition, share in _shares(list(dict.fromkeys(users)), partitions)
+        for value in _combined(share)
     ]
-    return [key for key, _ in records], [value for _, value in records]
+    where = None if partitions is None else [partition for _, _, partition in records]
+    return [key for key, _, _ in records], [value for _, value, _ in records], where
+
+
+def _partitions(uids: Sequence[str], partitions: int | None) -> list[int] | None:
+    if partitions is None:
+        return None
+    return [partition_of(uid, partitions) for uid in uids] if partitions > 1 else [0] * len(uids)
+
+
+def _shares(uids: list[str], partitions: int | None) -> Iterable[tuple[int, list[str]]]:
+    """The users of each partition; all of them in one share where the keys choose it."""
+    if partitions is None or partitions == 1:
+        return [(0, uids)]
+    shares: defaultdict[int, list[str]] = defaultdict(list)
+    for uid in uids:
+        shares[partition_of(uid, partitions)].append(uid)
+    return shares.items()
 
 
 # Half of what a topic takes by default, so that a record needs no setting of its own, and a batch holds one and more.

@@ -52,26 +52,26 @@ def current_state(admin: Admin, name: str) -> TopicState:
 
 
 class TopicWatch:
-    """Looks at a topic once a second in a thread of its own, so that no loop has to wait for a silent broker.
+    """Looks at topics once a second in a thread of its own, so that no loop has to wait for a silent broker.
 
     What it knows may be a few seconds old. That is soon enough: a topic that was made again makes the loops start
     afresh, whatever they read of it in between.
     """
 
-    def __init__(self, admin: Admin, name: str) -> None:
+    def __init__(self, admin: Admin, *names: str) -> None:
         self._admin = admin
-        self._name = name
-        self._seen: tuple[float, TopicState] | None = None
+        self._names = names
+        self._seen: dict[str, tuple[float, TopicState]] = {}
         self._stop = Stop()
         self._look()
-        self._thread = Thread(target=self._run, name=f"watch {name}", daemon=True)
+        self._thread = Thread(target=self._run, name=f"watch {', '.join(names)}", daemon=True)
         self._thread.start()
 
-    def current(self) -> TopicState:
-        """The topic's state. Raises BrokerAwayError when there was none to see for a few seconds."""
-        seen = self._seen
+    def current(self, name: str) -> TopicState:
+        """A topic's state. Raises BrokerAwayError when there was none to see for a few seconds."""
+        seen = self._seen.get(name)
         if seen is None or time.monotonic() - seen[0] > STALE_SECONDS:
-            message = f"no answer about topic {self._name!r}"
+            message = f"no answer about topic {name!r}"
             raise BrokerAwayError(message)
         return seen[1]
 
@@ -86,9 +86,10 @@ class TopicWatch:
             self._look()
 
     def _look(self) -> None:
-        # A silent broker is said by the loops, when what they know is too old.
-        with suppress(BrokerError):
-            self._seen = (time.monotonic(), current_state(self._admin, self._name))
+        for name in self._names:
+            # A silent broker is said by the loops, when what they know is too old.
+            with suppress(BrokerError):
+                self._seen[name] = (time.monotonic(), current_state(self._admin, name))
 
 
 def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:

@@ -675,6 +675,26 @@ def test_keys_of_many_records_choose_their_partitions_as_those_of_single_ones_do
     assert found == {key: (value & 0x7FFFFFFF) % 7 for key, value in KAFKAS_MURMUR2.items()}
 
 
+def test_many_records_go_to_the_partitions_that_they_are_given_and_keep_their_keys_and_order(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    producer = system.producer()
+    values = [b"%d" % number for number in range(1_000)]
+    partitions = [number * number % 3 for number in range(1_000)]
+    producer.send_all(topic, values, [b"key"] * 1_000, partitions)
+    producer.send_all(topic, [b"without a key"], partitions=[2])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: sum(map(len, member.rows.values())) == 1_001, member)
+    for partition in range(2):
+        its_values = [value for value, to in zip(values, partitions, strict=True) if to == partition]
+        assert [(key, value) for _, key, value, _ in member.rows[partition]] == [
+            (b"key", value) for value in its_values
+        ]
+    assert [row[1:3] for row in member.rows[2]] == [(None, b"without a key")]
+
+
 def test_many_records_for_a_topic_that_takes_small_batches_arrive(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:

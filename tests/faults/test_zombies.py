@@ -6,6 +6,7 @@ from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, F
 from unique_users.bucketing import Bucketing
 from unique_users.clients import Position
 from unique_users.frames import FrameParser
+from unique_users.layout import Layout
 from unique_users.rekey import Rekeyer
 from unique_users.topics import current_state
 
@@ -16,6 +17,8 @@ def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeCon
         config_for("fake:1"),
         consumer,
         lambda: current_state(FakeAdmin(kafka), "feed"),
+        Layout("", "bucket", 1),
+        lambda: Layout("", "bucket", 1),
         lambda: FakeProducer(kafka),
         Rekeyer(FrameParser(), 3_600),
         FakeStop(clock),

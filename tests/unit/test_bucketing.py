@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unique_users.bucketing import Bucketing
 from unique_users.clients import Position, TopicState
+from unique_users.errors import TopicError
 from unique_users.frames import FrameParser
+from unique_users.layout import Layout, partition_of
 from unique_users.rekey import Rekeyer
 from unique_users.topics import current_state
 
@@ -35,8 +37,15 @@ class Feed:
             self.config,
             self.consumer,
             self._describe,
+            self._layout(),
+            self._layout,
             self._new_producer,
-            Rekeyer(FrameParser(), self.config.bucketer.future_seconds_max),
+            Rekeyer(
+                FrameParser(),
+                self.config.bucketer.future_seconds_max,
+                combine=self.config.bucketer.combine,
+                partitions=self._user_partitions(),
+            ),
             self.stop,
             self.clock.monotonic,
             until,
@@ -47,6 +56,14 @@ class Feed:
         """As TopicWatch does: without waiting for a broker that is away."""
         self.kafka.require(timeout_seconds=0)
         return current_state(FakeAdmin(self.kafka), "feed")
+
+    def _layout(self) -> Layout:
+        self.kafka.require(timeout_seconds=0)
+        bucketed = current_state(FakeAdmin(self.kafka), "bucketed")
+        return Layout(bucketed.id, self.config.bucketer.partition_by, bucketed.partitions)
+
+    def _user_partitions(self) -> int | None:
+        return self._layout().partitions if self.config.bucketer.partition_by == "uid" else None
 
     def _new_producer(self) -> FakeProducer:
         self.producers.append(FakeProducer(self.kafka))
@@ -549,3 +566,95 @@ def test_errors_other_than_delivery_end_the_loop(feed: Feed, monkeypatch: pytest
     monkeypatch.setattr(FakeProducer, "send_all", broken)
     with pytest.raises(ZeroDivisionError):
         feed.bucketing.step()
+
+
+@pytest.mark.parametrize("combine", [False, True])
+def test_by_uid_all_records_of_a_user_stand_in_one_partition_under_the_key_of_their_minute(
+    kafka: FakeKafka,
+    combine: bool,  # noqa: FBT001
+) -> None:
+    kafka.create("bucketed", partitions=3)
+    feed = Feed(kafka, partition_by="uid", combine=combine)
+    for number in range(30):
+        feed.put(f"u{number % 10}", 1_468_244_384 + number % 2 * 60)
+    feed.finish()
+    for partition in range(3):
+        records = kafka.records("bucketed", partition)
+        assert {record.key for record in records} <= {b"1468244340", b"1468244400"}
+        users = [json.loads(record.value or b"") for record in records]
+        found = {uid for user in users for uid in user.get("uids", [user.get("uid")])}
+        assert found == {f"u{number}" for number in range(10) if partition_of(f"u{number}", 3) == partition}
+
+
+def grow(kafka: FakeKafka, topic: str, partitions: int) -> None:
+    while len(kafka.topics[topic].partitions) < partitions:
+        kafka.topics[topic].partitions.append(FakePartition())
+
+
+@pytest.mark.parametrize("partition_by", ["bucket", "uid"])
+def test_bucketed_that_grows_while_it_is_written_is_refused_and_nothing_more_is_committed(
+    kafka: FakeKafka, partition_by: str
+) -> None:
+    feed = Feed(kafka, partition_by=partition_by)
+    feed.put("a")
+    feed.step(2)
+    assert feed.bucketing.commit()
+    grow(kafka, "bucketed", 2)
+    feed.put("b")
+    feed.step()
+    with pytest.raises(TopicError, match=r"over 1 partitions, now it is to be .* over 2 partitions"):
+        feed.bucketing.commit()
+    assert kafka.group("bucketer", "feed").committed[0].offset == 1
+
+
+def test_bucketed_that_grew_while_no_bucketer_ran_is_refused_by_the_next_one(kafka: FakeKafka) -> None:
+    feed = Feed(kafka, partition_by="uid")
+    feed.put("a")
+    feed.finish()
+    grow(kafka, "bucketed", 4)
+    feed.start()
+    with pytest.raises(TopicError, match="Make a new topic"):
+        feed.step(2)
+
+
+@pytest.mark.parametrize(("partitions", "refused"), [(1, False), (2, True)])
+def test_another_partition_by_is_refused_where_it_would_move_users(
+    kafka: FakeKafka,
+    partitions: int,
+    refused: bool,  # noqa: FBT001
+) -> None:
+    kafka.create("bucketed", partitions=partitions)
+    feed = Feed(kafka)
+    feed.put("a")
+    feed.finish()
+    again = Feed(kafka, partition_by="uid")
+    if refused:
+        with pytest.raises(TopicError, match="by bucket over 2 partitions, now it is to be by uid over 2 partitions"):
+            again.step(2)
+    else:
+        again.step(2)
+
+
+def test_another_topic_of_the_same_name_may_have_another_layout(kafka: FakeKafka) -> None:
+    feed = Feed(kafka)
+    feed.put("a")
+    feed.finish()
+    kafka.delete("bucketed")
+    kafka.create("bucketed", partitions=4)
+    again = Feed(kafka, partition_by="uid")
+    again.put("b")
+    again.finish()
+    assert len(kafka.values("bucketed")) == 1
+
+
+def test_a_commit_without_a_layout_as_older_versions_wrote_it_is_gone_on_from(kafka: FakeKafka) -> None:
+    feed = Feed(kafka)
+    feed.put("a")
+    feed.finish()
+    committed = kafka.group("bucketer", "feed").committed
+    committed[0] = committed[0]._replace(metadata=committed[0].metadata.rpartition(" ")[0])
+    feed.put("b")
+    feed.start()
+    feed.finish()
+    assert [json.loads(value or b"")["uid"] for value in kafka.values("bucketed")] == ["a", "b"]
+    assert committed[0].metadata.endswith(f"/{feed.config.bucketer.partition_by}/1")

@@ -48,7 +48,7 @@ def test_each_minute_of_a_batch_becomes_one_record_with_its_distinct_users() -> 
 
 
 def test_no_frames_are_no_records() -> None:
-    assert rekeyed([]) == ([], [], [], 0)
+    assert rekeyed([]) == ([], [], None, [], 0)
 
 
 def test_what_is_rejected_is_rejected_as_without_combining() -> None:

@@ -99,8 +99,17 @@ class Producer(Protocol):
         be sent; the producer is of no use afterwards.
         """
 
-    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
-        """As `send`, for many records at a fraction of its cost. Those without keys may go to any partition."""
+    def send_all(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        keys: Sequence[bytes | None] | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        """As `send`, for many records at a fraction of its cost. `partitions` are those of each record.
+
+        Without these, records without keys may go to any partition.
+        """
 
     def has_room(self, timeout_seconds: float) -> bool:
         """Wait until the records in flight take less than their bound; return False when time is up.

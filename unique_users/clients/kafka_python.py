@@ -317,28 +317,28 @@ class KafkaPythonProducer:
             raise _undelivered(error) from None
         self._sent(partial(acknowledged, future), len(value) + RECORD_OVERHEAD_BYTES)
 
-    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
+    def send_all(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        keys: Sequence[bytes | None] | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
         try:
-            partitions = len(self._producer.partitions_for(topic))
-            for partition, its_values, its_keys in self._by_partition(partitions, values, keys):
+            chosen = self._chosen(topic, keys) if partitions is None else partitions
+            for partition, its_values, its_keys in _by_partition(values, keys, chosen):
                 self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
         except kafka_errors.KafkaError as error:
             raise _undelivered(error) from None
 
-    def _by_partition(
-        self, partitions: int, values: Sequence[bytes], keys: Sequence[bytes | None] | None
-    ) -> Iterable[tuple[int, Sequence[bytes], Sequence[bytes | None]]]:
+    def _chosen(self, topic: str, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
+        """The partition of each record, or the one of all of them."""
+        partitions = len(self._producer.partitions_for(topic))
         if keys is None:
-            return [(next(self._turns) % partitions, values, [None] * len(values))]
+            return next(self._turns) % partitions
         if partitions == 1:
-            return [(0, values, keys)]
-        shares: defaultdict[int, tuple[list[bytes], list[bytes | None]]] = defaultdict(lambda: ([], []))
-        for value, key in zip(values, keys, strict=True):
-            partition = next(self._turns) if key is None else _hash(key)
-            its_values, its_keys = shares[partition % partitions]
-            its_values.append(value)
-            its_keys.append(key)
-        return [(partition, *share) for partition, share in shares.items()]
+            return 0
+        return [(next(self._turns) if key is None else _hash(key)) % partitions for key in keys]
 
     def _send_columns(self, partition: TopicPartition, values: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
         for batch, size in hand_over(self._producer, partition, values, keys):
@@ -373,6 +373,21 @@ class KafkaPythonProducer:
         # The client flushes first and, when that fails, raises without closing anything.
         self._producer.flush = lambda _timeout=None: None
         self._producer.close(timeout=0)
+
+
+def _by_partition(
+    values: Sequence[bytes], keys: Sequence[bytes | None] | None, partitions: int | Sequence[int]
+) -> Iterable[tuple[int, Sequence[bytes], Sequence[bytes | None]]]:
+    """The records of each partition, in their order."""
+    keys = [None] * len(values) if keys is None else keys
+    if isinstance(partitions, int):
+        return [(partitions, values, keys)]
+    shares: defaultdict[int, tuple[list[bytes], list[bytes | None]]] = defaultdict(lambda: ([], []))
+    for value, key, partition in zip(values, keys, partitions, strict=True):
+        its_values, its_keys = shares[partition]
+        its_values.append(value)
+        its_keys.append(key)
+    return [(partition, *share) for partition, share in shares.items()]
 
 
 @lru_cache(maxsize=10_000)

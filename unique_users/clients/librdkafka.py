@@ -526,19 +526,28 @@ class LibrdkafkaProducer:
                 return
         self._waiting.append((topic, value, key, to, headers or []))
 
-    def send_all(self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
-        rows = zip(values, repeat(None) if keys is None else keys, strict=keys is not None)
+    def send_all(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        keys: Sequence[bytes | None] | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        columns = [values, *([] if keys is None else [keys]), *([] if partitions is None else [partitions])]
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("columns of unequal length")
+        rows = zip(values, keys or repeat(None), partitions or repeat(-1), strict=False)
         if not self._waiting:
             produce = self._producer.produce
-            row: tuple[bytes, bytes | None] = (b"", None)
+            row: tuple[bytes, bytes | None, int] = (b"", None, -1)
             try:
                 for row in rows:
                     produce(topic, *row)
             except BufferError:
-                self._waiting.append((topic, *row, -1, []))
+                self._waiting.append((topic, *row, []))
             except KafkaException as error:
                 raise _undelivered(error.args[0]) from None
-        self._waiting.extend((topic, value, key, -1, []) for value, key in rows)
+        self._waiting.extend((topic, *row, []) for row in rows)
 
     def has_room(self, timeout_seconds: float) -> bool:
         self._producer.poll(0)

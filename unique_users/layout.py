@@ -1,0 +1,39 @@
+"""Which partition of `bucketed` a record stands in, and whether that is still as it was. Pure."""
+
+from typing import NamedTuple, Self
+from zlib import crc32
+
+
+def partition_of(uid: str, partitions: int) -> int:
+    """The partition in which all records of a user stand: CRC-32 (zlib's) of the uid in UTF-8, modulo `partitions`."""
+    return crc32(uid.encode()) % partitions
+
+
+class Layout(NamedTuple):
+    """How records are spread over a topic. A minute or user must stand in one partition, so it may not change."""
+
+    topic_id: str  # empty on brokers that have none
+    partition_by: str
+    partitions: int
+
+    def __str__(self) -> str:
+        """As one word of an offset commit's metadata."""
+        return f"{self.topic_id}/{self.partition_by}/{self.partitions}"
+
+    @classmethod
+    def parsed(cls, text: str) -> Self | None:
+        """The layout that was written so, None for any other text."""
+        topic_id, _, rest = text.partition("/")
+        partition_by, _, partitions = rest.partition("/")
+        return cls(topic_id, partition_by, int(partitions)) if partitions.isdecimal() else None
+
+    def fits(self, former: "Layout") -> bool:
+        """Whether records may be added to those that were written as `former` says."""
+        if self.topic_id != former.topic_id:
+            return True  # another topic, which holds none of them
+        alone = self.partitions == 1
+        return self.partitions == former.partitions and (alone or self.partition_by == former.partition_by)
+
+    def describe(self) -> str:
+        """In words."""
+        return f"by {self.partition_by} over {self.partitions} partitions"
