@@ -15,6 +15,7 @@ from unique_users.schedule import NO_PARTITION_SECONDS, Every
 from unique_users.tally import Origin
 
 POLL_SECONDS = 0.5
+SURE_SECONDS = 1.0  # a commit that was accepted since tells that the partitions are ours; sessions last longer
 LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
 
 
@@ -52,6 +53,7 @@ class Counting:
         self._unopened: dict[int, float] = {}  # partitions taken, and since when their state is waited for
         self._trimmed: set[int] = set()  # partitions counted anew whose first records are gone
         self._committed: dict[int, int] = {}
+        self._sure_at = monotonic()
         self._new = Counter[int]()
         self._messages_read = 0
         settings = config.counter
@@ -84,9 +86,13 @@ class Counting:
         1. make sure that the topic is still the same
         2. save
         3. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
-        4. publish what is saved, then drop what is past its retention
+        4. publish what is saved while that answer is fresh, then drop what is past its retention
         """
-        moved = {p: ledger for p, ledger in self._ledgers.items() if ledger.position != self._committed.get(p)}
+        moved = {
+            p: ledger
+            for p, ledger in self._ledgers.items()
+            if ledger.position != self._committed.get(p) or ledger.unpublished
+        }
         if moved and not self._still_the_same_topic():
             return
         for ledger in self._ledgers.values():
@@ -233,17 +239,21 @@ class Counting:
 
     def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
         positions = {p: Position(ledger.position) for p, ledger in moved.items()}
+        asked_at = self._monotonic()
         try:
             done = not moved or self._consumer.commit(positions, ANSWER_SECONDS)
         except BrokerAwayError:
             return False  # the report says so, and the state holds the position that counts
         if done:
             self._committed.update({p: position.offset for p, position in positions.items()})
+            self._sure_at = asked_at
         return done
 
     def _publish(self) -> None:
-        """Publish what is saved. What does not arrive stays due."""
+        """Publish what is saved. What does not arrive stays due, and what may be another member's by now."""
         for partition, ledger in self._ledgers.items():
+            if self._monotonic() - self._sure_at > SURE_SECONDS:
+                return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
             if due and not self._arrives(partition, due):
                 ledger.unpublished.update(due)

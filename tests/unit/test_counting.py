@@ -597,3 +597,27 @@ def test_a_counter_that_lost_its_partition_unnoticed_publishes_nothing_more(coun
     counter.clock.advance(1)
     counter.counting.save()
     assert history(counter) == [1]
+
+
+def test_a_counter_that_was_frozen_between_its_commit_and_its_publishing_asks_the_group_again(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """records  a | commit accepted, FROZEN, the group gives its partition away | nothing published"""
+    counter.put("a")
+    counter.step()
+    accepted = counter.consumer.commit
+
+    def commit_and_freeze(positions: Any, timeout_seconds: float) -> bool:
+        done = accepted(positions, timeout_seconds)
+        counter.clock.advance(5)
+        counter.evict()
+        return done
+
+    monkeypatch.setattr(counter.consumer, "commit", commit_and_freeze)
+    counter.clock.advance(1)
+    counter.counting.save()
+    monkeypatch.undo()
+    counter.counting.save()
+    assert counter.published() == {}
+    counter.finish()
+    assert counter.published() == counter.expected()
