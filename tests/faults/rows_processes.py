@@ -85,6 +85,7 @@ def stopped(run: Run) -> None:
                 lives[name].append(running[name])
         system.until_caught_up()
         for worker in running.values():
+            wait_for_handlers(system, worker)  # the last one may have had nothing left to read
             run.expect_end(worker, worker.end())
         truth = run.verify(system, frames)
 
