@@ -325,15 +325,15 @@ class KafkaPythonProducer:
         partitions: Sequence[int] | None = None,
     ) -> None:
         try:
-            chosen = self._chosen(topic, keys) if partitions is None else partitions
+            there = len(self._producer.partitions_for(topic))  # asked for always: it makes the client look for leaders
+            chosen = self._chosen(there, keys) if partitions is None else partitions
             for partition, its_values, its_keys in _by_partition(values, keys, chosen):
                 self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
         except kafka_errors.KafkaError as error:
             raise _undelivered(error) from None
 
-    def _chosen(self, topic: str, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
+    def _chosen(self, partitions: int, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
         """The partition of each record, or the one of all of them."""
-        partitions = len(self._producer.partitions_for(topic))
         if keys is None:
             return next(self._turns) % partitions
         if partitions == 1:
