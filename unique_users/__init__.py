@@ -1,6 +1,6 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
-Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, tally, report
+Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, tally, sketches, report
 Loops (clients and clocks are given):  replay, bucketing, counting, recounting; ledger, positions, publish, schedule
 Edges:  clients/ (the only place that imports a Kafka client), topics, store, frame_files, sample
 Around them:  config, errors, lifecycle, command_line
