@@ -287,6 +287,8 @@ class Counting:
             lag(self._consumer, {p: ledger.position for p, ledger in self._ledgers.items()}),
             sum(ledger.unreadable for ledger in ledgers),
             sum(ledger.ignored for ledger in ledgers),
+            tuple(sorted(self._ledgers)),
+            next((ledger.origin.partitions for ledger in ledgers), None),
         )
         for ledger in ledgers:
             ledger.unreadable = ledger.ignored = 0

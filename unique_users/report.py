@@ -45,6 +45,8 @@ class Summary(NamedTuple):
     lag: int | None
     unreadable: int = 0  # messages since the last report that are not this program's
     ignored: int = 0  # messages since the last report for buckets past their retention
+    partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts are of
+    of: int | None = 1  # so many there are; None while no partition was opened
 
     def line(self, form: Format) -> str:
         """As one line of a report."""
@@ -58,12 +60,21 @@ class Summary(NamedTuple):
                 "broker_answers": self.lag is not None,
                 "unreadable": self.unreadable,
                 "ignored": self.ignored,
+                "partitions": list(self.partitions),
+                "of": self.of,
             }
             return orjson.dumps(fields).decode()
         text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
         text += _lag(self.lag)
         text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
-        return text + (f", {self.ignored:,} messages past retention ignored" if self.ignored else "")
+        text += f", {self.ignored:,} messages past retention ignored" if self.ignored else ""
+        return text + (f", {self._share()}" if len(self.partitions) != self.of else "")
+
+    def _share(self) -> str:
+        if not self.partitions:
+            return "no partition"
+        numbers = " ".join(map(str, self.partitions))
+        return f"partition{'s' if len(self.partitions) > 1 else ''} {numbers} of {self.of}"
 
 
 def _lag(lag: int | None) -> str:

@@ -220,3 +220,43 @@ def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "this never became true"
         time.sleep(0.1)
+
+
+def test_a_change_is_rolled_through_groups_of_two_and_every_user_is_counted_once(broker: str, tmp_path: Path) -> None:
+    """old and new side by side, a partition each; the new ones write combined records; the old leave."""
+    text, _ = sample()
+    lines = text.splitlines(keepends=True)
+    both = ["topics.feed.partitions=2", "topics.bucketed.partitions=2", "bucketer.partition_by=uid"]
+    both += ["kafka.heartbeat_interval_ms=500", "counter.report_seconds=0.5", "bucketer.report_seconds=0.5"]
+    (tmp_path / "new").mkdir()
+    old = Running(broker, tmp_path, both)
+    new_settings = [*both, f"state.directory={tmp_path / 'new' / 'state'}", "bucketer.combine=true"]
+    new = Running(broker, tmp_path / "new", new_settings, name=old.name)
+
+    def partitions(running: Running) -> int:
+        reports = [
+            json.loads(line)
+            for line in running.said("counter.py", "out").splitlines(keepends=True)
+            if line[-1:] == "\n"
+        ]
+        return next((len(report["partitions"]) for report in reversed(reports) if "report" in report), 0)
+
+    def exact() -> bool:
+        check = old.arguments("recount.py", "-", "--against", "counts")
+        return subprocess.run(check, input=text, capture_output=True, check=False).returncode == 0
+
+    try:
+        olds = [old.start("bucketer.py"), old.start("counter.py", "--format", "json")]
+        old.run("producer.py", "-", stdin=b"".join(lines[: len(lines) // 3]))
+        await_true(lambda: partitions(old) == 2)
+        news = [new.start("bucketer.py"), new.start("counter.py", "--format", "json")]
+        await_true(lambda: partitions(old) == partitions(new) == 1)
+        old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 3 : 2 * len(lines) // 3]))
+        assert [old.end(process) for process in olds] == [0, 0]
+        new.run("producer.py", "-", stdin=b"".join(lines[2 * len(lines) // 3 :]))
+        await_true(exact)
+        await_true(lambda: partitions(new) == 2)
+        assert [new.end(process) for process in news] == [0, 0]
+    finally:
+        old.end_all()
+        new.end_all()

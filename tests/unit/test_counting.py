@@ -621,3 +621,48 @@ def test_a_counter_that_was_frozen_between_its_commit_and_its_publishing_asks_th
     assert counter.published() == {}
     counter.finish()
     assert counter.published() == counter.expected()
+
+
+def test_a_partition_that_comes_back_goes_on_from_its_own_state_however_old_that_is(
+    kafka: FakeKafka, tmp_path: Path
+) -> None:
+    """first: a │ second, with a state of its own: a b c │ first again: a from its state, b and c from the topic."""
+    first = Counter(kafka, tmp_path / "first")
+    first.step()
+    first.put("a")
+    first.step()
+    second = Counter(kafka, tmp_path / "second")
+    kafka.group("counter", "bucketed").members.append(second.consumer)
+    kafka.assign({first.consumer: [], second.consumer: [0]})
+    first.step()
+    assert first.held() == {}
+    for uid in "bc":
+        first.put(uid)
+    second.step(3)
+    assert second.held() == {MINUTE: 3}
+    assert second.counting._ledgers[0].position == 3
+    kafka.assign({first.consumer: [0], second.consumer: []})
+    second.step()
+    first.step()
+    assert first.counting._ledgers[0].saved_offset == 1
+    first.step()
+    assert first.held() == {MINUTE: 3}
+    first.crash()
+    second.crash()
+
+
+def test_a_report_says_which_partitions_it_speaks_for(
+    kafka: FakeKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.create("bucketed", partitions=2)
+    counter = Counter(kafka, tmp_path)
+    counter.step()
+    counter.counting.report()
+    assert capsys.readouterr().out.endswith("lag 0\n")
+    other = Counter(kafka, tmp_path / "other")
+    kafka.group("counter", "bucketed").members.append(other.consumer)
+    kafka.assign({counter.consumer: [1], other.consumer: [0]})
+    counter.step()
+    counter.counting.report()
+    assert capsys.readouterr().out.endswith("lag 0, partition 1 of 2\n")
+    counter.crash()

@@ -31,7 +31,9 @@ def test_the_summary_says_when_the_broker_does_not_answer_and_what_was_left_out(
 
 
 def test_the_summary_as_json_has_all_fields_always() -> None:
-    assert json.loads(Summary(MINUTE, 1_000, 2, 7, 3, 4).line("json")) == {
+    assert json.loads(Summary(MINUTE, 1_000, 2, 7, 3, 4, (1, 3), 4).line("json")) == {
+        "partitions": [1, 3],
+        "of": 4,
         "report": "2016-07-11T13:39:00Z",
         "messages_read": 1_000,
         "buckets_changed": 2,
@@ -49,3 +51,11 @@ def test_the_bucketers_line_holds_the_counts_and_the_lag() -> None:
         "1,000 frames read = 1,000 accepted + 0 rejected, lag 2,000"
     )
     assert bucketer_report(FrameCounts(), None).endswith(", no answer from the broker")
+
+
+def test_the_summary_says_of_which_partitions_it_speaks_when_these_are_not_all() -> None:
+    share = Summary(MINUTE, 0, 0, 0, partitions=(1, 3), of=4).line("text")
+    assert share.endswith("lag 0, partitions 1 3 of 4")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(2,), of=4).line("text").endswith("lag 0, partition 2 of 4")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(0, 1), of=2).line("text").endswith("lag 0")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(), of=None).line("text").endswith("lag 0, no partition")
