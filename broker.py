@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unique_users.config import load_config
+from unique_users.java_daemon import shown
 from unique_users.kafka_jars import tool
 from unique_users.lifecycle import run_script, say
+from unique_users.local_cluster import LocalCluster, local_kafka
 from unique_users.local_kafka import LocalKafka, local_address
 
 EXAMPLES = """\
@@ -18,9 +20,13 @@ examples:
   python broker.py tool kafka-consumer-groups --describe --all-groups
   python broker.py stop
   python broker.py start --kafka-version 2.4.0 --set broker.data=data-2.4
+  python broker.py start --nodes 3 --set broker.data=data-3
+  python broker.py start --secure --set broker.data=data-secure
 
 Options come before the tool's name; everything after it goes to the tool.
 """
+
+NODES_MAX = 9
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,30 +35,35 @@ def main(arguments: Sequence[str]) -> int:
     config = load_config(options.config, options.set + options.set_after)
     version = options.kafka_version or config.broker.version
     servers = ",".join(config.bootstrap_servers)
-    if options.command == "tool":
-        return tool(version, options.name, options.arguments, servers)
     address = local_address(config.bootstrap_servers)
+    if address is None and options.command == "tool":
+        return tool(version, options.name, options.arguments, servers)
     if address is None:
-        say(f"kafka.bootstrap_servers is {servers}, not one loopback address: no local Kafka is touched")
+        say(f"kafka.bootstrap_servers is {servers}, not a loopback address: no local Kafka is touched")
         return 0
-    host, port = address
-    return COMMANDS[options.command](LocalKafka(version, Path(config.broker.data), port, host=host))
+    kafka = local_kafka(version, Path(config.broker.data), address, options.nodes, secure=options.secure)
+    if options.command == "tool":
+        secured = None if kafka.security is None else kafka.security.tool_settings
+        return tool(version, options.name, options.arguments, kafka.bootstrap_servers, secured)
+    return COMMANDS[options.command](kafka)
 
 
-def start(kafka: LocalKafka) -> int:
+def start(kafka: LocalKafka | LocalCluster) -> int:
     """Start the broker unless it runs."""
     started = kafka.start()
     say(("started: " if started else "already there: ") + kafka.status().text)
+    if kafka.security is not None:
+        say(f"secured: the scripts come in with --config {shown(kafka.security.config('admin'))}, or another user's")
     return 0
 
 
-def stop(kafka: LocalKafka) -> int:
+def stop(kafka: LocalKafka | LocalCluster) -> int:
     """Stop the broker if it runs."""
     say("Kafka is stopped" if kafka.stop() else "Kafka was not running")
     return 0
 
 
-def status(kafka: LocalKafka) -> int:
+def status(kafka: LocalKafka | LocalCluster) -> int:
     """Print one line on stdout; 0 when the broker runs and answers."""
     found = kafka.status()
     print(found.text)
@@ -70,7 +81,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(config="config.yaml", set=[], set_after=[], kafka_version=None)
+    parser.set_defaults(config="config.yaml", set=[], set_after=[], kafka_version=None, nodes=None, secure=False)
     add_options(parser, "set")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does in [
@@ -87,6 +98,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             formatter_class=parser.formatter_class,
         )
         add_options(command, "set_after")
+        if name == "start":
+            add_start_options(command)
     command.add_argument("name", metavar="NAME", help="the tool, like kafka-topics")
     command.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="what the tool gets")
     return parser.parse_args(arguments)
@@ -110,6 +123,22 @@ def add_options(parser: argparse.ArgumentParser, overrides: str) -> None:
         default=absent,
         help="the version to run (default: broker.version of the settings)",
     )
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a new data directory is made with; the other commands see that in it."""
+    parser.add_argument("--nodes", type=nodes, metavar="N", help="a cluster of so many brokers, up to 9 (default: 1)")
+    parser.add_argument(
+        "--secure", action="store_true", help="with TLS, passwords and rights, see docs/operations.md (default: open)"
+    )
+
+
+def nodes(text: str) -> int:
+    """A number of nodes from the command line."""
+    number = int(text)
+    if not 1 <= number <= NODES_MAX:
+        raise argparse.ArgumentTypeError(f"expected 1 to {NODES_MAX}, got {number}")
+    return number
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Processes that outlive who started them: started detached, and found again by a pid file."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,15 @@ class PidFile:
             # Another user's process.
             return None
         return process if same else None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read, also while it is written (Windows: as its directory has it)."""
+    staged = path.with_name(path.name + ".new")
+    staged.unlink(missing_ok=True)
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    staged.replace(path)
 
 
 def reason(error: OSError) -> str:

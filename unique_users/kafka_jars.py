@@ -113,6 +113,8 @@ _ADDRESS_GIVEN = (
     "--version",
 )
 
+_SETTINGS_GIVEN = ("--command-config", "--config", "--help", "-h", "--version")
+
 
 def fetch_jars(version: str) -> list[Path]:
     """Return the jars of Kafka `version` in class path order, each with the SHA-256 of the lock file.
@@ -242,11 +244,14 @@ def java_environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8"} if os.name == "posix" else dict(os.environ)
 
 
-def tool(version: str, name: str, arguments: Sequence[str], bootstrap_servers: str) -> int:
+def tool(
+    version: str, name: str, arguments: Sequence[str], bootstrap_servers: str, client_settings: Path | None = None
+) -> int:
     """Run one of Kafka's own tools on this process's standard streams and return its exit code.
 
-    The broker's address is added when the tool takes one and `arguments` name none. Ended by a signal, it
-    returns 0. Raises UsageError for a tool that this version lacks, LocalKafkaError for jars that are not there.
+    The broker's address, and the file of `client_settings`, are added when the tool takes them and `arguments` name
+    none. Ended by a signal, it returns 0. Raises UsageError for a tool that this version lacks, LocalKafkaError for
+    jars that are not there.
     """
     if name not in TOOLS:
         raise _unknown(version, name, TOOLS)
@@ -255,7 +260,7 @@ def tool(version: str, name: str, arguments: Sequence[str], bootstrap_servers: s
     main_class = next((candidate for candidate in TOOLS[name] if candidate in classes), None)
     if main_class is None:
         raise _unknown(version, name, (tool for tool, names in TOOLS.items() if classes.intersection(names)))
-    addressed = with_address(main_class, arguments, bootstrap_servers)
+    addressed = with_settings(main_class, with_address(main_class, arguments, bootstrap_servers), client_settings)
     with stop_on_signals() as stop:
         quick = not name.startswith(_LONG_RUNNING)
         command = java_command(jars, main_class, addressed, TOOL_HEAP, quick=quick)
@@ -277,6 +282,16 @@ def with_address(main_class: str, arguments: Sequence[str], bootstrap_servers: s
         return list(arguments)
     address = [option, bootstrap_servers]
     return [*arguments, *address] if main_class in _ADDRESS_LAST else [*address, *arguments]
+
+
+def with_settings(main_class: str, arguments: Sequence[str], client_settings: Path | None) -> list[str]:
+    """Return a tool's `arguments`, with the file of `client_settings` where they lack one that `main_class` takes."""
+    takes_none = _ADDRESS_OPTIONS.get(main_class, "") is None
+    if client_settings is None or takes_none or any(argument.startswith(_SETTINGS_GIVEN) for argument in arguments):
+        return list(arguments)
+    option = ["--config" if main_class in _ADDRESS_LAST else "--command-config", str(client_settings)]
+    # Behind the words of those tools that have some.
+    return [*arguments, *option]
 
 
 def _unknown(version: str, name: str, known: Iterable[str]) -> UsageError:

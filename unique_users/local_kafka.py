@@ -1,16 +1,11 @@
 """A local Kafka for development and tests: one broker on the loopback address, kept in one directory.
 
 The directory `DATA` holds `kafka/` (and `zookeeper/` for 2.4), the settings in effect (`kafka.properties`),
-`logs/`, the version it belongs to, and while they run `kafka.pid` and `zookeeper.pid`. The processes outlive who
-started them.
+`logs/`, the version it belongs to, and while they run `kafka.pid` and `zookeeper.pid`; a secured one has its
+certificates and passwords in `secure/`. The processes outlive who started them.
 """
 
 import base64
-import json
-import os
-import re
-import socket
-import struct
 import subprocess
 import time
 import uuid
@@ -23,19 +18,18 @@ from typing import Self
 
 import psutil
 
-from unique_users.daemons import PidFile, reap, reason, spawn
+from unique_users.broker_probe import Login, brokers_known, free_port, listens
+from unique_users.daemons import reason, write_private
 from unique_users.errors import LocalKafkaError, UsageError
-from unique_users.kafka_jars import CONFIG_DIRECTORY, fetch_jars, java_command, java_environment
-from unique_users.lifecycle import say
+from unique_users.java_daemon import START_SECONDS, JavaDaemon, last_complaint, shown
+from unique_users.kafka_jars import fetch_jars, java_command, java_environment
+from unique_users.local_security import Security
+
+__all__ = ["LocalKafka", "Status", "free_port", "local_address"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-START_SECONDS = 60
-STOP_SECONDS = 30
 POLL_SECONDS = 0.05
-ANSWER_SECONDS = 2
-LOG_BYTES_MAX = 16 * 1024 * 1024
 ZOOKEEPER_HEAP = "256m"
-MAIN_CLASSES = {"kafka": "kafka.Kafka", "zookeeper": "org.apache.zookeeper.server.quorum.QuorumPeerMain"}
 
 
 @dataclass(frozen=True)
@@ -47,18 +41,26 @@ class Status:
 
 
 def local_address(bootstrap_servers: Sequence[str]) -> tuple[str, int] | None:
-    """Return host and port if `bootstrap_servers` is one loopback address, None for any other cluster.
+    """Return host and port of the first if all `bootstrap_servers` are loopback addresses, None for another cluster.
 
     Raises UsageError for a port that cannot be.
     """
-    if len(bootstrap_servers) != 1:
+    addresses = [server.lower().rpartition(":") for server in bootstrap_servers]
+    if not addresses or any(host not in LOOPBACK for host, _, _ in addresses):
         return None
-    host, _, port = bootstrap_servers[0].rpartition(":")
-    if host.lower() not in LOOPBACK:
-        return None
+    host, _, port = addresses[0]
     if not 1 <= int(port) <= 65_535:  # noqa: PLR2004
         raise UsageError(f"kafka.bootstrap_servers: expected a port from 1 to 65535, got {bootstrap_servers[0]!r}")
-    return host.lower(), int(port)
+    return host, int(port)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The place of a node in a cluster: which of the `controllers` it is, counted from 1, and the cluster's id."""
+
+    node: int
+    controllers: Sequence[str]
+    cluster_id: str
 
 
 @dataclass
@@ -66,7 +68,8 @@ class LocalKafka:
     """One broker of Kafka `version` with its data below `data`, reached at `host:port`.
 
     `zookeeper_port` is for 2.4.0 (None: any free one), `heap` is the broker's, in Java's notation, `properties`
-    go over those of `kafka-config/`. As a context manager it starts on entry and stops on exit.
+    go over those of `kafka-config/`. Without a `membership` it is alone, without `security` anybody may do anything.
+    As a context manager it starts on entry and stops on exit.
     """
 
     version: str
@@ -76,6 +79,8 @@ class LocalKafka:
     host: str = "localhost"
     heap: str = "1g"
     properties: Mapping[str, str] = field(default_factory=dict)
+    membership: Membership | None = None
+    security: Security | None = None
 
     def __post_init__(self) -> None:
         """Keep the place when the working directory changes."""
@@ -100,7 +105,7 @@ class LocalKafka:
     @property
     def pid(self) -> int | None:
         """The broker's process id, None when it does not run."""
-        process = self._process("kafka")
+        process = self._kafka.process()
         return None if process is None else process.pid
 
     def start(self) -> bool:
@@ -113,16 +118,17 @@ class LocalKafka:
         A start that fails leaves nothing running. Raises LocalKafkaError.
         """
         jars = fetch_jars(self.version)
-        with self._explained():
+        with explained(self.data):
             self._check_data()
             if self._runs_already():
                 return False
-            self._claim()
+            if not self._kafka.claim(self.bootstrap_servers):
+                raise LocalKafkaError(f"Kafka in {str(self.data)!r} is being started by another process: wait for it")
             try:
                 self._start_processes(jars)
             except BaseException:
-                for name in MAIN_CLASSES:
-                    self._end(name, by_force=True)
+                for daemon in self._daemons:
+                    daemon.end(by_force=True)
                 raise
         return True
 
@@ -132,61 +138,62 @@ class LocalKafka:
         Raises LocalKafkaError for processes of another user or a start that is under way.
         """
         self._refuse_while_starting()
-        with self._explained():
-            ended = [self._end(name, by_force=False) for name in MAIN_CLASSES]
+        with explained(self.data):
+            ended = [daemon.end(by_force=False) for daemon in self._daemons]
         return any(ended)
 
     def kill(self) -> None:
         """End everything at once, as `kill -9` does. The pid files stay, as they do after a crash."""
         self._refuse_while_starting()
-        for name in MAIN_CLASSES:
-            if (process := self._process(name)) is not None:
-                process.kill()
-                process.wait(STOP_SECONDS)
-                reap(process.pid, STOP_SECONDS)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what the system refuses into a user error."""
-        try:
-            yield
-        except OSError as error:
-            raise LocalKafkaError(
-                f"broker.data: cannot use {str(error.filename or self.data)!r}: {reason(error)}: give it space"
-                " and rights, make its parent or mount its disk, or name another directory"
-            ) from None
-        except psutil.Error as error:
-            raise LocalKafkaError(
-                f"Kafka's process in {str(self.data)!r} cannot be ended: {error}: is it another user's?"
-            ) from None
+        for daemon in self._daemons:
+            daemon.kill()
 
     def status(self) -> Status:
         """Look at the processes and ask the broker; changes nothing."""
-        owner = PidFile.read(self._pid_path("kafka"))
-        log = self._shown(self._log_path("kafka"))
+        owner = self._kafka.owner()
+        log = shown(self._kafka.log_path)
         if owner is None:
             taken = f", another program answers at {self.bootstrap_servers}" if self._port_taken() else ""
-            return Status(answers=False, text=f"Kafka is not running{taken} (data in {self._shown(self.data)})")
-        if self._process("kafka") is None:
+            return Status(answers=False, text=f"Kafka is not running{taken} (data in {shown(self.data)})")
+        if self._kafka.process() is None:
             gone = f"its process {owner.pid} was killed or crashed"
             return Status(answers=False, text=f"Kafka is not running: {gone}, see {log}")
         if owner.starting:
             return Status(answers=False, text=f"Kafka is being started by process {owner.pid}")
         host, _, port = owner.address.rpartition(":")
-        if not broker_answers(host, int(port)):
+        if not brokers_known(host, int(port), self._login()):
             text = f"Kafka's process {owner.pid} runs but does not answer at {owner.address}: see {log}"
             return Status(answers=False, text=text)
         text = f"Kafka {self._data_version()} runs at {owner.address} (process {owner.pid}, data in"
-        return Status(answers=True, text=f"{text} {self._shown(self.data)})")
+        return Status(answers=True, text=f"{text} {shown(self.data)})")
 
-    # 1. The data directory.
+    def brokers_known(self) -> int:
+        """How many brokers of its cluster it knows to be there."""
+        return brokers_known(self.host, self.port, self._login())
+
+    def _login(self) -> Login | None:
+        return None if self.security is None else self.security.login()
+
+    @property
+    def _kafka(self) -> JavaDaemon:
+        return JavaDaemon("kafka", self.data)
+
+    @property
+    def _zookeeper(self) -> JavaDaemon:
+        return JavaDaemon("zookeeper", self.data)
+
+    @property
+    def _daemons(self) -> list[JavaDaemon]:
+        return [self._kafka, self._zookeeper]
+
+    # 2. The data directory, and who runs.
 
     def _check_data(self) -> None:
         if "," in str(self.data):
             raise UsageError(f"broker.data: Kafka cannot use a directory with a comma in its path: {str(self.data)!r}")
         # Never its parents: a disk that is not mounted must not become a directory.
         self.data.mkdir(exist_ok=True)
-        self._log_path("kafka").parent.mkdir(exist_ok=True)
+        self._kafka.log_path.parent.mkdir(exist_ok=True)
         found = self._data_version()
         if found is None:
             self._version_path.write_text(f"{self.version}\n", encoding="utf-8")
@@ -206,16 +213,14 @@ class LocalKafka:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    # 2. Who runs.
-
     def _runs_already(self) -> bool:
         """Tell whether our broker runs and answers; wait for one that another start began."""
         self._refuse_while_starting()
-        owner = PidFile.read(self._pid_path("kafka"))
+        owner = self._kafka.owner()
         if owner is None:
             return False
-        if self._process("kafka") is None:
-            self._remove_stale("kafka", owner)
+        if self._kafka.process() is None:
+            self._kafka.remove_stale(owner)
             return False
         if owner.address != self.bootstrap_servers:
             raise LocalKafkaError(
@@ -226,46 +231,9 @@ class LocalKafka:
         return True
 
     def _refuse_while_starting(self) -> None:
-        owner = PidFile.read(self._pid_path("kafka"))
-        if owner is not None and owner.starting and self._process("kafka") is not None:
+        owner = self._kafka.owner()
+        if owner is not None and owner.starting and self._kafka.process() is not None:
             raise LocalKafkaError(f"Kafka in {str(self.data)!r} is being started by process {owner.pid}: wait for it")
-
-    def _remove_stale(self, name: str, owner: PidFile) -> None:
-        path = self._pid_path(name)
-        say(f"{self._shown(path)}: removed, its process {owner.pid} was killed or crashed")
-        path.unlink(missing_ok=True)
-
-    def _claim(self) -> None:
-        """Own the data directory from here on, so that a second start at the same moment is refused."""
-        try:
-            self._own(os.getpid(), starting=True).write(self._pid_path("kafka"), new=True)
-        except FileExistsError:
-            raise LocalKafkaError(
-                f"Kafka in {str(self.data)!r} is being started by another process: wait for it"
-            ) from None
-
-    def _own(self, pid: int, *, starting: bool = False) -> PidFile:
-        return PidFile(pid, psutil.Process(pid).create_time(), self.bootstrap_servers, starting)
-
-    def _process(self, name: str) -> psutil.Process | None:
-        owner = PidFile.read(self._pid_path(name))
-        return None if owner is None else owner.process(str(self._settings_path(name)))
-
-    def _end(self, name: str, *, by_force: bool) -> bool:
-        if (owner := PidFile.read(self._pid_path(name))) is None:
-            return False
-        process = self._process(name)
-        if process is not None and process.pid != os.getpid():
-            (process.kill if by_force else process.terminate)()
-            try:
-                process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                say(f"{name} did not stop within {STOP_SECONDS} s: killed")
-                process.kill()
-                process.wait(STOP_SECONDS)
-        reap(owner.pid, STOP_SECONDS)
-        self._pid_path(name).unlink(missing_ok=True)
-        return process is not None
 
     # 3. Before the start.
 
@@ -277,30 +245,28 @@ class LocalKafka:
             )
 
     def _port_taken(self) -> bool:
-        return _listens(self.host, self.port)
+        return listens(self.host, self.port)
 
-    def _write_settings(self, name: str, base: str, settings: Mapping[str, str]) -> Path:
-        path = self._settings_path(name)
-        lines = [f"{key}={_escaped(value)}" for key, value in settings.items()]
-        text = (CONFIG_DIRECTORY / base).read_text(encoding="utf-8")
-        path.write_text("\n".join([text, "# Set at the start by broker.py.", *lines, ""]), encoding="utf-8")
-        return path
-
-    def _format(self, jars: Sequence[Path]) -> None:
-        """Give new storage its identity; Kafka does not start without one."""
+    def _format(self, jars: Sequence[Path], cluster_id: str) -> None:
+        """Give new storage its identity, and the users of a secured one; Kafka does not start without it."""
         if (self.data / "kafka" / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        settings = str(self._settings_path("kafka"))
-        arguments = ["format", "--ignore-formatted", f"--cluster-id={cluster}", "-c", settings]
-        command = java_command(jars, "kafka.tools.StorageTool", arguments, self.heap, quick=True)
+        arguments = ["format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c", str(self._kafka.settings_path)]
+        if self.security is not None:
+            arguments += self.security.format_arguments()
+        java, *options = java_command(jars, "kafka.tools.StorageTool", arguments, self.heap, quick=True)
+        # In a file: a command line, where passwords must not stand, can be read by everybody.
+        file = self.data / "format.arguments"
+        write_private(file, "\n".join(f'"{_quoted(option)}"' for option in options))
         try:
             done = subprocess.run(  # noqa: S603 - our own command, no shell
-                command, capture_output=True, check=False, env=java_environment(), timeout=START_SECONDS
+                [java, f"@{file}"], capture_output=True, check=False, env=java_environment(), timeout=START_SECONDS
             )
-            failure = _last_line(done.stderr or done.stdout) if done.returncode else None
+            failure = last_complaint(done.stderr or done.stdout) if done.returncode else None
         except subprocess.TimeoutExpired:
             failure = f"not done after {START_SECONDS} s"
+        finally:
+            file.unlink()
         if failure is not None:
             raise LocalKafkaError(f"cannot format {str(self.data)!r}: {failure}")
 
@@ -308,21 +274,26 @@ class LocalKafka:
 
     def _start_processes(self, jars: Sequence[Path]) -> None:
         self._check_port()
+        if self.security is not None and self.membership is None:
+            self.security.make(self.bootstrap_servers, self.data)
         if self.version.startswith("2."):
             self._start_with_zookeeper(jars)
         else:
             self._start_kraft(jars)
 
     def _start_kraft(self, jars: Sequence[Path]) -> None:
-        controller = f"localhost:{free_port()}"
+        member = self.membership or Membership(1, [f"localhost:{free_port()}"], new_cluster_id())
+        protocol = "PLAINTEXT" if self.security is None else "SASL_SSL"
         settings = {
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
-            "controller.quorum.voters": f"1@{controller}",
+            "node.id": str(member.node),
+            "listeners": f"{protocol}://{self.bootstrap_servers},CONTROLLER://{member.controllers[member.node - 1]}",
+            "advertised.listeners": f"{protocol}://{self.bootstrap_servers}",
+            "controller.quorum.voters": ",".join(f"{n}@{at}" for n, at in enumerate(member.controllers, 1)),
             "log.dirs": (self.data / "kafka").as_posix(),
         }
-        self._write_settings("kafka", "kraft.properties", {**settings, **self.properties})
-        self._format(jars)
+        secured = {} if self.security is None else self.security.broker_settings()
+        self._kafka.write_settings("kraft.properties", {**settings, **secured, **self.properties})
+        self._format(jars, member.cluster_id)
         self._start_kafka(jars, time.monotonic() + START_SECONDS)
 
     def _start_with_zookeeper(self, jars: Sequence[Path]) -> None:
@@ -333,133 +304,69 @@ class LocalKafka:
             "zookeeper.connect": f"localhost:{port}",
             "log.dirs": (self.data / "kafka").as_posix(),
         }
-        self._write_settings("kafka", "server.properties", {**settings, **self.properties})
+        self._kafka.write_settings("server.properties", {**settings, **self.properties})
         self._start_kafka(jars, deadline)
 
     def _start_zookeeper(self, jars: Sequence[Path], deadline: float) -> int:
         """Start ZooKeeper unless it runs, wait until it listens and return its port."""
-        owner = PidFile.read(self._pid_path("zookeeper"))
-        if owner is not None and self._process("zookeeper") is not None:
+        zookeeper = self._zookeeper
+        owner = zookeeper.owner()
+        if owner is not None and zookeeper.process() is not None:
             return int(owner.address.rpartition(":")[2])
         if owner is not None:
-            self._remove_stale("zookeeper", owner)
+            zookeeper.remove_stale(owner)
         port = self.zookeeper_port or free_port()
-        if _listens("localhost", port):
+        if listens("localhost", port):
             raise LocalKafkaError(f"port {port}, meant for ZooKeeper, is taken by another program: stop that one")
         data = self.data / "zookeeper"
         settings = {"dataDir": data.as_posix(), "clientPort": str(port), "clientPortAddress": "localhost"}
-        self._write_settings("zookeeper", "zookeeper.properties", settings)
+        zookeeper.write_settings("zookeeper.properties", settings)
         # Its server and its purge task both make this directory at their start, and the slower one then gives up.
         (data / "version-2").mkdir(parents=True, exist_ok=True)
-        offset = self._spawn("zookeeper", jars, ZOOKEEPER_HEAP, f"localhost:{port}")
-        while not _listens("localhost", port):
-            self._check_alive("zookeeper", deadline, offset)
+        offset = zookeeper.spawn(jars, ZOOKEEPER_HEAP, f"localhost:{port}")
+        while not listens("localhost", port):
+            zookeeper.check_alive(deadline, offset)
             time.sleep(POLL_SECONDS)
         return port
 
     def _start_kafka(self, jars: Sequence[Path], deadline: float) -> None:
         while True:
-            offset = self._spawn("kafka", jars, self.heap, self.bootstrap_servers)
+            offset = self._kafka.spawn(jars, self.heap, self.bootstrap_servers)
             try:
                 return self._wait_for_answer(deadline, offset)
             except LocalKafkaError:
                 # ZooKeeper gives a killed broker's name away when its session runs out, after seconds.
-                if "NodeExists" not in self._log_since("kafka", offset) or time.monotonic() > deadline:
+                if "NodeExists" not in self._kafka.log_since(offset) or time.monotonic() > deadline:
                     raise
-                self._end("kafka", by_force=True)
-
-    def _spawn(self, name: str, jars: Sequence[Path], heap: str, address: str) -> int:
-        """Start a process that outlives this one; return the size that its log had before."""
-        command = java_command(jars, MAIN_CLASSES[name], [str(self._settings_path(name))], heap)
-        log = self._log_path(name)
-        if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
-            offset = output.tell()
-            pid = spawn(command, output.fileno(), self.data, java_environment())
-        PidFile(pid, psutil.Process(pid).create_time(), address).write(self._pid_path(name))
-        return offset
+                self._kafka.end(by_force=True)
 
     def _wait_for_answer(self, deadline: float, offset: int) -> None:
-        while not broker_answers(self.host, self.port):
-            self._check_alive("kafka", deadline, offset)
+        while not self.brokers_known():
+            self._kafka.check_alive(deadline, offset)
             time.sleep(POLL_SECONDS)
 
-    def _check_alive(self, name: str, deadline: float, offset: int) -> None:
-        """Raise LocalKafkaError with the log's last word if the process ended or the time is up."""
-        title = {"kafka": "Kafka", "zookeeper": "ZooKeeper"}[name]
-        log = self._log_path(name)
-        if self._process(name) is None:
-            failure = f"{title} ended at its start"
-        elif time.monotonic() > deadline:
-            failure = f"{title} did not answer within {START_SECONDS} s"
-        else:
-            return
-        last = _last_line(self._log_since(name, offset).encode())
-        raise LocalKafkaError(f"{failure}: {last} (more in {self._shown(log)})")
 
-    def _log_since(self, name: str, offset: int) -> str:
-        with self._log_path(name).open("rb") as file:
-            file.seek(offset)
-            return file.read(LOG_BYTES_MAX).decode("utf-8", "replace")
-
-    def _pid_path(self, name: str) -> Path:
-        return self.data / f"{name}.pid"
-
-    def _settings_path(self, name: str) -> Path:
-        return self.data / f"{name}.properties"
-
-    def _log_path(self, name: str) -> Path:
-        return self.data / "logs" / f"{name}.log"
-
-    def _shown(self, path: Path) -> str:
-        """Return a path as a person at this directory would write it."""
-        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def broker_answers(host: str, port: int) -> bool:
-    """Ask for the cluster's brokers (Metadata v1, no topics): true when at least one is there to be used."""
-    request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
+@contextmanager
+def explained(data: Path) -> Iterator[None]:
+    """Turn what the system refuses in the directory `data` into a user error."""
     try:
-        with (
-            socket.create_connection((host.strip("[]"), port), ANSWER_SECONDS) as connection,
-            connection.makefile("rb") as reader,
-        ):
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            answer = reader.read(12)
-    except OSError:
-        return False
-    if len(answer) < 12:  # noqa: PLR2004
-        return False
-    _size, correlation, brokers = struct.unpack(">iii", answer)
-    return bool(correlation == 7 and brokers > 0)  # noqa: PLR2004
+        yield
+    except OSError as error:
+        raise LocalKafkaError(
+            f"broker.data: cannot use {str(error.filename or data)!r}: {reason(error)}: give it space"
+            " and rights, make its parent or mount its disk, or name another directory"
+        ) from None
+    except psutil.Error as error:
+        raise LocalKafkaError(
+            f"Kafka's process in {str(data)!r} cannot be ended: {error}: is it another user's?"
+        ) from None
 
 
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host.strip("[]"), port), ANSWER_SECONDS).close()
-    except OSError:
-        return False
-    return True
+def new_cluster_id() -> str:
+    """An identity for new storage, as Kafka writes it."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-def free_port() -> int:
-    """A port of the loopback address where nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _escaped(value: str) -> str:
-    """Write a value for Java's properties, which are Latin-1 with backslash escapes, like JSON's."""
-    return json.dumps(value)[1:-1]
-
-
-_COMPLAINT = re.compile(r"ERROR|FATAL|Exception|Error")
-
-
-def _last_line(log: bytes) -> str:
-    """Return the last complaint in a log, else its last line."""
-    lines = [line.strip() for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
-    complaints = [line for line in lines if _COMPLAINT.search(line) and not line.startswith("at ")]
-    return (complaints or lines or ["it wrote no log"])[-1]
+def _quoted(option: str) -> str:
+    """Escape an option for Java's argument files."""
+    return option.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,5 +1,6 @@
 """All rows of the matrix: importing them enters them."""
 
+import rows_cluster  # noqa: F401
 import rows_frames  # noqa: F401
 import rows_network  # noqa: F401
 import rows_processes  # noqa: F401

@@ -17,10 +17,12 @@ import pytest
 from jgo.maven import MavenContext
 
 from unique_users import kafka_jars, local_kafka
+from unique_users.broker_probe import brokers_known
 from unique_users.daemons import PidFile
 from unique_users.errors import LocalKafkaError, UsageError
+from unique_users.java_daemon import JavaDaemon, last_complaint
 from unique_users.kafka_jars import fetch_jars, tool, with_address
-from unique_users.local_kafka import LocalKafka, broker_answers, free_port, local_address
+from unique_users.local_kafka import LocalKafka, free_port, local_address
 
 NO_PROCESS = 2**22 + 1  # above the largest process id of Linux
 
@@ -133,6 +135,10 @@ def test_one_loopback_address_is_local(server: str) -> None:
     assert (host, port) == (server.lower().removesuffix(":9092"), 9092)
 
 
+def test_several_loopback_addresses_are_those_of_a_local_cluster() -> None:
+    assert local_address(["localhost:9092", "localhost:9093"]) == ("localhost", 9092)
+
+
 @pytest.mark.parametrize(
     "servers",
     [
@@ -140,7 +146,7 @@ def test_one_loopback_address_is_local(server: str) -> None:
         ["10.0.0.1:9092"],
         ["0.0.0.0:9092"],
         ["localhost.example:9092"],
-        ["localhost:1", "localhost:2"],
+        ["localhost:1", "broker.example:2"],
         [],
     ],
 )
@@ -203,11 +209,11 @@ def test_data_of_another_version_is_refused(kafka: LocalKafka) -> None:
 def test_zookeeper_finds_its_directory_made(kafka: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[bool] = []
 
-    def spawn(_kafka: LocalKafka, name: str, *_arguments: object) -> int:
-        made.append((tmp_path / "data" / name / "version-2").is_dir())
+    def spawn(daemon: JavaDaemon, *_arguments: object) -> int:
+        made.append((tmp_path / "data" / daemon.name / "version-2").is_dir())
         raise LocalKafkaError("enough")
 
-    monkeypatch.setattr(LocalKafka, "_spawn", spawn)
+    monkeypatch.setattr(JavaDaemon, "spawn", spawn)
     old = replace(kafka, version="2.4.0", zookeeper_port=None)
     with pytest.raises(LocalKafkaError, match="enough"):
         old.start()
@@ -216,8 +222,9 @@ def test_zookeeper_finds_its_directory_made(kafka: LocalKafka, tmp_path: Path, m
 
 def test_settings_carry_any_path(kafka: LocalKafka) -> None:
     kafka.data.mkdir()
-    path = kafka._write_settings("kafka", "kraft.properties", {"log.dirs": "C:\\dä ta"})
-    assert path.read_bytes().rstrip().endswith(rb"log.dirs=C:\\d\u00e4 ta")
+    daemon = JavaDaemon("kafka", kafka.data)
+    daemon.write_settings("kraft.properties", {"log.dirs": "C:\\dä ta"})
+    assert daemon.settings_path.read_bytes().rstrip().endswith(rb"log.dirs=C:\\d\u00e4 ta")
 
 
 # Whether a broker answers
@@ -241,14 +248,14 @@ def answering(port: int, answer: bytes) -> Iterator[None]:
 
 
 def test_nobody_is_no_broker(port: int) -> None:
-    assert not broker_answers("localhost", port)
+    assert not brokers_known("localhost", port)
 
 
 @pytest.mark.parametrize(
     ("answer", "answers"),
     [
-        (struct.pack(">iii", 30, 7, 1) + bytes(22), True),
-        (struct.pack(">iii", 30, 7, 0) + bytes(22), False),
+        (struct.pack(">iii", 30, 3, 1) + bytes(22), True),
+        (struct.pack(">iii", 30, 3, 0) + bytes(22), False),
         (struct.pack(">iii", 30, 8, 1) + bytes(22), False),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", False),
         (b"", False),
@@ -257,14 +264,14 @@ def test_nobody_is_no_broker(port: int) -> None:
 )
 def test_only_a_cluster_with_a_broker_answers(port: int, answer: bytes, answers: bool) -> None:  # noqa: FBT001
     with answering(port, answer):
-        assert broker_answers("127.0.0.1", port) is answers
+        assert bool(brokers_known("127.0.0.1", port)) is answers
 
 
 def test_the_last_complaint_of_a_log_explains_a_failure() -> None:
     log = b"WARN fine\nERROR Exiting\njava.io.IOException: disk gone\n\tat kafka.Kafka.main\nWARN closing\n"
-    assert local_kafka._last_line(log) == "java.io.IOException: disk gone"
-    assert local_kafka._last_line(b"WARN fine\n") == "WARN fine"
-    assert local_kafka._last_line(b"") == "it wrote no log"
+    assert last_complaint(log) == "java.io.IOException: disk gone"
+    assert last_complaint(b"WARN fine\n") == "WARN fine"
+    assert last_complaint(b"") == "it wrote no log"
 
 
 # Jars
