@@ -72,4 +72,5 @@ def leader(run: Run, system: System) -> int:
 
 def controller(_run: Run, system: System) -> int:
     """The node that leads the controllers."""
-    return int(system.admin.describe_metadata_quorum()["leader_id"])
+    (topic,) = system.admin.describe_metadata_quorum()["topics"]
+    return int(topic["partitions"][0]["leader_id"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from unique_users.clients.tls import explain_silence
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.lifecycle import Stop, say
@@ -155,20 +156,30 @@ class Admin(Protocol):
 
 def get_consumer(config: Config, topic: str, group: str) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError."""
-    consumer: Consumer = _chosen(config).make_consumer(config, topic, group)
+    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group))
     return consumer
 
 
 def get_producer(config: Config, compression: str = "none") -> Producer:
     """A producer. Raises BrokerAwayError, BrokerError, UsageError."""
-    producer: Producer = _chosen(config).make_producer(config, compression)
+    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression))
     return producer
 
 
 def get_admin(config: Config) -> Admin:
     """An admin client. Raises BrokerAwayError, BrokerError, UsageError."""
-    admin: Admin = _chosen(config).make_admin(config)
+    admin: Admin = _reached(config, lambda client: client.make_admin(config))
     return admin
+
+
+def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
+    """What `make` makes with the configured client; a broker that only seems to be away is explained."""
+    client = _chosen(config)
+    try:
+        return make(client)
+    except BrokerAwayError:
+        explain_silence(config)
+        raise
 
 
 def _chosen(config: Config) -> Any:

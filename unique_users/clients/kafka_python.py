@@ -23,7 +23,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.partitioner.default import murmur2
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState, msk
 from unique_users.clients.record_batches import (
     acknowledged,
     columns,
@@ -84,6 +84,8 @@ def _settings(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]) 
             raise UsageError(message)
         if name in takes:
             settings[name] = _typed(given, takes[name], dotted)
+    if settings.get("sasl_mechanism") == msk.MECHANISM:
+        msk.check_iam(settings.get("security_protocol"))
     return settings
 
 
@@ -97,15 +99,27 @@ def _typed(given: Any, default: Any, name: str) -> Any:
     return given
 
 
+_REFUSED = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.AuthorizationError,
+)
+
+
+def _refusal(servers: str, error: Exception) -> str:
+    """Who is refused needs another password or, once let in, more rights."""
+    mend = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
+    return f"the broker at {servers} refuses: {error}: check the {mend} of the `kafka:` section"
+
+
 @contextmanager
 def _explained(config: Config) -> Iterator[None]:
     """Turn the client's errors into ours. Never prints a setting: some are secrets."""
     servers = ", ".join(config.bootstrap_servers)
     try:
         yield
-    except (kafka_errors.SaslAuthenticationFailedError, kafka_errors.AuthorizationError) as error:
-        message = f"the broker at {servers} refuses: {type(error).__name__}: check the `kafka:` section"
-        raise BrokerError(message) from None
+    except _REFUSED as error:
+        raise BrokerError(_refusal(servers, error)) from None
     except (
         kafka_errors.KafkaConfigurationError,
         kafka_errors.UnsupportedCodecError,
@@ -396,7 +410,9 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-def _undelivered(error: Exception) -> DeliveryError:
+def _undelivered(error: Exception) -> DeliveryError | BrokerError:
+    if isinstance(error, _REFUSED):
+        return BrokerError(f"records were not acknowledged: {error}: check the rights of the `kafka:` section")
     return DeliveryError(f"records were not acknowledged: {type(error).__name__}: {error}")
 
 

@@ -597,7 +597,9 @@ class LibrdkafkaProducer:
             self._producer = None  # the last reference: its end disconnects; its own close() would wait for a broker
 
 
-def _undelivered(error: KafkaError) -> DeliveryError:
+def _undelivered(error: KafkaError) -> DeliveryError | BrokerError:
+    if error.code() in _REFUSED:
+        return BrokerError(f"records were not acknowledged: {_reason(error)}: check the rights of the `kafka:` section")
     return DeliveryError(f"records were not acknowledged: {error.name()}: {_reason(error)}")
 
 

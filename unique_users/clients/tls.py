@@ -1,0 +1,73 @@
+"""Why no broker answers, where TLS is the reason: the clients try again for ever and do not tell."""
+
+import socket
+import ssl
+from typing import Any
+
+from unique_users.config import Config
+from unique_users.errors import BrokerError, UsageError
+
+HANDSHAKE_SECONDS = 2.0
+# With one of these, what is trusted is for the client to know.
+_TRUSTED_OTHERWISE = {"ssl_ca_pem", "ssl_ca_certificate_stores", "ssl_truststore_location"}
+
+
+def explain_silence(config: Config) -> None:
+    """Shake hands with each configured broker. Raises BrokerError where waiting is in vain, UsageError for a bad file.
+
+    Returns when nobody is there, and when TLS is not the reason.
+    """
+    settings = {name.replace(".", "_"): value for name, value in config.kafka.items()}
+    secured = str(settings.get("security_protocol", "PLAINTEXT")).upper().endswith("SSL")
+    if secured and _TRUSTED_OTHERWISE & settings.keys():
+        return
+    context = _context(settings) if secured else _trusting_context()
+    for server in config.bootstrap_servers:
+        complaint = _complaint(context, server)
+        if secured and complaint:
+            raise BrokerError(f"the broker at {server} is not trusted: {complaint}: check the `kafka:` section")
+        if not secured and complaint == "":
+            raise BrokerError(f"the broker at {server} wants TLS: set kafka.security_protocol to SSL or SASL_SSL")
+
+
+def _context(settings: dict[str, Any]) -> ssl.SSLContext:
+    name = next((name for name in ("ssl_cafile", "ssl_ca_location") if settings.get(name)), None)
+    try:
+        context = ssl.create_default_context(cafile=str(settings[name]) if name else None)
+    except OSError as error:  # an ssl.SSLError is one
+        raise UsageError(
+            f"kafka.{name}: {settings.get(name or '')!r} holds no certificates: {error.strerror}"
+        ) from None
+    unchecked = str(settings.get("ssl_check_hostname", True)).lower() == "false"
+    context.check_hostname = not unchecked and settings.get("ssl_endpoint_identification_algorithm") != "none"
+    if str(settings.get("enable_ssl_certificate_verification", True)).lower() == "false":
+        return _trusting_context()
+    return context
+
+
+def _trusting_context() -> ssl.SSLContext:
+    """For finding out who speaks TLS; nothing is said over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _complaint(context: ssl.SSLContext, server: str) -> str | None:
+    """What is wrong with the broker's TLS, empty when nothing is, None when nobody answers."""
+    host, _, port = server.rpartition(":")
+    name = host.strip("[]")
+    try:
+        with (
+            socket.create_connection((name, int(port)), HANDSHAKE_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=name),
+        ):
+            return ""
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except ssl.SSLEOFError:
+        return None
+    except ssl.SSLError:
+        return "it does not speak TLS"
+    except OSError:
+        return None
