@@ -1,4 +1,4 @@
-"""kafka-python behind the seam. With record_batches the only module that imports it."""
+"""kafka-python behind the seam. With record_batches and refusals the only module that imports it."""
 
 import logging
 from collections import defaultdict, deque
@@ -31,11 +31,14 @@ from unique_users.clients.record_batches import (
     joined,
     read_columns,
 )
+from unique_users.clients.refusals import hear_refusals
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError, UsageError
 
 # The client logs every attempt to reach a broker; what matters of it is said once, by the loops.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+hear_refusals()
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 CLOSE_SECONDS = 3.0

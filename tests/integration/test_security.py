@@ -1,0 +1,136 @@
+"""A broker with TLS, passwords and rights, and the scripts as one user each, with no right but the documented ones."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from running import CLIENT, ROOT, Running, parsed
+
+from unique_users.broker_probe import free_port
+from unique_users.local_kafka import LocalKafka
+from unique_users.local_security import Security
+from unique_users.sample import frames
+
+pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
+CLIENTS = ["kafka-python", "librdkafka"]
+FRAMES = b"\n".join(frames(2_000)) + b"\n"
+GRANTS = re.findall(r"^kafka-acls (.*)$", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+class Secured:
+    """A secured broker, and the scripts as its users."""
+
+    def __init__(self, kafka: LocalKafka, security: Security, directory: Path) -> None:
+        self.kafka = kafka
+        self.security = security
+        self.directory = directory
+
+    def login(self, user: str) -> dict[str, str]:
+        tree = yaml.safe_load(self.security.config(user).read_text(encoding="utf-8"))
+        return {name: value for name, value in tree["kafka"].items() if name != "bootstrap_servers"}
+
+    def running(self, user: str, client: str = CLIENT, name: str = "", **settings: object) -> Running:
+        """The scripts as `user`, with other `kafka:` settings on top."""
+        kafka = {**self.login(user), **settings}
+        flags = [f"kafka.{key}={value}" for key, value in kafka.items() if value is not None]
+        made = Running(self.kafka.bootstrap_servers, self.directory, [f"client={client}", *flags])
+        made.name = name or made.name
+        return made
+
+    def secrets(self) -> set[str]:
+        return {self.login(user)["sasl_plain_password"] for user in ("admin", "producer", "bucketer", "counter")}
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """One of Kafka's own tools, as the administrator."""
+        settings = f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"
+        command = [sys.executable, str(ROOT / "broker.py"), "--config", str(ROOT / "config.yaml"), "--set", settings]
+        command += ["--set", f"broker.data={self.kafka.data}", "tool", name, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    directory = tmp_path_factory.mktemp("secured")
+    security = Security(directory / "data" / "secure")
+    with LocalKafka("4.3.1", directory / "data", free_port(), security=security) as kafka:
+        yield Secured(kafka, security, directory)
+
+
+def only_line(stderr: str) -> str:
+    """The one line of an error; a script may have said before that it waits."""
+    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, stderr
+    assert "Traceback" not in stderr
+    return errors[0]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_wrong_logins_end_with_one_line_and_read_and_write_nothing(
+    secured: Secured, client: str, tmp_path: Path
+) -> None:
+    other_ca = tmp_path / "other"
+    other_ca.mkdir()
+    Security(other_ca / "secure").make("localhost:1", other_ca)
+    no_tls = dict.fromkeys(["ssl_cafile", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password"])
+    cases: dict[str, tuple[dict[str, object], str]] = {
+        "wrong password": ({"sasl_plain_password": "wrong-and-secret"}, "refuses"),
+        "another authority": ({"ssl_cafile": other_ca / "secure" / "ca.pem"}, "is not trusted|handshake failed"),
+        "no TLS": ({"security_protocol": "PLAINTEXT", **no_tls}, "wants TLS"),
+    }
+    name = f"wrong-{client}"
+    for case, (settings, said) in cases.items():
+        done = secured.running("admin", client, name, **settings).run("producer.py", "-", stdin=FRAMES, code=1)
+        assert re.search(said, only_line(done.stderr)), case
+        assert not [
+            secret for secret in {*secured.secrets(), "wrong-and-secret"} if secret in done.stderr + done.stdout
+        ]
+    assert name not in secured.tool("kafka-topics", "--list")
+
+
+@pytest.fixture(scope="module")
+def granted(secured: Secured) -> str:
+    """The name before topics and groups, which the administrator made, for which the documented rights are granted."""
+    admin = secured.running("admin")
+    admin.run("bucketer.py", "--until-caught-up")
+    admin.run("counter.py", "--until-caught-up")
+    refused = secured.running("producer", name=admin.name).run("producer.py", "-", stdin=FRAMES, code=1)
+    assert "refuses" in only_line(refused.stderr)
+    for grant in GRANTS:
+        words = shlex.split(grant)
+        for place, word in enumerate(words):
+            if words[place - 1] in {"--topic", "--group"} and word != "recount-":
+                words[place] = f"{admin.name}-{word}"
+        secured.tool("kafka-acls", *words)
+    return admin.name
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_each_script_works_as_a_user_with_the_documented_rights_alone(
+    secured: Secured, granted: str, client: str
+) -> None:
+    users = {user: secured.running(user, client, granted) for user in ("producer", "bucketer", "counter", "recount")}
+    users["producer"].run("producer.py", "-", stdin=FRAMES)
+    users["bucketer"].run("bucketer.py", "--until-caught-up")
+    counted = users["counter"].run("counter.py", "--until-caught-up", "--format", "json")
+    assert parsed(counted.stdout) == users["producer"].recount(FRAMES)
+    file = secured.directory / "frames.json"
+    file.write_bytes(FRAMES)
+    users["recount"].run("recount.py", str(file), "--against", "counts")
+    refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
+    assert "refuses" in only_line(refused.stderr)
+    log = (secured.kafka.data / "logs" / "kafka.log").read_text(encoding="utf-8", errors="replace")
+    assert not [secret for secret in secured.secrets() if secret in log]
+
+
+def test_the_files_with_passwords_are_for_their_owner_alone(secured: Secured) -> None:
+    if os.name == "posix":
+        modes = {path.name: path.stat().st_mode & 0o077 for path in secured.security.directory.iterdir()}
+        assert {name for name, mode in modes.items() if mode} <= {"ca.pem"}

@@ -1,0 +1,39 @@
+# ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/integration holds it to this
+"""Have kafka-python 3.0.12 tell why a broker refuses a login; without this it tries again for ever.
+
+1. What a broker says before it hangs up is thrown away where both come in one read: here the end waits for the next.
+2. A login that fails closes the connection, and what asks for one later is told nothing: here it is.
+"""
+
+from typing import Any
+
+from kafka.errors import SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+
+_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
+
+
+def hear_refusals() -> None:
+    """Mend the client's classes. To be called once."""
+    for transport in (KafkaTCPTransport, KafkaSSLTransport):
+        transport._sock_recv = _data_first(transport._sock_recv)
+    KafkaConnectionManager._connect = _noting_refusals(KafkaConnectionManager._connect)
+
+
+def _data_first(receive: Any) -> Any:
+    def data_first(transport: Any) -> Any:
+        data, error = receive(transport)
+        return data, None if data else error
+
+    return data_first
+
+
+def _noting_refusals(connect: Any) -> Any:
+    async def noting_refusals(manager: Any, node: Any, connection: Any, **settings: Any) -> None:
+        await connect(manager, node, connection, **settings)
+        refusal = connection.init_future.exception
+        if isinstance(refusal, _REFUSALS):
+            manager._auth_failures[node.node_id] = refusal
+
+    return noting_refusals
