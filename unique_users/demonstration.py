@@ -122,8 +122,9 @@ def stream_file(config: Config, stop: Stop) -> str:
 
 @contextmanager
 def kafka_place(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
-    """The settings of a place where nothing else is: own topics on a cluster, or a broker for loopback; own state."""
-    here = local_address(config.bootstrap_servers)
+    """The settings of a place where nothing else is: own topics on a cluster, or a broker for one loopback address."""
+    # Who names several addresses means the cluster there, be it a local one.
+    here = len(config.bootstrap_servers) == 1 and local_address(config.bootstrap_servers)
     with (
         TemporaryDirectory(prefix="unique-users-demo-") as state,
         _own_kafka(config, stop) if here else _own_topics(config) as settings,
