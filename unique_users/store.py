@@ -1,30 +1,32 @@
 """The counter's state: one SQLite file for each partition of `bucketed`.
 
 A save is one transaction: the uids added to each bucket since the last save, the counts, and the next offset. Its cost
-follows from what is new, not from what is there.
+follows from what is new, not from what is there. What the file says is never trusted blindly, see saved.py; a save
+brings the checksum over counts and position forward without reading what is there.
 
-What the file says is never trusted blindly. Uids stand in compressed deltas that carry a checksum, and together they
-must give the bucket's count; counts and position are covered by a checksum of their own, which a save brings forward
-without reading what is there.
+A counter holds a lock file beside the state, which ends with its process, and writes ahead (SQLite's WAL): so others
+can read what was saved last at any moment, and no reader can make a save wait or fail.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import zstandard
 
-from unique_users.errors import LockedError, OtherTopicError, StateError
+from unique_users.errors import OtherTopicError, StateError
+from unique_users.saved import APPLICATION_ID, VERSION, SavedFile, damaged, explained, fingerprint, path_of, sealed
 from unique_users.tally import Origin
 
-VERSION = 1
-APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
+# What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
+WAL_BYTES_MAX = 4 * 1024 * 1024
+LOCK_SECONDS = 0.2  # the caller tries again
 
 _SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
                      partitions INTEGER NOT NULL) STRICT;
@@ -34,18 +36,7 @@ CREATE TABLE added (start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
 CREATE INDEX added_by_start ON added (start);
 """
 
-# What reading a damaged file can raise, from SQLite's pages up to the uids.
-_DAMAGE = (
-    sqlite3.DatabaseError,
-    zstandard.ZstdError,
-    msgspec.DecodeError,
-    UnicodeDecodeError,
-    TypeError,
-    OverflowError,
-)
-
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[str]).decode
 
 
 class Stores:
@@ -60,10 +51,13 @@ class Stores:
 
     def set_aside(self, origin: Origin) -> Path:
         """Rename a state that is not open, so that the next opening starts afresh; return its new name."""
-        path = _path(self._directory, origin)
+        path = path_of(self._directory, origin.topic, origin.partition)
         number = 1
         while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
             number += 1
+        with explained(path), _Lock(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
+            # Into the file itself with what stands beside it. Refused while somebody reads.
+            db.execute("PRAGMA journal_mode = DELETE").fetchall()
         try:
             path.rename(aside)
         except OSError as error:
@@ -72,11 +66,31 @@ class Stores:
         return aside
 
 
-def _path(directory: Path, origin: Origin) -> Path:
-    return directory / f"{origin.topic}-{origin.partition}.sqlite"
+class _Lock:
+    """Held by one process at a time, and by none that has ended. Raises sqlite3's errors, `locked` among them."""
+
+    def __init__(self, state: Path) -> None:
+        # An empty database whose lock is used on every system in the same way.
+        self._db = sqlite3.connect(state.with_suffix(".lock"), timeout=LOCK_SECONDS, isolation_level=None)
+        try:
+            self._db.execute("PRAGMA journal_mode = MEMORY").fetchall()
+            self._db.execute("BEGIN EXCLUSIVE")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give it back."""
+        self._db.close()
 
 
-class Store:
+class Store(SavedFile):
     """The state of one partition. `next_offset` is None while nothing was saved; `floor` is the first bucket kept.
 
     Opening takes a lock that ends with the process. Every method may raise StateError; the file then holds what was
@@ -84,21 +98,22 @@ class Store:
     """
 
     def __init__(self, directory: Path, origin: Origin) -> None:
-        self.path = _path(directory, origin)
+        super().__init__(path_of(directory, origin.topic, origin.partition))
         self._origin = origin
-        self._counts: dict[int, int] = {}
-        self._digest = 0
-        self.next_offset: int | None = None
-        self.floor = 0
         self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
-        self._decompress = zstandard.ZstdDecompressor().decompress
-        with self._explained():
+        with explained(self.path):
             directory.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=0.2, isolation_level=None)
+            self._lock = _Lock(self.path)
         try:
-            self._open()
+            with explained(self.path):
+                self._db = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
         except BaseException:
-            self._db.close()
+            self._lock.close()
             raise
 
     @property
@@ -108,19 +123,14 @@ class Store:
 
     def load(self, bucket: int) -> list[str]:
         """The saved uids of a bucket."""
-        with self._explained():
-            rows = self._db.execute("SELECT uids FROM added WHERE start = ?", (bucket,)).fetchall()
-            uids = [uid for (packed,) in rows for uid in _unpack(self._decompress(packed))]
-        if len(set(uids)) != self._counts.get(bucket, 0):
-            raise self._damaged(f"bucket {bucket} holds {len(set(uids))} users, not {self._counts.get(bucket, 0)}")
-        return uids
+        return self._load(bucket)
 
     def save(self, added: Mapping[int, Sequence[str]], counts: Mapping[int, int], next_offset: int) -> None:
         """Save, in one transaction, the uids `added` to buckets, those buckets' `counts`, and the position."""
         changed = {bucket: counts[bucket] for bucket in added}
         digest = self._digest
         for bucket, count in changed.items():
-            digest ^= _fingerprint(bucket, self._counts.get(bucket, 0)) ^ _fingerprint(bucket, count)
+            digest ^= fingerprint(bucket, self._counts.get(bucket, 0)) ^ fingerprint(bucket, count)
         with self._transaction():
             self._db.executemany(
                 "INSERT INTO added VALUES (?, ?)",
@@ -138,7 +148,7 @@ class Store:
         dropped = [bucket for bucket in self._counts if bucket < floor]
         digest = self._digest
         for bucket in dropped:
-            digest ^= _fingerprint(bucket, self._counts[bucket])
+            digest ^= fingerprint(bucket, self._counts[bucket])
         with self._transaction():
             self._db.execute("DELETE FROM added WHERE start < ?", (floor,))
             self._db.execute("DELETE FROM buckets WHERE start < ?", (floor,))
@@ -147,28 +157,28 @@ class Store:
             del self._counts[bucket]
         self._digest, self.floor = digest, floor
         if dropped:
-            with self._explained():
+            with explained(self.path):
                 # execute() would stop after the first freed page.
                 self._db.executescript("PRAGMA incremental_vacuum")
 
     def close(self) -> None:
         """Let go of the file and its lock."""
-        self._db.close()
+        super().close()
+        self._lock.close()
 
     def _open(self) -> None:
-        """1. lock, 2. make what is missing, 3. check the form, 4. the pages, 5. the origin, 6. the checksum."""
-        with self._explained():
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+        """1. make what is missing, 2. check the form, 3. the pages, 4. the checksum, 5. the origin, 6. write ahead."""
+        with explained(self.path):
             self._db.execute("PRAGMA synchronous = FULL")
-            is_new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if is_new:
+            self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}").fetchall()
+            if self._is_empty():
                 self._create()
             else:
-                self._db.execute("BEGIN EXCLUSIVE")
-                self._db.execute("COMMIT")
                 self._check_form()
                 self._check_pages()
-            self._read_and_check()
+            self._check_origin(self._read_and_check())
+            # Last, as it changes a file of an older version, and one that is refused shall stay as it is.
+            self._db.execute("PRAGMA journal_mode = WAL").fetchall()
 
     def _create(self) -> None:
         self._db.executescript(_SCHEMA)
@@ -177,38 +187,10 @@ class Store:
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
 
-    def _check_form(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            message = f"{self.path}: not a state of this program: set another state.directory"
-            raise StateError(message)
-        if version > VERSION:
-            message = (
-                f"{self.path}: written by a newer version of this program (form {version}, known here: {VERSION}):"
-                " run that one, or set another state.directory to count again from the topic"
-            )
-            raise StateError(message)
-
     def _check_pages(self) -> None:
         for (finding,) in self._db.execute("PRAGMA quick_check(1)"):
             if finding != "ok":
-                raise self._damaged(finding)
-
-    def _read_and_check(self) -> None:
-        found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
-        self._counts = dict(self._db.execute("SELECT start, unique_users FROM buckets"))
-        for bucket, count in self._counts.items():
-            self._digest ^= _fingerprint(bucket, count)
-        progress = self._db.execute("SELECT next_offset, floor, digest FROM progress").fetchone()
-        if progress is not None:
-            next_offset, floor, digest = progress
-            self.next_offset, self.floor = next_offset, floor
-            if digest != self._sealed(found, next_offset, floor, self._digest):
-                raise self._damaged("the checksum of counts and position does not fit")
-        elif self._counts:
-            raise self._damaged("counts without a position")
-        self._check_origin(found)
+                raise damaged(self.path, finding)
 
     def _check_origin(self, found: Origin) -> None:
         wanted = self._origin
@@ -228,22 +210,12 @@ class Store:
 
     def _write_progress(self, next_offset: int, floor: int, digest: int) -> None:
         self._db.execute("DELETE FROM progress")
-        sealed = self._sealed(self._origin, next_offset, floor, digest)
-        self._db.execute("INSERT INTO progress VALUES (?, ?, ?)", (next_offset, floor, sealed))
-
-    @staticmethod
-    def _sealed(origin: Origin, next_offset: int | None, floor: int, digest: int) -> bytes:
-        return hashlib.blake2b(repr((*origin, next_offset, floor, digest)).encode(), digest_size=16).digest()
-
-    def _damaged(self, finding: str) -> StateError:
-        return StateError(
-            f"{self.path}: damaged ({' '.join(finding.split())}): put a copy in its place, or move the file away to"
-            " count again from the topic"
-        )
+        row = (next_offset, floor, sealed(self._origin, next_offset, floor, digest))
+        self._db.execute("INSERT INTO progress VALUES (?, ?, ?)", row)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._explained():
+        with explained(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -252,30 +224,3 @@ class Store:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                message = (
-                    f"{self.path}: in use by another process: stop the other counter, or set another state.directory"
-                )
-                raise LockedError(message) from None
-            message = (
-                f"{self.path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
-            )
-            raise StateError(message) from None
-        except _DAMAGE as error:
-            raise self._damaged(str(error)) from None
-        except OSError as error:
-            message = f"{self.path}: cannot be used: {error.strerror}: set state.directory to a writable folder"
-            raise StateError(message) from None
-
-
-def _fingerprint(bucket: int, count: int) -> int:
-    """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
-    if not count:
-        return 0
-    return int.from_bytes(hashlib.blake2b(b"%d:%d" % (bucket, count), digest_size=8).digest(), "big")

@@ -28,10 +28,11 @@ def disk_full(run: Run) -> None:
         small = ["counter.save_seconds=0.02", "counter.publish_seconds=0.02"]
         if system.config.client == "kafka-python":
             small += ["kafka.max_poll_records=200"]
-        # A uid of 76 random bits takes 9.5 bytes however it is packed, so the whole state is larger than any of these.
+        # A uid of 76 random bits takes 9.5 bytes however it is packed, and a save writes several pages of 4 KB, so more
+        # is written than any of these. SQLite needs 32 KB beside the file to begin.
         truth = recount(frames, system.config, int(time.time() * 1000))
         whole = 9 * sum(map(len, truth.users.values()))
-        limits = sorted(run.random.randrange(20_000, whole) for _ in range(run.scale(3, 8)))
+        limits = sorted(40_000 + run.random.randrange(whole) for _ in range(run.scale(3, 8)))
         for limit in limits:
             before = system.saved_offset()
             counter = system.start_counter(settings=small, fault=["file_bytes", str(limit)])

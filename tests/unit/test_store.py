@@ -1,0 +1,208 @@
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unique_users.buckets import Bucket
+from unique_users.errors import LockedError, StateError
+from unique_users.saved import SavedState, saved_partitions
+from unique_users.store import WAL_BYTES_MAX, Store, Stores
+from unique_users.tally import Origin
+
+ORIGIN = Origin("bucketed", "an-id", 0, 1)
+MINUTE = 1_468_244_340
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path, ORIGIN)
+    yield store
+    store.close()
+
+
+def save(store: Store, *uids: str, start: int = MINUTE) -> None:
+    """Save users that are new in a minute, and a position that is as many records further."""
+    store.save({start: uids}, {start: store.counts.get(start, 0) + len(uids)}, (store.next_offset or 0) + len(uids))
+
+
+def read(directory: Path) -> SavedState:
+    return SavedState(directory, "bucketed", 0)
+
+
+def test_a_reader_sees_one_save_whatever_the_counter_does_meanwhile(store: Store, tmp_path: Path) -> None:
+    """counter   a b saved             c saved, the minute before dropped
+    reader                 opened                                          reads a b   │ opened again, reads a b c
+    """
+    save(store, "z", start=MINUTE - 60)
+    save(store, "a", "b")
+    with read(tmp_path) as state:
+        save(store, "c")
+        store.drop_before(MINUTE)
+        assert state.counts == {Bucket("minute", MINUTE - 60): 1, Bucket("minute", MINUTE): 2}
+        assert state.load(Bucket("minute", MINUTE - 60)) == ["z"]
+        assert sorted(state.load(Bucket("minute", MINUTE))) == ["a", "b"]
+        assert (state.origin, state.next_offset, state.floor) == (ORIGIN, 3, 0)
+    with read(tmp_path) as state:
+        assert state.counts == {Bucket("minute", MINUTE): 3}
+        assert sorted(state.load(Bucket("minute", MINUTE))) == ["a", "b", "c"]
+        assert state.load(Bucket("minute", MINUTE - 60)) == []
+        assert (state.next_offset, state.floor) == (4, MINUTE)
+
+
+def test_readers_that_stay_open_make_no_save_fail(store: Store, tmp_path: Path) -> None:
+    save(store, "a")
+    with read(tmp_path), read(tmp_path):
+        for number in range(50):
+            save(store, f"u{number}")
+    assert store.counts == {MINUTE: 51}
+
+
+def test_a_state_can_be_read_when_no_counter_runs_and_is_as_good_afterwards(tmp_path: Path) -> None:
+    store = Store(tmp_path, ORIGIN)
+    save(store, "a")
+    store.close()
+    with read(tmp_path) as state:
+        assert state.counts == {Bucket("minute", MINUTE): 1}
+    store = Store(tmp_path, ORIGIN)
+    save(store, "b")
+    assert sorted(store.load(MINUTE)) == ["a", "b"]
+    store.close()
+
+
+KILLED = f"""
+import os, sys
+from pathlib import Path
+from unique_users.store import Store
+from unique_users.tally import Origin
+store = Store(Path(sys.argv[1]), Origin(*{tuple(ORIGIN)!r}))
+store.save({{60: ["a"]}}, {{60: 1}}, 1)
+os._exit(9)
+"""
+
+
+def test_a_process_that_was_killed_leaves_no_lock_and_all_that_it_saved(tmp_path: Path) -> None:
+    code = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False).returncode
+    assert code == 9
+    with read(tmp_path) as state:
+        assert state.counts == {Bucket("minute", 60): 1}
+    store = Store(tmp_path, ORIGIN)
+    assert (store.counts, store.next_offset) == ({60: 1}, 1)
+    store.close()
+
+
+def test_a_second_counter_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+    first = Store(tmp_path, ORIGIN)
+    with pytest.raises(LockedError, match="in use by another process"):
+        Store(tmp_path, ORIGIN)
+    first.close()
+    Store(tmp_path, ORIGIN).close()
+
+
+def test_a_counter_of_an_older_version_that_still_runs_is_noticed(tmp_path: Path) -> None:
+    """It holds SQLite's own exclusive lock on the file."""
+    Store(tmp_path, ORIGIN).close()
+    old = sqlite3.connect(tmp_path / "bucketed-0.sqlite", isolation_level=None)
+    old.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    old.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(LockedError, match="in use by another process"):
+        Store(tmp_path, ORIGIN)
+    old.close()
+
+
+def test_where_no_state_is_a_reader_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"there is no such state: start counter\.py"):
+        read(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert saved_partitions(tmp_path, "bucketed") == []
+
+
+def test_a_state_in_which_nothing_was_saved_yet_is_empty(store: Store, tmp_path: Path) -> None:
+    assert store.counts == {}
+    with read(tmp_path) as state:
+        assert (state.counts, state.next_offset) == ({}, None)
+    (tmp_path / "bucketed-1.sqlite").touch()
+    with pytest.raises(StateError, match="nothing is saved yet"):
+        SavedState(tmp_path, "bucketed", 1)
+
+
+def test_the_partitions_that_have_a_state_are_found(tmp_path: Path) -> None:
+    for topic, partition in (("bucketed", 2), ("bucketed", 10), ("bucketed-1", 0), ("other", 3)):
+        Store(tmp_path, Origin(topic, "", partition, 11)).close()
+    (tmp_path / "bucketed-0.old1.sqlite").touch()
+    assert saved_partitions(tmp_path, "bucketed") == [2, 10]
+    assert saved_partitions(tmp_path, "bucketed-1") == [0]
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "said"),
+    [
+        ("buckets", "unique_users = 7", "checksum of counts"),
+        ("progress", "next_offset = 7", "checksum of counts"),
+        ("origin", "topic_id = 'x'", "checksum of counts"),
+    ],
+)
+def test_a_reader_believes_no_count_that_was_changed(tmp_path: Path, table: str, change: str, said: str) -> None:
+    store = Store(tmp_path, ORIGIN)
+    save(store, "a")
+    store.close()
+    db = sqlite3.connect(tmp_path / "bucketed-0.sqlite")
+    db.execute(f"UPDATE {table} SET {change}")
+    db.commit()
+    db.close()
+    with pytest.raises(StateError, match=said):
+        read(tmp_path)
+
+
+def test_a_reader_believes_no_users_that_were_changed(tmp_path: Path) -> None:
+    store = Store(tmp_path, ORIGIN)
+    save(store, "a")
+    save(store, "b")
+    store.close()
+    db = sqlite3.connect(tmp_path / "bucketed-0.sqlite")
+    db.execute("DELETE FROM added WHERE rowid = 1")
+    db.commit()
+    db.close()
+    with read(tmp_path) as state, pytest.raises(StateError, match="holds 1 users, not 2"):
+        state.load(Bucket("minute", MINUTE))
+
+
+def test_a_state_that_is_set_aside_is_whole_and_leaves_nothing_to_the_next_one(tmp_path: Path) -> None:
+    """Also when its counter was killed, and what it saved last still stands beside the file."""
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert (tmp_path / "bucketed-0.sqlite-wal").stat().st_size > 0
+    aside = Stores(tmp_path).set_aside(ORIGIN)
+    assert aside.name == "bucketed-0.old1.sqlite"
+    assert not (tmp_path / "bucketed-0.sqlite-wal").exists()
+    store = Store(tmp_path, ORIGIN)
+    assert (store.counts, store.next_offset) == ({}, None)
+    store.close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(aside, elsewhere / "bucketed-0.sqlite")
+    with read(elsewhere) as state:
+        assert state.load(Bucket("minute", 60)) == ["a"]
+
+
+def test_a_state_is_not_set_aside_from_under_a_reader(tmp_path: Path) -> None:
+    store = Store(tmp_path, ORIGIN)
+    save(store, "a")
+    store.close()
+    with read(tmp_path) as state:
+        with pytest.raises(LockedError):
+            Stores(tmp_path).set_aside(ORIGIN)
+        assert state.load(Bucket("minute", MINUTE)) == ["a"]
+    assert Stores(tmp_path).set_aside(ORIGIN).exists()
+
+
+def test_what_saves_leave_beside_the_file_is_bounded(store: Store, tmp_path: Path) -> None:
+    for number in range(4):
+        save(store, *(f"{number}-{user}-{os.urandom(8).hex()}" for user in range(300_000)), start=60 * number)
+    for _ in range(3):
+        save(store, os.urandom(8).hex())
+    assert (tmp_path / "bucketed-0.sqlite-wal").stat().st_size <= WAL_BYTES_MAX

@@ -1,0 +1,190 @@
+"""What a saved state says, read without trust: by the counter that owns it, and by others while that runs.
+
+Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; counts and
+position are covered by a checksum of their own.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import zstandard
+
+from unique_users.buckets import MINUTE, Bucket
+from unique_users.errors import LockedError, StateError
+from unique_users.tally import Origin
+
+VERSION = 1
+APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
+READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or moves the file
+
+# What reading a damaged file can raise, from SQLite's pages up to the uids.
+_DAMAGE = (
+    sqlite3.DatabaseError,
+    zstandard.ZstdError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    TypeError,
+    OverflowError,
+)
+
+_unpack = msgspec.msgpack.Decoder(list[str]).decode
+
+
+def path_of(directory: Path, topic: str, partition: int) -> Path:
+    """The file that holds the state of a partition."""
+    return directory / f"{topic}-{partition}.sqlite"
+
+
+def saved_partitions(directory: Path, topic: str) -> list[int]:
+    """The partitions of a topic that have a state in a directory."""
+    names = (path.stem.rpartition("-") for path in directory.glob("*.sqlite"))
+    return sorted(int(number) for name, _, number in names if name == topic and number.isdecimal())
+
+
+class SavedFile:
+    """The checked content of one file. Every method may raise StateError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection
+        self._counts: dict[int, int] = {}
+        self._digest = 0
+        self.next_offset: int | None = None
+        self.floor = 0
+        self._decompress = zstandard.ZstdDecompressor().decompress
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _load(self, start: int) -> list[str]:
+        with explained(self.path):
+            rows = self._db.execute("SELECT uids FROM added WHERE start = ?", (start,)).fetchall()
+            uids = [uid for (packed,) in rows for uid in _unpack(self._decompress(packed))]
+        if len(set(uids)) != self._counts.get(start, 0):
+            raise damaged(self.path, f"bucket {start} holds {len(set(uids))} users, not {self._counts.get(start, 0)}")
+        return uids
+
+    def _is_empty(self) -> bool:
+        return not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+    def _check_form(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            message = f"{self.path}: not a state of this program: set another state.directory"
+            raise StateError(message)
+        if version > VERSION:
+            message = (
+                f"{self.path}: written by a newer version of this program (form {version}, known here: {VERSION}):"
+                " run that one, or set another state.directory to count again from the topic"
+            )
+            raise StateError(message)
+
+    def _read_and_check(self) -> Origin:
+        """Read all but the uids, and return whose state this is."""
+        found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
+        self._counts = dict(self._db.execute("SELECT start, unique_users FROM buckets"))
+        for bucket, count in self._counts.items():
+            self._digest ^= fingerprint(bucket, count)
+        progress = self._db.execute("SELECT next_offset, floor, digest FROM progress").fetchone()
+        if progress is not None:
+            next_offset, floor, digest = progress
+            self.next_offset, self.floor = next_offset, floor
+            if digest != sealed(found, next_offset, floor, self._digest):
+                raise damaged(self.path, "the checksum of counts and position does not fit")
+        elif self._counts:
+            raise damaged(self.path, "counts without a position")
+        return found
+
+
+class SavedState(SavedFile):
+    """The state of a partition as it was saved when this was made, whatever its counter does meanwhile.
+
+    A context manager, which changes nothing and hinders no counter. Close it soon: as long as it is open, the file
+    beside the state in which saves are gathered grows.
+    """
+
+    def __init__(self, directory: Path, topic: str, partition: int) -> None:
+        super().__init__(path_of(directory, topic, partition))
+        if not self.path.exists():
+            message = f"{self.path}: there is no such state: start counter.py, or mend state.directory"
+            raise StateError(message)
+        with explained(self.path):
+            address = f"{self.path.absolute().as_uri()}?mode=ro"
+            self._db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
+        try:
+            with explained(self.path):
+                self.origin = self._read()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> Origin:
+        self._db.execute("BEGIN")  # until the end: all that is read is of one save
+        if self._is_empty():
+            message = f"{self.path}: nothing is saved yet: wait for counter.py"
+            raise StateError(message)
+        self._check_form()
+        return self._read_and_check()
+
+    @property
+    def counts(self) -> dict[Bucket, int]:
+        """The unique users of each bucket."""
+        return {Bucket(MINUTE.name, start): count for start, count in self._counts.items()}
+
+    def load(self, bucket: Bucket) -> list[str]:
+        """The uids of a bucket; none for one that is not there."""
+        return self._load(bucket.start) if bucket.start in self._counts else []
+
+
+def sealed(origin: Origin, next_offset: int | None, floor: int, digest: int) -> bytes:
+    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints."""
+    return hashlib.blake2b(repr((*origin, next_offset, floor, digest)).encode(), digest_size=16).digest()
+
+
+def fingerprint(bucket: int, count: int) -> int:
+    """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
+    if not count:
+        return 0
+    return int.from_bytes(hashlib.blake2b(b"%d:%d" % (bucket, count), digest_size=8).digest(), "big")
+
+
+def damaged(path: Path, finding: str) -> StateError:
+    """The error for a file that does not say what was written."""
+    return StateError(
+        f"{path}: damaged ({' '.join(finding.split())}): put a copy in its place, or move the file away to"
+        " count again from the topic"
+    )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite, unpacking and the disk raise into a StateError that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            message = f"{path}: in use by another process: stop the other counter, or set another state.directory"
+            raise LockedError(message) from None
+        message = f"{path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
+        raise StateError(message) from None
+    except _DAMAGE as error:
+        raise damaged(path, str(error)) from None
+    except OSError as error:
+        message = f"{path}: cannot be used: {error.strerror}: set state.directory to a writable folder"
+        raise StateError(message) from None
