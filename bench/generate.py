@@ -1,8 +1,8 @@
 """Write generated frames to stdout, and what a recount would say of them to a file.
 
-    python bench/generate.py FRAMES COUNTS.json | python producer.py -
+    python bench/generate.py FRAMES COUNTS.json [USERS] | python producer.py -
 
-The same 100,000 users and 17 minutes of event time, however many frames.
+100,000 users and 17 minutes of event time, however many frames.
 """
 
 import json
@@ -27,8 +27,9 @@ LINES = 1_000
 def main() -> None:
     """Frames first, counts at the end."""
     count, counts = int(sys.argv[1]), Path(sys.argv[2])
+    among = int(sys.argv[3]) if len(sys.argv) > 3 else USERS  # noqa: PLR2004
     users: dict[int, set[str]] = {}
-    for lines in _chunks(frames(count, users=USERS, seconds=SECONDS)):
+    for lines in _chunks(frames(count, users=among, seconds=SECONDS)):
         sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
         for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(lines)):
             users.setdefault(frame.ts // 60 * 60, set()).add(frame.uid)

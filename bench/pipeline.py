@@ -4,12 +4,15 @@
     python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust --json FILE --plot FILE.svg
                                                                medians, and other engines in turn with ours
     python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
+    python bench/pipeline.py --runs 5 --partitions 2           one partition and two in turn, with partition_by: uid,
+                                                               and as many bucketers and counters as partitions
 
-`feed` is filled once. In each run bucketer and counter work through it side by side, with state, groups and topics of
-their own, until the counter has reported all. The variants take turns, so that what else the machine does meets all of
-them. CPU is that of the processes from the line on with which they say that they read, joining the group included, to
-their end. Time is that from the last report but one in which the counter had read nothing to the one with all counts.
-Memory is the largest resident size seen.
+`feed` is filled once for each number of partitions, with so many frames for each of them, and as many users for each.
+In each run bucketers and counters work through it side by side, with state, groups and topics of their own, until the
+counters have reported all. The variants take turns, so that what else the machine does meets all of them. CPU is that
+of the processes from the line on with which they say that they read, joining the group included, to their end. Time
+is that from the last report but one in which a counter had read nothing to the one with all counts. Memory is the
+largest resident size seen.
 """
 
 import argparse
@@ -21,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench/peers")]
 
 import msgspec  # noqa: E402
 import plot  # noqa: E402
+from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
@@ -45,29 +50,51 @@ PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
 
 
 class Variant(NamedTuple):
-    """What is compared: a client, and whether a minute's users go in one record."""
+    """What is compared: a client, whether a minute's users go in one record, and over how much the work is spread."""
 
     client: str
     combine: bool
+    partitions: int = 1  # of feed and of bucketed
+    processes: int = 1  # bucketers, and as many counters
 
     def __str__(self) -> str:
-        return f"{self.client} {'combine' if self.combine else 'one record a frame'}"
+        form = f"{self.client} {'combine' if self.combine else 'one record a frame'}"
+        return form if self.partitions == 1 else f"{form}, {self.partitions} partitions, {self.processes} of each"
+
+    @property
+    def feed(self) -> str:
+        """The topic with the frames over so many partitions."""
+        return feed(self.partitions)
 
     def settings(self) -> list[str]:
         """For `--set`."""
-        return [f"client={self.client}", f"bucketer.combine={str(self.combine).lower()}"]
+        settings = [f"client={self.client}", f"bucketer.combine={str(self.combine).lower()}"]
+        settings += [f"topics.feed.name={self.feed}", f"topics.feed.partitions={self.partitions}"]
+        settings += [f"topics.bucketed.partitions={self.partitions}"]
+        return settings + (["bucketer.partition_by=uid"] if self.partitions > 1 else [])
+
+
+def feed(partitions: int) -> str:
+    """The name of the topic with the frames over so many partitions."""
+    return "feed" if partitions == 1 else f"feed-{partitions}"
 
 
 VARIANTS = [Variant(client, combine) for client in ("kafka-python", "librdkafka") for combine in (False, True)]
 
 
 class Figures(NamedTuple):
-    """What one process took. `start_cpu_seconds` went before its work, and is not in `cpu_seconds`."""
+    """What a process took, or some together. `start_cpu_seconds` went before the work, and is not in `cpu_seconds`."""
 
     wall_seconds: float
     cpu_seconds: float
     start_cpu_seconds: float
     peak_mb: float
+
+    @classmethod
+    def together(cls, parts: Sequence["Figures"]) -> "Figures":
+        """The longest time, and the sums of the rest: peaks of memory may have come at different moments."""
+        walls, cpus, start_cpus, peaks = zip(*parts, strict=True)
+        return cls(max(walls), sum(cpus), sum(start_cpus), sum(peaks))
 
 
 class Watched:
@@ -103,6 +130,33 @@ class Watched:
         return Figures(time.monotonic() - self._started, self._cpu - start, start, self._peak)
 
 
+class Reports:
+    """What one counter reports, as JSON lines in a file that grows."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open()
+        self._rest = ""  # of a line that is being written
+        self.counted: dict[int, int] = {}
+        self.partitions: list[int] = []
+        self.idle = [time.monotonic()] * 2  # the last two reports before anything was counted
+
+    def read(self) -> None:
+        """Take in what was written since."""
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            report = json.loads(line)
+            if "start" in report:
+                self.counted[start_of(report["start"])] = report["unique_users"]
+                continue
+            self.partitions = report["partitions"]
+            if not self.counted:
+                self.idle = [self.idle[-1], time.monotonic()]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
 class Bench:
     """A broker whose `feed` holds generated frames, and the scripts on it."""
 
@@ -112,16 +166,19 @@ class Bench:
         self._frames = frames
         self._settings = list(settings)
         self._number = 0
-        self.expected: dict[int, int] = {}
+        self._expected: dict[int, dict[int, int]] = {}  # by the number of partitions
 
-    def fill(self) -> None:
-        """Generate the frames into `feed`, by way of no file."""
+    def fill(self, partitions: int) -> None:
+        """Generate the frames into a topic, by way of no file: for two partitions twice the frames and users."""
         counts = self._scratch / "expected.json"
-        generate = [sys.executable, str(ROOT / "bench/generate.py"), str(self._frames), str(counts)]
+        amounts = [self._frames * partitions, counts, USERS * partitions]
+        generate = [sys.executable, str(ROOT / "bench/generate.py"), *map(str, amounts)]
         with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator:
-            command = self._script("producer.py", ["client=librdkafka"], "-")
+            settings = ["client=librdkafka", f"topics.feed.name={feed(partitions)}"]
+            command = self._script("producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
             Watched(command, self._scratch / "filled", generator.stdout).figures()
-        self.expected = {int(start): count for start, count in json.loads(counts.read_text()).items()}
+        expected = {int(start): count for start, count in json.loads(counts.read_text()).items()}
+        self._expected[partitions] = expected
 
     def produce(self, client: str) -> dict[str, Any]:
         """Time the producer on a file."""
@@ -139,32 +196,53 @@ class Bench:
         return {"client": client, "frames": frames, **figures._asdict()}
 
     def run(self, variant: Variant) -> dict[str, Any]:
-        """Bucketer and counter side by side, from the start of `feed` to the last count."""
+        """Bucketers and counters side by side, from the start of `feed` to the last count."""
         self._number += 1
         place = self._scratch / str(self._number)
         place.mkdir()
-        own = [f"state.directory={place / 'state'}", "counter.report_seconds=0.2", *variant.settings()]
+        own = ["counter.report_seconds=0.2", *variant.settings()]
         own += [f"{name}.group={name}{self._number}" for name in ("bucketer", "counter")]
         own += [f"topics.{name}.name={name}{self._number}" for name in ("bucketed", "counts", "rejected")]
+        numbers = range(variant.processes)
         broker = psutil.Process(self._kafka.pid)
-        before = sum(broker.cpu_times()[:2])
-        counter = Watched(self._script("counter.py", own, "--format", "json"), place / "counter")
-        bucketer = Watched(self._script("bucketer.py", own, "--until-caught-up"), place / "bucketer")
+        counters = [
+            Watched(
+                self._script("counter.py", [*own, f"state.directory={place / f'state{n}'}"], "--format", "json"),
+                place / f"counter{n}",
+            )
+            for n in numbers
+        ]
+        bucketers: list[Watched] = []
+        reports = [Reports(place / f"counter{n}") for n in numbers]
         try:
-            counted, seconds = self._counted(counter, bucketer, place / "counter")
+            # What a counter has counted of a partition that it has lost would be counted twice.
+            self._until(lambda: shared(reports, variant.partitions), counters, reports)
+            before = sum(broker.cpu_times()[:2])
+            bucketers += [
+                Watched(self._script("bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}") for n in numbers
+            ]
+            expected = self._expected[variant.partitions]
+            wanted = sum(expected.values())
+            watched = [*counters, *bucketers]
+            self._until(lambda: sum(sum(each.counted.values()) for each in reports) >= wanted, watched, reports)
+            seconds = time.monotonic() - max(each.idle[0] for each in reports)
         except BaseException:
-            counter.process.kill()
-            bucketer.process.kill()
+            for each in (*counters, *bucketers):
+                each.process.kill()
             raise
         broker_cpu = sum(broker.cpu_times()[:2]) - before
-        bucketed = bucketer.figures()
-        counter.process.terminate()
-        figures = counter.figures()
+        bucketed = Figures.together([each.figures() for each in bucketers])
+        for each in counters:
+            each.process.terminate()
+        figures = Figures.together([each.figures() for each in counters])
+        for report in reports:
+            report.close()
         shutil.rmtree(place)
         return {
             "variant": str(variant),
-            "frames": self._frames,
-            "exact": counted == self.expected,
+            **variant._asdict(),
+            "frames": self._frames * variant.partitions,
+            "exact": together(reports) == expected,
             "seconds": seconds,
             "broker_cpu_seconds": broker_cpu,
             "bucketer": bucketed._asdict(),
@@ -173,33 +251,37 @@ class Bench:
 
     def run_peer(self, name: str) -> dict[str, Any]:
         """Another engine on the same topic."""
-        return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, self.expected))
+        return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, self._expected[1]))
 
-    def _counted(self, counter: Watched, bucketer: Watched, reports: Path) -> tuple[dict[int, int], float]:
-        """What the counter has reported, once it is as much as expected, and in how many seconds."""
-        counted: dict[int, int] = {}
-        idle = [time.monotonic()] * 2
-        rest = ""  # of a line that is being written
-        with reports.open() as file:
-            while sum(counted.values()) < sum(self.expected.values()):
-                if not counter.sample():
-                    sys.exit("the counter ended")
-                if not bucketer.sample() and bucketer.process.returncode:
-                    bucketer.figures()
-                *lines, rest = (rest + file.read()).split("\n")
-                for line in lines:
-                    report = json.loads(line)
-                    if "start" in report:
-                        counted[start_of(report["start"])] = report["unique_users"]
-                    elif not counted:
-                        idle = [idle[-1], time.monotonic()]
-                time.sleep(SAMPLE_SECONDS)
-        return counted, time.monotonic() - idle[0]
+    @staticmethod
+    def _until(reached: Callable[[], bool], watched: Sequence[Watched], reports: Sequence[Reports]) -> None:
+        """Read reports until what is wanted is there; ends the bench when a process has failed."""
+        while not reached():
+            for each in watched:
+                if not each.sample() and each.process.returncode:
+                    each.figures()
+            for report in reports:
+                report.read()
+            time.sleep(SAMPLE_SECONDS)
 
     def _script(self, name: str, settings: Iterable[str], *arguments: str) -> list[str]:
         flags = [f"kafka.bootstrap_servers={self._kafka.bootstrap_servers}", *settings, *self._settings]
         sets = [part for flag in flags for part in ("--set", flag)]
         return [sys.executable, str(ROOT / name), *arguments, "--config", str(ROOT / "config.yaml"), *sets]
+
+
+def shared(reports: Sequence[Reports], partitions: int) -> bool:
+    """Whether each counter has its part of the partitions, and all of them are given out."""
+    given_out = sorted(partition for each in reports for partition in each.partitions)
+    return given_out == list(range(partitions)) and all(each.partitions for each in reports)
+
+
+def together(reports: Sequence[Reports]) -> dict[int, int]:
+    """The counts over all partitions."""
+    counted: Counter[int] = Counter()
+    for each in reports:
+        counted.update(each.counted)
+    return dict(counted)
 
 
 def start_of(text: str) -> int:
@@ -208,35 +290,48 @@ def start_of(text: str) -> int:
 
 
 @contextmanager
-def bench(frames: int, settings: Iterable[str]) -> Iterator[Bench]:
-    """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte."""
+def bench(frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,)) -> Iterator[Bench]:
+    """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte.
+
+    A group's first members are waited for, so that none begins with what another one takes over a moment later.
+    """
+    joining = {"group.initial.rebalance.delay.ms": "1000"} if set(partitions) != {1} else {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
-        with LocalKafka("4.3.1", scratch / "kafka", free_port()) as kafka:
+        with LocalKafka("4.3.1", scratch / "kafka", free_port(), properties=joining) as kafka:
             made = Bench(kafka, scratch, frames, settings)
-            made.fill()
+            for each in partitions:
+                made.fill(each)
             yield made
 
 
 def main() -> None:
     """Print a table; `--json FILE` keeps the raw figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--frames", type=int, default=1_000_000, help="for each partition")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="", help="variants whose name has this in it")
+    parser.add_argument("--partitions", default="", help="spread over so many as well; several with commas between")
+    parser.add_argument("--processes", type=int, help="bucketers, and counters: as many as partitions, or so many")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
     parser.add_argument("--peers-once", default="", help="those too slow to take part in more than the first run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="of the medians, as SVG")
     parser.add_argument("settings", nargs="*", metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args()
-    variants = [variant for variant in VARIANTS if arguments.only in str(variant)]
+    numbers = [int(number) for number in filter(None, arguments.partitions.split(","))]
+    variants = [
+        variant._replace(partitions=partitions, processes=processes)
+        for variant in VARIANTS
+        if arguments.only in str(variant)
+        for partitions, processes in [(1, 1), *((number, arguments.processes or number) for number in numbers)]
+    ]
     results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
     results |= {"decode_us": [], "pipeline": [], "producer": [], "peers": []}
-    with bench(arguments.frames, arguments.settings) as ready:
+    with bench(arguments.frames, arguments.settings, [1, *numbers]) as ready:
         for number in range(arguments.runs):
             results["decode_us"].append(decode_us())
-            for client in dict.fromkeys(variant.client for variant in variants):
+            for client in dict.fromkeys(variant.client for variant in variants if not numbers):
                 results["producer"].append(ready.produce(client))
             for variant in variants:
                 results["pipeline"].append(ready.run(variant))
@@ -249,6 +344,8 @@ def main() -> None:
                 arguments.json.write_text(json.dumps(results, indent=1))
     print(f"msgspec decodes a frame in {statistics.median(results['decode_us']):.1f} µs here\n")
     print(table(results))
+    if numbers:
+        print(f"\n{spread(results)}")
     if arguments.plot:
         arguments.plot.write_text(plot.bars(costs(results), "CPU of one frame, µs (bucketer and counter together)"))
 
@@ -285,6 +382,20 @@ def cpu(result: Mapping[str, Any], *scripts: str) -> float:
     return float(
         sum(result[name]["cpu_seconds"] for name in scripts or ("bucketer", "counter")) / result["frames"] * 1e6
     )
+
+
+def spread(results: Mapping[str, Any]) -> str:
+    """What a frame costs over several partitions and processes beside what it costs one of each, in Markdown."""
+    lines = ["| variant | bucketers µs/frame | of one's | counters µs/frame | of one's |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(each["variant"] for each in results["pipeline"]):
+        runs = [each for each in results["pipeline"] if each["variant"] == name]
+        alone = [each for each in results["pipeline"] if each["partitions"] == 1 and name.startswith(each["variant"])]
+        cells = []
+        for script in ("bucketer", "counter"):
+            us, us_alone = (statistics.median(cpu(each, script) for each in some) for some in (runs, alone))
+            cells += [f"{us:.2f}", f"{us / us_alone:.2f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def table(results: Mapping[str, Any]) -> str:
