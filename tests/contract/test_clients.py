@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
+import confluent_kafka
 import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
@@ -17,6 +18,7 @@ from unique_users import clients
 from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.layout import partition_of
 from unique_users.local_kafka import free_port
 
 PATIENCE_SECONDS = 30.0
@@ -608,6 +610,26 @@ def test_a_key_chooses_the_partition_that_kafkas_own_clients_choose(
     poll_until(lambda: sum(map(len, member.rows.values())) == len(KAFKAS_MURMUR2), member)
     found = {key: partition for partition, rows in member.rows.items() for _, key, _, _ in rows}
     assert found == {key: (value & 0x7FFFFFFF) % 7 for key, value in KAFKAS_MURMUR2.items()}
+
+
+def test_librdkafkas_consistent_partitioner_puts_a_user_where_this_program_does(
+    broker: str, unique_name: Names
+) -> None:
+    topic, partitions = unique_name("users"), 7
+    kafka_python.make_admin(config_for(broker)).create(Topic(name=topic, partitions=partitions))
+    found: dict[str, int] = {}
+
+    def note(error: object, message: confluent_kafka.Message) -> None:
+        assert error is None
+        found[message.key().decode()] = message.partition()
+
+    uids = ["123456789", "a", "user-1", "ü", "пользователь", *(f"{n * 0x9E3779B97F4A7C15:019x}" for n in range(500))]
+    producer = confluent_kafka.Producer({"bootstrap.servers": broker, "partitioner": "consistent"})
+    for uid in uids:
+        producer.produce(topic, b"", uid.encode(), on_delivery=note)
+    assert producer.flush(PATIENCE_SECONDS) == 0
+    assert set(found.values()) == set(range(partitions))
+    assert found == {uid: partition_of(uid, partitions) for uid in uids}
 
 
 def test_a_partition_given_goes_before_the_key(
