@@ -25,7 +25,7 @@ def nodes_die(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(400, 600))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.end_of(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
         for which in ["leader", "controller"] * run.scale(1, 4):
             run.pause(0.3, 2)
             run.inject(kill=True)

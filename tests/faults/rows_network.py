@@ -26,7 +26,7 @@ def broker_dies(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(500, 800))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.end_of(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
         for how in rounds:
             run.pause(0.3, 2.5)
             run.inject(kill=how == "kill")
@@ -67,7 +67,7 @@ def network_fails(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(400, 600))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.end_of(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
         for fault in faults:
             run.pause(0.2, 1.5)
             run.inject()

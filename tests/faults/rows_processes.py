@@ -94,7 +94,7 @@ def stopped(run: Run) -> None:
 
         read = sum(read_by(worker) for worker in lives["bucketer"])
         run.expect(read == len(frames), f"bucketers read {read} frames of {len(frames)}")
-        bucketed = system.end_of(system.config.topics.bucketed.name)
+        bucketed = system.written(system.config.topics.bucketed.name)
         run.expect(bucketed == truth.counts.accepted, f"bucketed has {bucketed} records")
         counted = sum(report["messages_read"] for worker in lives["counter"] for _, report in worker.reports())
         run.expect(counted == bucketed, f"counters read {counted} messages of {bucketed}")
@@ -128,7 +128,7 @@ def freeze_both(run: Run, system: System, frames: list[bytes], session: float, s
     with stream(run, system, frames, run.scale(400, 1_000)):
         firsts = [system.start_bucketer(), system.start_counter()]
         for _ in range(run.scale(1, 2)):
-            system.until(lambda: system.end_of(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
             run.pause(0.5, 2)
             run.inject()
             run.inject()
@@ -153,7 +153,7 @@ def locked_out(run: Run) -> None:
         with stream(run, system, frames, 2_000):
             system.start_bucketer()
             first = system.start_counter()
-            system.until(lambda: system.end_of(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
             run.inject()
             first.freeze()
             second = system.start_counter()

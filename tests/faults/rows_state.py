@@ -52,12 +52,12 @@ def disk_full(run: Run) -> None:
 
 def check_saved_state(run: Run, system: System) -> None:
     """The state left behind opens, and holds exactly what was in the topic up to its position."""
-    if not system.state_file.exists():
+    if not system.state_file().exists():
         return
     copy = system.directory / "checked"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(system.state, copy)
-    db = sqlite3.connect(copy / system.state_file.name)
+    db = sqlite3.connect(copy / system.state_file().name)
     begun = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     origin = db.execute("SELECT * FROM origin").fetchone() if begun else None
     db.close()
@@ -87,7 +87,7 @@ def state_damaged(run: Run) -> None:
         whole = system.directory / "whole"
         shutil.copytree(system.state, whole)
         for number in range(run.scale(3, 10)):
-            flip(system.state_file, run.random, number)
+            flip(system.state_file(), run.random, number)
             count_damaged(run, system, expected)
             restore(system.state, whole)
         newer(run, system)
@@ -98,7 +98,7 @@ def state_damaged(run: Run) -> None:
 def count_damaged(run: Run, system: System, expected: dict[int, int]) -> None:
     """Either the damage is noticed and said, or the counts are right."""
     run.inject()
-    before = system.state_file.read_bytes()
+    before = system.state_file().read_bytes()
     counter = system.start("counter", "--until-caught-up", "--format", "json")
     code = counter.wait(60)
     if code == 0:
@@ -107,19 +107,19 @@ def count_damaged(run: Run, system: System, expected: dict[int, int]) -> None:
     else:
         errors = [line.text for line in counter.said if line.text.startswith("error:")]
         run.expect(code == 1 and len(errors) == 1 and "Traceback" not in counter.complaints, counter.complaints)
-        run.expect(system.state_file.read_bytes() == before, "a damaged state was overwritten")
+        run.expect(system.state_file().read_bytes() == before, "a damaged state was overwritten")
 
 
 def newer(run: Run, system: System) -> None:
     run.inject()
-    db = sqlite3.connect(system.state_file)
+    db = sqlite3.connect(system.state_file())
     db.execute("PRAGMA user_version = 99")
     db.close()
-    before = system.state_file.read_bytes()
+    before = system.state_file().read_bytes()
     counter = system.start("counter", "--until-caught-up")
     run.expect(counter.wait(60) == 1, f"a newer state: ended with {counter.exit_code}")
     run.expect("newer version" in counter.complaints and "99" in counter.complaints, counter.complaints)
-    run.expect(system.state_file.read_bytes() == before, "a newer state was overwritten")
+    run.expect(system.state_file().read_bytes() == before, "a newer state was overwritten")
 
 
 def of_another_topic(run: Run, system: System, expected: dict[int, int]) -> None:

@@ -169,7 +169,7 @@ def bucketed_trimmed(run: Run) -> None:
     with run.system() as system:
         bucketer, counter = counted_once(run, system, frames[:1000])
         counter.end()
-        read = system.end_of(system.config.topics.bucketed.name)
+        read = system.written(system.config.topics.bucketed.name)
         replay(run, system, frames[1000:])
         system.until_bucketed()
         bucketer.end()

@@ -140,7 +140,7 @@ def soak(run: Run, minutes: float) -> Soak:
         truth = recount(stream(minutes, run.seed), system.config, int(time.time() * 1000))
         # Frames that a producer sent twice stand in rejected twice too, each with an offset of its own.
         run.frames += truth.counts.read
-        sent_twice = system.end_of(system.config.topics.feed.name) - truth.counts.read
+        sent_twice = system.written(system.config.topics.feed.name) - truth.counts.read
         say(f"{truth.counts}; {sent_twice} frames were sent twice")
         run.verify(system, [], truth, rejects_at_least=sent_twice > 0)
         return test

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import copyfile
 from types import TracebackType
@@ -40,10 +40,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class Record(NamedTuple):
     """A record as it lies in a topic."""
 
+    partition: int
     offset: int
+    timestamp_ms: int
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+
+
+def records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
+    """The records of a client's poll."""
+    for consumed in polled.values():
+        for r in consumed:
+            yield Record(r.partition, r.offset, r.timestamp, r.key, r.value, dict(r.headers))
 
 
 class System:
@@ -165,14 +174,23 @@ class System:
         finally:
             producer.close()
 
-    def end_of(self, topic: str) -> int:
-        """The end offset of a topic's only partition."""
-        asked = TopicPartition(topic, 0)
-        return int(self.admin.list_partition_offsets({asked: -1})[asked].offset)
+    def ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition of a topic."""
+        (described,) = self.admin.describe_topics([topic])
+        asked = {TopicPartition(topic, part["partition_index"]): -1 for part in described["partitions"]}
+        return {tp.partition: int(end.offset) for tp, end in self.admin.list_partition_offsets(asked).items()}
 
-    def delete_records(self, topic: str, before: int) -> None:
+    def written(self, topic: str) -> int:
+        """How many records a topic was ever given, in all of its partitions."""
+        return sum(self.ends(topic).values())
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions, so many in all."""
+        self.admin.create_partitions({topic: partitions})
+
+    def delete_records(self, topic: str, before: int, partition: int = 0) -> None:
         """Delete what stands before an offset, as the topic's retention does."""
-        self.admin.delete_records({TopicPartition(topic, 0): before})
+        self.admin.delete_records({TopicPartition(topic, partition): before})
 
     def recreate(self, topic: str) -> None:
         """Delete a topic and make it again, empty."""
@@ -186,8 +204,8 @@ class System:
         return int(self._admin.lag(group, topic))
 
     def read(self, topic: str) -> list[Record]:
-        """All records of a topic's only partition."""
-        end = self.end_of(topic)
+        """All records of a topic, one partition after the other."""
+        ends = {TopicPartition(topic, partition): end for partition, end in self.ends(topic).items()}
         consumer = KafkaConsumer(
             bootstrap_servers=self.direct.bootstrap_servers,
             group_id=None,
@@ -195,18 +213,16 @@ class System:
             max_partition_fetch_bytes=1 << 24,
         )
         found: list[Record] = []
-        partition = TopicPartition(topic, 0)
         try:
-            consumer.assign([partition])
-            consumer.seek_to_beginning(partition)
+            consumer.assign(list(ends))
+            consumer.seek_to_beginning(*ends)
             deadline = time.monotonic() + CATCH_UP_SECONDS
-            while consumer.position(partition) < end:
-                assert time.monotonic() < deadline, f"{topic} cannot be read to its end {end}"
-                for records in consumer.poll(timeout_ms=500).values():
-                    found += [Record(r.offset, r.key, r.value, dict(r.headers)) for r in records]
+            while any(consumer.position(partition) < end for partition, end in ends.items()):
+                assert time.monotonic() < deadline, f"{topic} cannot be read to its end {ends}"
+                found += records(consumer.poll(timeout_ms=500))
         finally:
             consumer.close()
-        return found
+        return sorted(found)
 
     # Waiting.
 
@@ -250,17 +266,17 @@ class System:
 
     # The state.
 
-    @property
-    def state_file(self) -> Path:
-        return self.state / f"{self.config.topics.bucketed.name}-0.sqlite"
+    def state_file(self, partition: int = 0) -> Path:
+        return self.state / f"{self.config.topics.bucketed.name}-{partition}.sqlite"
 
-    def saved_offset(self) -> int:
+    def saved_offset(self, partition: int = 0) -> int:
         """The position in the state of a counter that does not run; the state is left untouched."""
-        if not self.state_file.exists():
+        file = self.state_file(partition)
+        if not file.exists():
             return 0
         copy = self.directory / f"copy-{uuid.uuid4().hex[:6]}.sqlite"
         for suffix in ("", "-journal", "-wal"):
-            source = self.state_file.with_name(self.state_file.name + suffix)
+            source = file.with_name(file.name + suffix)
             if source.exists():
                 copyfile(source, copy.with_name(copy.name + suffix))
         db = sqlite3.connect(copy)

@@ -46,12 +46,12 @@ def judge(
     found: dict[str, dict[int, int]] = {}
     with ThreadPoolExecutor() as pool:
         counters = {
-            f"live{number or ''}": pool.submit(count_once, system, state)
+            f"live{number or ''}": pool.submit(count_once, system, state, alone=number > 0)
             for number, state in enumerate(states or [system.state])
             if "live" in views
         }
         if "rebuilt" in views:
-            counters["rebuilt"] = pool.submit(count_once, system, system.directory / "no-state", fresh=True)
+            counters["rebuilt"] = pool.submit(count_once, system, system.directory / "no-state", alone=True)
         found |= {name: counter.result() for name, counter in counters.items()}
     if "published" in views:
         found["published"] = merged_counts(record.value for record in records)
@@ -66,10 +66,13 @@ def judge(
     return Verdict(lost, extra, problems)
 
 
-def count_once(system: System, state: Path, *, fresh: bool = False) -> dict[int, int]:
-    """What `counter.py --until-caught-up` says; `fresh`: with a group and a topic counts of its own."""
+def count_once(system: System, state: Path, *, alone: bool = False) -> dict[int, int]:
+    """What `counter.py --until-caught-up` says; `alone`: with a group and a topic counts of its own.
+
+    Two in one group would share the partitions.
+    """
     settings = [f"state.directory={state}"]
-    if fresh:
+    if alone:
         counts = f"{system.config.topics.counts.name}-{state.name}"
         settings += [f"counter.group={counts}", f"topics.counts.name={counts}"]
     counter = system.start("counter", "--until-caught-up", "--format", "json", settings=settings)
