@@ -12,7 +12,7 @@ from unique_users.clients import Batch, Consumer, Position, Producer, TopicState
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
-from unique_users.layout import Layout
+from unique_users.layout import NEW_TOPIC, Layout
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
@@ -193,9 +193,7 @@ class Bucketing:
             return now
         raise TopicError(
             f"topic {self._config.topics.bucketed.name!r} was written {former.describe()}, now it is to be"
-            f" {now.describe()}: a minute or user would stand in two of them. Make a new topic, set"
-            " topics.bucketed.name to it and bucketer.group to a new group, and let the bucketer fill it from the"
-            " start of feed"
+            f" {now.describe()}: a minute or user would stand in two of them. {NEW_TOPIC}"
         )
 
     def _topic_was_made_again(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
+from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
@@ -217,9 +218,7 @@ class Counting:
             if topic.partitions != ledger.origin.partitions:
                 message = (
                     f"topic {ledger.origin.topic!r} had {ledger.origin.partitions} partitions, now it has"
-                    f" {topic.partitions}: a minute may stand in two of them. Make a new topic, set"
-                    " topics.bucketed.name to it and bucketer.group to a new group, and let the bucketer fill it from"
-                    " the start of feed"
+                    f" {topic.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
                 )
                 raise StateError(message)
             if topic.id != ledger.origin.topic_id:

@@ -3,6 +3,12 @@
 from typing import NamedTuple, Self
 from zlib import crc32
 
+# Counts of the old topic say nothing about the new one: a reader would take the larger of two that have to be added.
+NEW_TOPIC = (
+    "Make a new topic, set topics.bucketed.name to it, topics.counts.name and bucketer.group to new ones, and let the"
+    " bucketer fill it from the start of feed"
+)
+
 
 def partition_of(uid: str, partitions: int) -> int:
     """The partition in which all records of a user stand: CRC-32 (zlib's) of the uid in UTF-8, modulo `partitions`."""

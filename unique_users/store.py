@@ -17,6 +17,7 @@ import msgspec
 import zstandard
 
 from unique_users.errors import OtherTopicError, StateError
+from unique_users.layout import NEW_TOPIC
 from unique_users.saved import APPLICATION_ID, VERSION, SavedFile, damaged, explained, fingerprint, path_of, sealed
 from unique_users.tally import Origin
 
@@ -203,8 +204,7 @@ class Store(SavedFile):
         if found.partitions != wanted.partitions:
             message = (
                 f"{self.path}: counted while {wanted.topic!r} had {found.partitions} partitions, now it has"
-                f" {wanted.partitions}: a minute may stand in two of them. Make a new topic, set topics.bucketed.name"
-                " to it and bucketer.group to a new group, and let the bucketer fill it from the start of feed"
+                f" {wanted.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
             )
             raise StateError(message)
 

@@ -155,7 +155,7 @@ class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
         self._proxy = FreezableProxy()
-        # Members hear of a rebalance with a heartbeat: 0.2 s instead of 3.
+        # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1.
         quick = {"heartbeat_interval_ms": 200, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
         self._built: list[Consumer | Producer | Admin] = []

@@ -64,6 +64,7 @@ class Run:
     lost: int = 0
     extra: int = 0
     problems: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)  # the largest value of each, its unit in the name
     seconds: float = 0
 
     def __post_init__(self) -> None:
@@ -103,6 +104,10 @@ class Run:
         """Count a fault."""
         self.injected += 1
         self.kills += kill
+
+    def measure(self, what: str, value: float) -> None:
+        """Note a value; the largest of each counts."""
+        self.measured[what] = max(value, self.measured.get(what, value))
 
     def expect(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like assert
         """Note a promise that was not kept, and go on."""

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from harness import Run, end_in_order_when_terminated, execute, new_broker
 from rows import ROWS
 
-HEAD = "| # | fault | runs | times injected | kills | frames | lost | extra | verdict |\n" + "|---" * 9 + "|"
+HEAD = "| # | fault | runs | times injected | kills | frames | lost | extra | at most | verdict |\n" + "|---" * 10 + "|"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,6 +57,8 @@ def run_one(number: int, run: Run) -> Run:
     execute(number, run)
     verdict = "pass" if run.passed else "FAILED"
     say(f"row {number}, seed {run.seed}: {verdict}, {run.injected} injected, {run.frames} frames, {run.seconds:.0f} s")
+    for what, value in run.measured.items():
+        say(f"    {what}: {value:.1f}")
     for problem in run.problems:
         say(f"    {problem}")
     return run
@@ -68,8 +70,12 @@ def table_line(number: int, runs: Sequence[Run]) -> str:
         len(runs),
         *(sum(getattr(run, what) for run in runs) for what in ("injected", "kills", "frames", "lost", "extra")),
     )
+    measured: dict[str, float] = {}
+    for run in runs:
+        measured |= {what: max(value, measured.get(what, value)) for what, value in run.measured.items()}
+    most = ", ".join(f"{value:.1f} {what}" for what, value in sorted(measured.items()))
     verdict = f"FAILED {failed} of {len(runs)}" if failed else "pass"
-    return f"| {number} | {ROWS[number].fault} | " + " | ".join(f"{n:,}" for n in numbers) + f" | {verdict} |"
+    return f"| {number} | {ROWS[number].fault} | " + " | ".join(f"{n:,}" for n in numbers) + f" | {most} | {verdict} |"
 
 
 def say(text: str) -> None:

@@ -1,7 +1,5 @@
 """Row 7: a cluster of three, of which nodes die."""
 
-import uuid
-
 from harness import BROKER_PROPERTIES, Run, row
 from rows_network import PRODUCER_RSS_BYTES_MAX
 from system import System
@@ -16,9 +14,8 @@ WAITING = "waiting for the broker to acknowledge"
 @row(7, "three brokers: leader killed, controller killed, two of three down")
 def nodes_die(run: Run) -> None:
     run.directory.mkdir(parents=True, exist_ok=True)
-    tag = uuid.uuid4().hex[:10]
     copied = {"replication": NODES, "settings": {"min.insync.replicas": 2}}
-    topics = {what: {"name": f"{what}-{tag}", **copied} for what in ("feed", "bucketed", "counts", "rejected")}
+    topics = dict.fromkeys(("feed", "bucketed", "counts", "rejected"), copied)
     frames = run.sample(run.scale(5_000, 30_000))
     cluster = LocalCluster("4.3.1", run.directory / "kafka", free_port(), NODES, properties=BROKER_PROPERTIES)
     with cluster, run.system({"topics": topics}, broker=cluster.bootstrap_servers) as system:

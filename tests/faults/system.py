@@ -48,6 +48,15 @@ class Record(NamedTuple):
     headers: dict[str, bytes]
 
 
+def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, what `over` says where they differ; sections are merged, too."""
+    both = {**tree, **over}
+    for name in tree.keys() & over.keys():
+        if isinstance(tree[name], Mapping) and isinstance(over[name], Mapping):
+            both[name] = merged(tree[name], over[name])
+    return both
+
+
 def records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
     """The records of a client's poll."""
     for consumed in polled.values():
@@ -73,15 +82,17 @@ class System:
         self.directory = directory
         self.state = directory / "state"
         directory.mkdir(parents=True)
-        topics = {what: {"name": f"{what}-{tag}"} for what in ("feed", "bucketed", "counts", "rejected")}
-        topics["feed"]["settings"] = topics["rejected"]["settings"] = {"max.message.bytes": 8_388_608}  # type: ignore[assignment]
-        topics["counts"]["settings"] = {"cleanup.policy": "compact"}  # type: ignore[assignment]
-        tree: dict[str, Any] = {name: dict(section) for name, section in SETTINGS.items()}
-        tree |= {"topics": topics, "state": {"directory": str(self.state)}}
-        tree["kafka"]["bootstrap_servers"] = servers
-        tree["bucketer"]["group"], tree["counter"]["group"] = f"bucketer-{tag}", f"counter-{tag}"
-        for name, section in (settings or {}).items():
-            tree[name] = {**tree.get(name, {}), **section}
+        large = {"settings": {"max.message.bytes": 8_388_608}}
+        kinds: dict[str, Any] = {"feed": large, "bucketed": {}, "rejected": large}
+        kinds["counts"] = {"settings": {"cleanup.policy": "compact"}}
+        own = {
+            "topics": {what: {"name": f"{what}-{tag}", **kind} for what, kind in kinds.items()},
+            "state": {"directory": str(self.state)},
+            "kafka": {"bootstrap_servers": servers},
+            "bucketer": {"group": f"bucketer-{tag}"},
+            "counter": {"group": f"counter-{tag}"},
+        }
+        tree = merged(merged(SETTINGS, own), settings or {})
         self.direct = self._config(tree, "direct.yaml")
         tree["client"] = os.environ.get("CLIENT", "kafka-python")
         if through:
@@ -179,6 +190,12 @@ class System:
         (described,) = self.admin.describe_topics([topic])
         asked = {TopicPartition(topic, part["partition_index"]): -1 for part in described["partitions"]}
         return {tp.partition: int(end.offset) for tp, end in self.admin.list_partition_offsets(asked).items()}
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """What a group has committed of each partition, 0 where nothing."""
+        asked = [TopicPartition(topic, partition) for partition in self.ends(topic)]
+        found = self.admin.list_group_offsets({group: asked})[group]
+        return {tp.partition: max(0, found[tp].offset) if tp in found else 0 for tp in asked}
 
     def written(self, topic: str) -> int:
         """How many records a topic was ever given, in all of its partitions."""

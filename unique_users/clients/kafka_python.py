@@ -59,6 +59,8 @@ _CONSUMER: dict[str, Any] = {
     "max_partition_fetch_bytes": 4 * 1024 * 1024,
     "fetch_max_bytes": 16 * 1024 * 1024,
     "metrics_enabled": False,
+    # Members hear with a heartbeat that one has come or left, and read nothing until all have: 3 s are the default.
+    "heartbeat_interval_ms": 1_000,
 }
 _PRODUCER: dict[str, Any] = {
     "acks": "all",

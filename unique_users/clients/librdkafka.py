@@ -41,6 +41,7 @@ _CONSUMER: dict[str, Any] = {
     "auto.offset.reset": "earliest",
     "isolation.level": "read_committed",
     "partition.assignment.strategy": "cooperative-sticky",
+    "heartbeat.interval.ms": 1_000,  # members hear with one that another has come or left: 3 s are the default
     "check.crcs": True,  # off by default, but a damaged record must not be counted
     # What is fetched ahead, in place of 64 MiB: less cost nothing when measured.
     "queued.max.messages.kbytes": 16 * 1024,
@@ -80,6 +81,7 @@ _RENAMED = {
     "fetch.max.wait.ms": "fetch.wait.max.ms",
     "max.request.size": "message.max.bytes",
     "log.level": "log_level",
+    "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only bounds a cache
 }
 _SECRET = re.compile(r"password|secret|\.pem$|token|oauthbearer\.config")
 
