@@ -178,10 +178,11 @@ class Groups:
         self.disturbances.append(Disturbance(what, begin, time.time()))
 
     def go_on(self) -> None:
-        before = [group.committed() for group in self.all]
+        before: list[Mapping[int, int]] = []
 
         def moved() -> bool:
             now = [group.committed() for group in self.all]
+            before.extend([] if before else now)
             return all(
                 offset > then.get(partition, 0)
                 for then, of_group in zip(before, now, strict=True)
