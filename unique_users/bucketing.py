@@ -6,13 +6,14 @@ count.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
-from unique_users.layout import NEW_TOPIC, Layout
+from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
@@ -221,7 +222,11 @@ class Bucketing:
     def _send(self, batch: Batch, rekeyed: Rekeyed) -> None:
         assert self._producer is not None
         topics = self._config.topics
-        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, rekeyed.partitions)
+        partitions = rekeyed.partitions
+        if partitions is None:
+            # The client would choose among those that are there now, before it is known here that there are more.
+            partitions = partitions_of_keys(rekeyed.keys, self._began.partitions)
+        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
         for rejected in rekeyed.rejected:
             headers = [
                 ("reason", rejected.reason.encode()),
@@ -248,6 +253,9 @@ class Bucketing:
         if not keeps_up and not self._waiting:
             say("waiting for the broker to acknowledge …")
             self._waiting = True
+        if not keeps_up:
+            with suppress(BrokerAwayError):
+                self._checked_layout(self._began)  # what is for a partition that is gone would be waited for for ever
         return keeps_up
 
     def _caught_up(self) -> bool:

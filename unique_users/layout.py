@@ -1,5 +1,7 @@
 """Which partition of `bucketed` a record stands in, and whether that is still as it was. Pure."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Self
 from zlib import crc32
 
@@ -13,6 +15,29 @@ NEW_TOPIC = (
 def partition_of(uid: str, partitions: int) -> int:
     """The partition in which all records of a user stand: CRC-32 (zlib's) of the uid in UTF-8, modulo `partitions`."""
     return crc32(uid.encode()) % partitions
+
+
+def partitions_of_keys(keys: Sequence[bytes], partitions: int) -> list[int]:
+    """The partition of each key, as Kafka's own clients choose it: murmur2 of the key, modulo `partitions`."""
+    if partitions == 1:
+        return [0] * len(keys)
+    of_key = {key: _murmur2(key) % partitions for key in set(keys)}
+    return [of_key[key] for key in keys]
+
+
+@lru_cache(maxsize=10_000)
+def _murmur2(data: bytes) -> int:
+    """The hash of a key, of which Kafka's clients leave the sign out."""
+    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    h = 0x9747B28C ^ len(data)
+    whole = len(data) - len(data) % 4
+    for at in range(0, whole, 4):
+        k = int.from_bytes(data[at : at + 4], "little") * m & mask
+        h = h * m & mask ^ (k ^ k >> 24) * m & mask
+    if rest := data[whole:]:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return (h ^ h >> 15) & 0x7FFFFFFF
 
 
 class Layout(NamedTuple):

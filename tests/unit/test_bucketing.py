@@ -607,6 +607,37 @@ def test_bucketed_that_grows_while_it_is_written_is_refused_and_nothing_more_is_
     assert kafka.group("bucketer", "feed").committed[0].offset == 1
 
 
+def test_records_written_after_bucketed_grew_stand_where_they_would_have_before(kafka: FakeKafka) -> None:
+    """What is written until the growth is noticed must not mislead a counter that counts the topic later."""
+    kafka.create("bucketed", partitions=2)
+    feed = Feed(kafka)
+    minutes = [1_468_244_340 + 60 * number for number in range(20)]
+    for _ in range(2):
+        for minute in minutes:
+            feed.put("a", minute)
+        feed.step(2)
+        grow(kafka, "bucketed", 4)
+    with pytest.raises(TopicError):
+        feed.bucketing.commit()
+    keys = [sorted(record.key or b"" for record in kafka.records("bucketed", p)) for p in range(4)]
+    assert len(set(keys[0] + keys[1])) == len(minutes)
+    assert keys[2:] == [[], []]
+    assert not set(keys[0]) & set(keys[1])
+
+
+def test_a_layout_that_changed_is_refused_also_while_nothing_is_acknowledged(
+    kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with records for a partition that is gone."""
+    feed = Feed(kafka)
+    feed.put("a")
+    feed.step(2)
+    monkeypatch.setattr(feed.producers[-1], "flush", lambda _seconds: False)
+    grow(kafka, "bucketed", 2)
+    with pytest.raises(TopicError, match="Make a new topic"):
+        feed.bucketing.commit()
+
+
 def test_bucketed_that_grew_while_no_bucketer_ran_is_refused_by_the_next_one(kafka: FakeKafka) -> None:
     feed = Feed(kafka, partition_by="uid")
     feed.put("a")

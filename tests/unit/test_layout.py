@@ -1,6 +1,6 @@
 import pytest
 
-from unique_users.layout import Layout, partition_of
+from unique_users.layout import Layout, partition_of, partitions_of_keys
 
 # For whoever writes this in another language; docs/design.md has them too.
 VECTORS = {"123456789": 0xCBF43926, "a": 0xE8B7BE43, "user-1": 0x7E264614, "ü": 0x63D969D5}
@@ -21,6 +21,16 @@ def test_users_with_names_in_a_row_are_spread_evenly(form: str) -> None:
         counts[partition_of(form.format(number), 64)] += 1
     assert max(counts) <= 1.15 * 1_000
     assert min(counts) >= 0.85 * 1_000
+
+
+# As Kafka's own clients have them (Utils.murmur2 in the Java client's tests), without the sign.
+MURMUR2 = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 64])
+def test_the_partition_of_a_key_is_the_one_that_kafkas_own_clients_choose(partitions: int) -> None:
+    expected = [(signed & 0x7FFFFFFF) % partitions for signed in MURMUR2.values()]
+    assert partitions_of_keys(list(MURMUR2), partitions) == expected
 
 
 TOPIC = Layout("id", "uid", 4)

@@ -401,6 +401,8 @@ def _by_partition(
     keys = [None] * len(values) if keys is None else keys
     if isinstance(partitions, int):
         return [(partitions, values, keys)]
+    if values and partitions.count(partitions[0]) == len(values) == len(keys) == len(partitions):
+        return [(partitions[0], values, keys)]
     shares: defaultdict[int, tuple[list[bytes], list[bytes | None]]] = defaultdict(lambda: ([], []))
     for value, key, partition in zip(values, keys, partitions, strict=True):
         its_values, its_keys = shares[partition]
