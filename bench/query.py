@@ -69,7 +69,7 @@ def fill(config: Config, minutes: list[list[str]]) -> None:
     admin = get_admin(config)
     topic = ensure_topic(admin, config.topics.bucketed)
     admin.close()
-    origin = Origin(config.topics.bucketed.name, topic.topic_id, 0, topic.partitions)
+    origin = Origin(config.topics.bucketed.name, topic.id, 0, topic.partitions)
     store = Store(Path(config.state.directory), origin)
     a_save = -(-USERS_A_MINUTE // SAVES_A_MINUTE)
     for number, uids in enumerate(minutes):
