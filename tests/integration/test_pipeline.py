@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from brokers import config_for
-from running import ROOT, Running
+from running import CLIENT, ROOT, Running
 
 from unique_users.clients import Batch, get_consumer
 from unique_users.local_kafka import LocalKafka, free_port
@@ -222,41 +222,79 @@ def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def test_a_change_is_rolled_through_groups_of_two_and_every_user_is_counted_once(broker: str, tmp_path: Path) -> None:
-    """old and new side by side, a partition each; the new ones write combined records; the old leave."""
+ON_TWO_PARTITIONS = [
+    *("topics.feed.partitions=2", "topics.bucketed.partitions=2", "bucketer.partition_by=uid"),
+    *("kafka.heartbeat_interval_ms=500", "counter.report_seconds=0.5", "bucketer.report_seconds=0.5"),
+]
+CHANGES = {
+    "combined records": ["bucketer.combine=true"],
+    "longer retention and faster publishing": [
+        *("bucketer.retention_seconds=172800", "counter.retention_seconds=345600", "counter.publish_seconds=0.5"),
+    ],
+    "the other client": [f"client={'kafka-python' if CLIENT == 'librdkafka' else 'librdkafka'}"],
+}
+
+
+def side_by_side(broker: str, directory: Path, changed: list[str]) -> tuple[Running, Running]:
+    """Old and new scripts of the same groups and topics."""
+    (directory / "new").mkdir()
+    old = Running(broker, directory, ON_TWO_PARTITIONS)
+    settings = [*ON_TWO_PARTITIONS, f"state.directory={directory / 'new' / 'state'}", *changed]
+    return old, Running(broker, directory / "new", settings, name=old.name)
+
+
+def partitions_of_counter(running: Running) -> int:
+    """How many partitions its last report speaks for."""
+    whole = [line for line in running.said("counter.py", "out").splitlines(keepends=True) if line[-1:] == "\n"]
+    reports = map(json.loads, reversed(whole))
+    return next((len(report["partitions"]) for report in reports if "report" in report), 0)
+
+
+def published_exactly(running: Running, text: bytes) -> bool:
+    check = running.arguments("recount.py", "-", "--against", "counts")
+    return subprocess.run(check, input=text, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_rolled_through_groups_of_two_and_every_user_is_counted_once(
+    broker: str, tmp_path: Path, change: str
+) -> None:
+    """old and new side by side, a partition each; the old leave."""
     text, _ = sample()
     lines = text.splitlines(keepends=True)
-    both = ["topics.feed.partitions=2", "topics.bucketed.partitions=2", "bucketer.partition_by=uid"]
-    both += ["kafka.heartbeat_interval_ms=500", "counter.report_seconds=0.5", "bucketer.report_seconds=0.5"]
-    (tmp_path / "new").mkdir()
-    old = Running(broker, tmp_path, both)
-    new_settings = [*both, f"state.directory={tmp_path / 'new' / 'state'}", "bucketer.combine=true"]
-    new = Running(broker, tmp_path / "new", new_settings, name=old.name)
-
-    def partitions(running: Running) -> int:
-        reports = [
-            json.loads(line)
-            for line in running.said("counter.py", "out").splitlines(keepends=True)
-            if line[-1:] == "\n"
-        ]
-        return next((len(report["partitions"]) for report in reversed(reports) if "report" in report), 0)
-
-    def exact() -> bool:
-        check = old.arguments("recount.py", "-", "--against", "counts")
-        return subprocess.run(check, input=text, capture_output=True, check=False).returncode == 0
-
+    old, new = side_by_side(broker, tmp_path, CHANGES[change])
     try:
         olds = [old.start("bucketer.py"), old.start("counter.py", "--format", "json")]
         old.run("producer.py", "-", stdin=b"".join(lines[: len(lines) // 3]))
-        await_true(lambda: partitions(old) == 2)
+        await_true(lambda: partitions_of_counter(old) == 2)
         news = [new.start("bucketer.py"), new.start("counter.py", "--format", "json")]
-        await_true(lambda: partitions(old) == partitions(new) == 1)
+        await_true(lambda: partitions_of_counter(old) == partitions_of_counter(new) == 1)
         old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 3 : 2 * len(lines) // 3]))
         assert [old.end(process) for process in olds] == [0, 0]
         new.run("producer.py", "-", stdin=b"".join(lines[2 * len(lines) // 3 :]))
-        await_true(exact)
-        await_true(lambda: partitions(new) == 2)
+        await_true(lambda: published_exactly(old, text))
+        await_true(lambda: partitions_of_counter(new) == 2)
         assert [new.end(process) for process in news] == [0, 0]
+    finally:
+        old.end_all()
+        new.end_all()
+
+
+def test_a_bucketer_with_another_partition_by_stops_and_leaves_the_others_exact(broker: str, tmp_path: Path) -> None:
+    text, _ = sample()
+    lines = text.splitlines(keepends=True)
+    old, new = side_by_side(broker, tmp_path, ["bucketer.partition_by=bucket"])
+    try:
+        olds = [old.start("bucketer.py"), old.start("counter.py", "--format", "json")]
+        first = b"".join(lines[: len(lines) // 2])
+        old.run("producer.py", "-", stdin=first)
+        await_true(lambda: published_exactly(old, first))
+        refused = new.start("bucketer.py")
+        assert refused.wait(60) == 1
+        assert "was written by uid over 2 partitions, now it is to be by bucket" in new.said("bucketer.py")
+        old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 2 :]))
+        await_true(lambda: published_exactly(old, text))
+        assert [old.end(process) for process in olds] == [0, 0]
     finally:
         old.end_all()
         new.end_all()
