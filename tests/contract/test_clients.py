@@ -17,7 +17,7 @@ from kafka.admin import MemberToRemove
 from unique_users import clients
 from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
 from unique_users.layout import partition_of
 from unique_users.local_kafka import free_port
 
@@ -925,3 +925,58 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "loops try again every second, for as long as a broker is away"
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_a_static_member_comes_back_to_its_partitions_and_the_others_are_not_disturbed(
+    broker: str, client: str, unique_name: Names
+) -> None:
+    """A and B have one partition each │ A ends and starts again: B loses and takes nothing, A has what it had."""
+    topic, group = unique_name("topic"), unique_name("group")
+
+    def member(instance: str) -> StaticMember:
+        return StaticMember(broker, client, topic, group, instance)
+
+    admin = clients.get_admin(config_for(broker))
+    admin.create(Topic(name=topic, partitions=2))
+    first, other = member("a"), member("b")
+    wait_for(lambda: len(first.owned) == len(other.owned) == 1, first, other)
+    owned, changes = first.owned, other.changes
+    first.consumer.close()
+    again = member("a")
+    wait_for(lambda: again.owned == owned, again, other)
+    settled = time.monotonic() + 2
+    wait_for(lambda: time.monotonic() > settled, again, other)
+    assert other.changes == changes
+    twin = member("a")
+    with pytest.raises(BrokerError, match="group_instance_id of this one"):
+        wait_for(lambda: not again.consumer.commit({min(owned): Position(0)}), twin, again)
+    for consumer in (again.consumer, other.consumer, twin.consumer):
+        consumer.close()
+    admin.delete([topic])
+    admin.close()
+
+
+class StaticMember:
+    """A consumer with a name that outlives it. `changes` is how often its partitions were others."""
+
+    def __init__(self, broker: str, client: str, topic: str, group: str, instance: str) -> None:
+        kafka = {"group_instance_id": instance, "heartbeat_interval_ms": 200, "session_timeout_ms": 20_000}
+        self.consumer = clients.get_consumer(config_for(broker, client=client, kafka=kafka), topic, group)
+        self.owned: frozenset[int] = frozenset()
+        self.changes = 0
+
+    def poll(self) -> None:
+        polled = self.consumer.poll(0.1)
+        self.changes += bool(polled.lost or polled.taken)
+        self.owned = (self.owned - polled.lost) | polled.taken
+        for partition in polled.taken:
+            self.consumer.start(partition, 0)
+
+
+def wait_for(condition: Callable[[], bool], *members: StaticMember) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        for member in members:
+            member.poll()

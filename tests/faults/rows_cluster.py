@@ -55,6 +55,7 @@ def two_down(run: Run, system: System, cluster: LocalCluster) -> list[bytes]:
     cluster.start()
     code = producer.wait(180)
     run.expect(code == 0, f"the second producer ended with {code}: {producer.complaints}")
+    run.measure("MB of memory of a producer", producer.rss_bytes_max / 1e6)
     run.expect(producer.rss_bytes_max < PRODUCER_RSS_BYTES_MAX, f"producer took {producer.rss_bytes_max / 1e6:.0f} MB")
     return frames
 

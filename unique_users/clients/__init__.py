@@ -14,6 +14,7 @@ from unique_users.lifecycle import Stop, say
 
 Headers = list[tuple[str, bytes]]
 
+FENCED = "another process has joined with the kafka.group_instance_id of this one: give each instance its own"
 REQUEST_SECONDS = 10.0  # what a loop waits for one answer
 
 

@@ -23,7 +23,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.partitioner.default import murmur2
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState, msk
+from unique_users.clients import FENCED, REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState, msk
 from unique_users.clients.record_batches import (
     acknowledged,
     columns,
@@ -132,6 +132,8 @@ def _explained(config: Config) -> Iterator[None]:
     ) as error:
         message = f"kafka: kafka-python does not take these settings: {error}"
         raise UsageError(message) from None
+    except kafka_errors.FencedInstanceIdError:
+        raise BrokerError(FENCED) from None
     except kafka_errors.RetriableError as error:
         message = f"no answer from the broker at {servers} ({type(error).__name__})"
         raise BrokerAwayError(message) from None
@@ -293,7 +295,6 @@ _REBALANCING = (
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
     kafka_errors.RebalanceInProgressError,
-    kafka_errors.FencedInstanceIdError,
 )
 
 

@@ -16,7 +16,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+from unique_users.clients import FENCED, REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError, UsageError
 
@@ -176,7 +176,6 @@ _REBALANCING = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
     KafkaError.STALE_MEMBER_EPOCH,
     KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError._ASSIGNMENT_LOST,
@@ -186,6 +185,8 @@ _REBALANCING = {
 def _explained_error(config: Config, error: KafkaError) -> BrokerError:
     """Our error for the client's. Never holds a setting but the address."""
     servers = ", ".join(config.bootstrap_servers)
+    if error.code() == KafkaError.FENCED_INSTANCE_ID or (error.fatal() and "instance" in error.str().lower()):
+        return BrokerError(FENCED)
     if error.code() in _REFUSED:
         return BrokerError(f"the broker at {servers} refuses: {_reason(error)}: check the `kafka:` section")
     if error.code() in _AWAY or error.retriable():
