@@ -185,7 +185,7 @@ _REBALANCING = {
 def _explained_error(config: Config, error: KafkaError) -> BrokerError:
     """Our error for the client's. Never holds a setting but the address."""
     servers = ", ".join(config.bootstrap_servers)
-    if error.code() == KafkaError.FENCED_INSTANCE_ID or (error.fatal() and "instance" in error.str().lower()):
+    if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
         return BrokerError(FENCED)
     if error.code() in _REFUSED:
         return BrokerError(f"the broker at {servers} refuses: {_reason(error)}: check the `kafka:` section")
