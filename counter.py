@@ -1,10 +1,11 @@
-"""Print the number of unique users per minute, from the topic `bucketed`."""
+"""Print the number of unique users per minute, hour, … from the topic `bucketed`."""
 
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from unique_users.buckets import Calendar
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
             consumer,
             describe,
             Stores(Path(config.state.directory)),
-            lambda: Publisher(get_producer(config), config.topics.counts.name),
+            lambda: Publisher(get_producer(config), config.topics.counts.name, Calendar(config.counter.timezone)),
             stop,
             time.monotonic,
             time.time,

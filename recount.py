@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin, get_consumer
 from unique_users.command_line import argument_parser
 from unique_users.config import Config, load_config
@@ -32,16 +33,19 @@ def main(argv: Sequence[str]) -> int:
     with FrameFile(arguments.file) as file:
         result = recount((line.value for line in file), config, int(time.time() * 1000))
     say(str(result.counts))
+    calendar = Calendar(config.counter.timezone)
+    buckets = result.buckets(config.counter.intervals, calendar)
     if not arguments.against:
-        sys.stdout.writelines(bucket.line(arguments.format) + "\n" for bucket in result.buckets())
+        sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
-    different = differences(result, published(config))
-    sys.stdout.writelines(difference.line(arguments.format) + "\n" for difference in different)
-    say(f"{len(different)} of {len(result.users)} buckets differ" if different else "exact: no bucket differs")
+    counted = {b: count for b, count in published(config).items() if b.interval in config.counter.intervals}
+    different = differences(buckets, counted)
+    sys.stdout.writelines(difference.line(arguments.format, calendar) + "\n" for difference in different)
+    say(f"{len(different)} of {len(buckets)} buckets differ" if different else "exact: no bucket differs")
     return 1 if different else 0
 
 
-def published(config: Config) -> dict[int, int]:
+def published(config: Config) -> dict[Bucket, int]:
     """The counts that the running system has published, read as a group of its own that leaves nothing behind."""
     topic = config.topics.counts.name
     admin = get_admin(config)

@@ -146,7 +146,8 @@ class Reports:
         for line in lines:
             report = json.loads(line)
             if "start" in report:
-                self.counted[start_of(report["start"])] = report["unique_users"]
+                if report["interval"] == "minute":
+                    self.counted[start_of(report["start"])] = report["unique_users"]
                 continue
             self.partitions = report["partitions"]
             if not self.counted:

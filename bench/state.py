@@ -14,6 +14,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from unique_users.buckets import Bucket, Calendar  # noqa: E402
+from unique_users.cascade import Cascade  # noqa: E402
 from unique_users.clients import Batch  # noqa: E402
 from unique_users.ledger import Ledger  # noqa: E402
 from unique_users.store import Store  # noqa: E402
@@ -23,6 +25,7 @@ NEW_USERS = 60_000
 MINUTES = 1_440
 USERS_A_MINUTE = 6_000
 SAVES_A_MINUTE = 12
+CASCADE = Cascade(Calendar())
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
         store = Store(Path(directory), origin)
         a_save = USERS_A_MINUTE // SAVES_A_MINUTE
         for number in range(MINUTES * SAVES_A_MINUTE):
-            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: ())
+            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: (), CASCADE)
             first = number * a_save % (len(pool) - a_save)
             save(store, number // SAVES_A_MINUTE * 60, pool[first : first + a_save], tally)
         store.close()
@@ -57,7 +60,7 @@ def main() -> None:
 def second(directory: Path, minutes: int) -> float:
     """CPU in ms for what a counter does each second besides reading: count, save, choose what to publish and report."""
     store = Store(directory, Origin(f"held{minutes}", "", 0, 1))
-    ledger = Ledger(store, Origin("held", "", 0, 1), 2 * 86_400, 2_000_000)
+    ledger = Ledger(store, Origin("held", "", 0, 1), CASCADE, 2 * 86_400, 2_000_000)
     times = []
     for number in range(minutes + 20):
         bucket = number * 60 if number < minutes else (minutes - 1) * 60
@@ -78,10 +81,11 @@ def second(directory: Path, minutes: int) -> float:
 
 def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None) -> float:
     """Add users to a bucket and save them; return the CPU time in ms."""
-    tally = tally or Tally({}, lambda _: ())
+    tally = tally or Tally({}, lambda _: (), CASCADE)
     tally.add(bucket, uids)
     started = time.process_time()
-    counts = {bucket: store.counts.get(bucket, 0) + len(uids)}
+    minute = Bucket("minute", bucket)
+    counts = {minute: store.counts.get(minute, 0) + len(uids)}
     store.save(tally.unsaved(), counts, (store.next_offset or 0) + len(uids))
     return (time.process_time() - started) * 1000
 

@@ -1,7 +1,7 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
-Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, tally, sketches, report
-Loops (clients are given):  replay, bucketing, counting, recounting, querying; ledger, positions, publish, schedule
+Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, sketches, report
+Loops (clients given):  replay, bucketing, counting, recounting, querying; ledger, refill, positions, publish, schedule
 Edges:  clients/ (the only place that imports a Kafka client), topics, store, saved, frame_files, sample
 Around them:  config, errors, lifecycle, command_line
 Local Kafka:  local_kafka, local_cluster, local_security; java_daemon, daemons, broker_probe, kafka_jars; demonstration

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 import yaml
 from msgspec import Meta
 
+from unique_users.buckets import MINUTE, IntervalName
 from unique_users.errors import UsageError
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -116,6 +118,8 @@ class Counter(Section, frozen=True, kw_only=True):
     publish_seconds: Seconds = 1
     retention_seconds: Annotated[int, Meta(ge=0)] = 172_800
     uids_in_memory_max: Count = 2_000_000
+    intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
+    timezone: Name = "UTC"
 
 
 class State(Section, frozen=True, kw_only=True):
@@ -173,6 +177,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     _check_retention(config, path)
     _check_fields(config, path)
     _check_topics(config, path)
+    _check_intervals(config, path)
     return config
 
 
@@ -344,3 +349,31 @@ def _check_topics(config: Config, path: str) -> None:
         if names.count(name) > 1:
             message = f"{path}: topics: expected four different names, got {name!r} twice"
             raise UsageError(message)
+
+
+def _check_intervals(config: Config, path: str) -> None:
+    intervals, timezone = config.counter.intervals, config.counter.timezone
+    for name in intervals:
+        if intervals.count(name) > 1:
+            message = f"{path}: counter.intervals: expected each interval once, got {name!r} twice"
+            raise UsageError(message)
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):
+        message = f"{path}: counter.timezone: expected a zone like UTC or Europe/Berlin, got {timezone!r}"
+        raise UsageError(message) from None
+    if reason := wrong_layout(config, config.topics.bucketed.partitions):
+        message = f"{path}: {reason}"
+        raise UsageError(message)
+
+
+def wrong_layout(config: Config, partitions: int) -> str | None:
+    """Why the configured intervals would be counted wrongly over so many partitions of bucketed; None if rightly."""
+    wide = [name for name in config.counter.intervals if name != MINUTE.name]
+    if partitions == 1 or config.bucketer.partition_by == "uid" or not wide:
+        return None
+    return (
+        f"counter.intervals: with bucketer.partition_by: bucket and {partitions} partitions of"
+        f" {config.topics.bucketed.name!r}, the minutes of one {wide[0]} stand in several partitions, and a user would"
+        " be counted in each of them: set bucketer.partition_by: uid with a new topic, or use one partition"
+    )

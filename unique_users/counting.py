@@ -1,16 +1,19 @@
 """The counter's loop: records of `bucketed` become counts of unique users."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from unique_users.buckets import INTERVALS, Bucket, Calendar, iso_time
+from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
-from unique_users.config import Config
+from unique_users.config import Config, wrong_layout
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
 from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
 from unique_users.publish import Publisher
+from unique_users.refill import follow
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 from unique_users.tally import Origin
@@ -55,9 +58,11 @@ class Counting:
         self._trimmed: set[int] = set()  # partitions counted anew whose first records are gone
         self._committed: dict[int, int] = {}
         self._sure_at = monotonic()
-        self._new = Counter[int]()
-        self._messages_read = 0
+        self._new = Counter[Bucket]()
+        self._closed = Counter[Bucket]()  # the last counts of what was dropped since the last report
         settings = config.counter
+        self._cascade = Cascade(Calendar(settings.timezone), settings.intervals)
+        self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
         self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
@@ -102,21 +107,25 @@ class Counting:
             return
         self._publish()
         for ledger in self._ledgers.values():
-            ledger.drop_old()
+            self._drop_old(ledger)
 
     def report(self, *, everything: bool = False) -> None:
         """Print the buckets that changed since the last report, or every bucket held, and the summary."""
         for ledger in self._ledgers.values():
             self._take_new(ledger)
-        counts = self.counts(set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new)
-        changed = [BucketCount(start, counts[start], self._new[start]) for start in sorted(counts)]
-        for bucket in changed:
-            print((bucket._replace(new=bucket.unique_users) if everything else bucket).line(self._form))
-        print(self._summary(len(self._new)).line(self._form), flush=True)
+        buckets = set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new
+        shown = [bucket for bucket in buckets if bucket.interval in self._config.counter.intervals]
+        for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
+            count = self.counts([bucket])[bucket] + self._closed[bucket]
+            new = count if everything else self._new[bucket]
+            print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
+        changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
+        print(self._summary(changed).line(self._form), flush=True)
         self._new.clear()
+        self._closed.clear()
         self._messages_read = 0
 
-    def counts(self, buckets: set[int] | Mapping[int, int]) -> dict[int, int]:
+    def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, int]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
         return {bucket: sum(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
 
@@ -173,6 +182,8 @@ class Counting:
 
     def _ledger(self, origin: Origin) -> Ledger:
         settings = self._config.counter
+        if reason := wrong_layout(self._config, origin.partitions):
+            raise StateError(reason)
         uids_max = settings.uids_in_memory_max // origin.partitions
         try:
             store = self._stores.open(origin)
@@ -180,7 +191,12 @@ class Counting:
             aside = self._stores.set_aside(origin)
             say(f"{error}; counting the new one from its start, the old state is {aside}")
             store = self._stores.open(origin)
-        return Ledger(store, origin, settings.retention_seconds, uids_max)
+        if filled := follow(store, self._cascade):
+            say(
+                f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}; buckets that began"
+                f" before {iso_time(store.floor)} may be too low"
+            )
+        return Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
 
     def _handle(self, batch: Batch) -> None:
         topic = self._config.topics.bucketed.name
@@ -254,10 +270,11 @@ class Counting:
             if self._monotonic() - self._sure_at > SURE_SECONDS:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
-            if due and not self._arrives(partition, due):
+            shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
+            if shown and not self._arrives(partition, shown):
                 ledger.unpublished.update(due)
 
-    def _arrives(self, partition: int, due: Mapping[int, int]) -> bool:
+    def _arrives(self, partition: int, due: Mapping[Bucket, int]) -> bool:
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
@@ -272,6 +289,14 @@ class Counting:
 
     def _unpublished(self) -> int:
         return sum(len(ledger.unpublished) for ledger in self._ledgers.values())
+
+    def _drop_old(self, ledger: Ledger) -> None:
+        dropped = ledger.drop_old()
+        if self._until is None:
+            self._closed.update(dropped)
+            return
+        for bucket in dropped:  # the only report is of what is held at the end
+            ledger.new.pop(bucket, None)
 
     def _take_new(self, ledger: Ledger) -> None:
         self._new.update(ledger.new)

@@ -304,7 +304,7 @@ class Scripts:
         if "report" in fields:
             fields["at"] = _epoch(fields["report"])
             return Summary(**{name: fields[name] for name in Summary._fields}).line("text")
-        count = BucketCount(_epoch(fields["start"]), fields["unique_users"], fields["new"])
+        count = BucketCount(_epoch(fields["start"]), fields["unique_users"], fields["new"], fields["interval"])
         if fields["interval"] == MINUTE.name:
             self.counts[count.start] = count.unique_users
         return count.line("text")

@@ -1,11 +1,12 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from unique_users.buckets import bucket_timestamp
+from unique_users.buckets import Bucket, bucket_timestamp
+from unique_users.cascade import Cascade
 from unique_users.clients import Batch
 from unique_users.clock import WINDOW, StreamClock
 from unique_users.rekey import users_by_bucket
@@ -17,19 +18,28 @@ class Store(Protocol):
 
     next_offset: int | None
     floor: int
+    intervals: dict[str, str]
 
     @property
-    def counts(self) -> dict[int, int]:
+    def counts(self) -> dict[Bucket, int]:
         """The unique users of each bucket."""
 
-    def load(self, bucket: int) -> list[str]:
+    def load(self, bucket: Bucket) -> list[str]:
         """The saved uids of a bucket."""
 
-    def save(self, added: Mapping[int, Sequence[str]], counts: Mapping[int, int], next_offset: int) -> None:
+    def save(self, added: Mapping[Bucket, Sequence[str]], counts: Mapping[Bucket, int], next_offset: int) -> None:
         """Save what was added and the position in one transaction."""
 
-    def drop_before(self, floor: int) -> None:
-        """Delete the buckets that start before `floor`."""
+    def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
+        """Delete buckets; no minute before `floor` is left."""
+
+    def change_intervals(
+        self,
+        intervals: Mapping[str, str],
+        dropped: Sequence[Bucket],
+        filled: Iterable[tuple[Bucket, Collection[str]]],
+    ) -> None:
+        """Note other intervals, delete buckets and save new ones in one transaction."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -51,43 +61,45 @@ class Ledger:
     `saved_offset` is None while nothing was saved yet.
     """
 
-    def __init__(self, store: Store, origin: Origin, retention_seconds: int, uids_in_memory_max: int) -> None:
+    def __init__(
+        self, store: Store, origin: Origin, cascade: Cascade, retention_seconds: int, uids_in_memory_max: int
+    ) -> None:
         self.origin = origin
         self._store = store
-        self._tally = Tally(self._store.counts, self._store.load)
+        self._cascade = cascade
+        self._tally = Tally(self._store.counts, self._store.load, cascade)
         self._retention = retention_seconds
         self._uids_in_memory_max = uids_in_memory_max
         self._clock = StreamClock(retention_seconds=0)
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
-        self.new = Counter[int]()  # users new in each bucket since `take_new`
+        self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
         self.unreadable = 0
         self.ignored = 0
 
-    def count(self, bucket: int) -> int:
+    def count(self, bucket: Bucket) -> int:
         """The unique users of a bucket."""
         return self._tally.counts().get(bucket, 0)
 
-    def buckets(self) -> set[int]:
-        """The starts of all buckets held."""
+    def buckets(self) -> set[Bucket]:
+        """All buckets held."""
         return set(self._tally.counts())
 
     def add(self, batch: Batch) -> None:
         """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
-        for bucket, uids in users.by_bucket.items():
-            if bucket < self._store.floor:
+        for minute, uids in users.by_bucket.items():
+            if minute < self._store.floor:
                 self.ignored += len(uids)
                 continue
-            new = self._tally.add(bucket, uids)
-            if new:
-                self.new[bucket] += new
-                self.unpublished.add(bucket)
-            self._clock.admit([bucket] * min(len(uids), WINDOW))
+            new = self._tally.add(minute, uids)
+            self.new.update(new)
+            self.unpublished.update(new)
+            self._clock.admit([minute] * min(len(uids), WINDOW))
             if not self._tally.evict(self._uids_in_memory_max):
                 # Uids saved ahead of the position are read again after a crash, and change nothing then.
                 self.save()
@@ -102,23 +114,38 @@ class Ledger:
         self._tally.mark_saved()
         self.saved_offset = self.position
 
-    def take_unpublished(self) -> dict[int, int]:
-        """The counts that changed since this was called last; none while the ledger is still catching up."""
+    def take_unpublished(self) -> dict[Bucket, int]:
+        """The counts that changed since this was called last.
+
+        While the ledger is still catching up, only those past their retention: nothing more comes for them.
+        """
+        due = self.unpublished
         if self.position < self.publish_from:
-            return {}
-        counts = {bucket: self.count(bucket) for bucket in sorted(self.unpublished)}
-        self.unpublished = set()
+            floor = self._retention_floor()
+            due = {bucket for bucket in due if self._cascade.last_minute(bucket) < floor}
+        counts = {bucket: self.count(bucket) for bucket in sorted(due)}
+        self.unpublished = self.unpublished - due
         return counts
 
     def close(self) -> None:
         """Let go of the file. Saves nothing."""
         self._store.close()
 
-    def drop_old(self) -> None:
-        """Drop the buckets past their retention, as far as they are saved and published."""
+    def drop_old(self) -> dict[Bucket, int]:
+        """Drop the buckets past their retention, as far as they are saved and published; return their counts.
+
+        A bucket stays until its last minute is past its retention.
+        """
+        waiting = self.unpublished.union(self._tally.unsaved())
+        floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
+        if floor <= self._store.floor:
+            return {}
+        dropped = self._tally.drop_before(floor)
+        if dropped:
+            self._store.drop(list(dropped), floor)
+        return dropped
+
+    def _retention_floor(self) -> int:
+        """The first minute that is not past its retention."""
         now = self._clock.now()
-        if not self._retention or now is None:
-            return
-        floor = min([bucket_timestamp(now - self._retention), *self.unpublished, *self._tally.unsaved()])
-        if self._tally.drop_before(floor):
-            self._store.drop_before(floor)
+        return 0 if not self._retention or now is None else bucket_timestamp(now - self._retention)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from unique_users.buckets import MINUTE, Interval, bucket_timestamp, iso_time
+from unique_users.buckets import INTERVALS, MINUTE, Bucket, Calendar, bucket_timestamp
 from unique_users.clients import Consumer, Producer
 
 POLL_SECONDS = 0.5
@@ -24,35 +24,42 @@ class PublishedCount(msgspec.Struct, frozen=True):
     unique_users: int
 
 
-def encode_count(start: int, partition: int, unique_users: int, interval: Interval = MINUTE) -> tuple[bytes, bytes]:
+def encode_count(bucket: Bucket, partition: int, unique_users: int, calendar: Calendar) -> tuple[bytes, bytes]:
     """Key and value of a record in `counts`."""
-    key = f"{interval.name}:{start}:{partition}".encode()
-    count = PublishedCount(interval.name, iso_time(start), start, partition, unique_users)
+    interval, start = bucket
+    key = f"{interval}:{start}:{partition}".encode()
+    count = PublishedCount(interval, calendar.text(bucket), start, partition, unique_users)
     return key, msgspec.json.encode(count)
 
 
-def merged_counts(values: Iterable[bytes | None], interval: Interval = MINUTE) -> dict[int, int]:
-    """The unique users of each bucket, by its start, from the values of the topic `counts` in any order.
+def merged_buckets(values: Iterable[bytes | None]) -> dict[Bucket, int]:
+    """The unique users of each bucket from the values of the topic `counts` in any order.
 
     The maximum for each partition, summed over the partitions. Values that are no counts are passed over.
     """
-    newest: dict[tuple[int, int], int] = {}
+    newest: dict[tuple[Bucket, int], int] = {}
     decode = msgspec.json.Decoder(PublishedCount).decode
     for value in values:
         try:
             count = decode(value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if count.interval == interval.name and count.timestamp == bucket_timestamp(count.timestamp, interval.seconds):
-            key = (count.timestamp, count.partition)
+        if count.interval in INTERVALS and count.timestamp == bucket_timestamp(count.timestamp):
+            key = (Bucket(count.interval, count.timestamp), count.partition)
             newest[key] = max(newest.get(key, 0), count.unique_users)
-    merged: dict[int, int] = {}
-    for (start, _partition), unique_users in newest.items():
-        merged[start] = merged.get(start, 0) + unique_users
+    merged: dict[Bucket, int] = {}
+    for (bucket, _partition), unique_users in newest.items():
+        merged[bucket] = merged.get(bucket, 0) + unique_users
     return dict(sorted(merged.items()))
 
 
-def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[int, int]:
+def merged_counts(values: Iterable[bytes | None]) -> dict[int, int]:
+    """The unique users of each minute, by its start; see merged_buckets."""
+    merged = merged_buckets(values)
+    return {bucket.start: count for bucket, count in merged.items() if bucket.interval == MINUTE.name}
+
+
+def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, int]:
     """The merged counts that the topic `counts` holds up to the offsets `ends` of its partitions.
 
     `consumer` reads that topic alone in its group. Raises BrokerAwayError.
@@ -66,20 +73,21 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[int, int]:
             begun.add(partition)
         for batch in polled.batches:
             values += batch.values
-    return merged_counts(values)
+    return merged_buckets(values)
 
 
 class Publisher:
     """Sends counts to the topic `counts`. Publishing one twice is harmless."""
 
-    def __init__(self, producer: Producer, topic: str) -> None:
+    def __init__(self, producer: Producer, topic: str, calendar: Calendar) -> None:
         self._producer = producer
         self._topic = topic
+        self._calendar = calendar
 
-    def publish(self, partition: int, counts: Mapping[int, int], timeout_seconds: float) -> bool:
+    def publish(self, partition: int, counts: Mapping[Bucket, int], timeout_seconds: float) -> bool:
         """Send these counts of one partition; return whether they arrived. Raises DeliveryError."""
         # At once: what waits here while the process is frozen would come after newer counts of its successor.
-        records = [encode_count(start, partition, unique_users) for start, unique_users in counts.items()]
+        records = [encode_count(bucket, partition, count, self._calendar) for bucket, count in counts.items()]
         self._producer.send_all(self._topic, [value for _, value in records], [key for key, _ in records])
         return self._producer.flush(timeout_seconds)
 

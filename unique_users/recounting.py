@@ -11,7 +11,7 @@ from typing import NamedTuple
 import orjson
 from msgspec.structs import asdict
 
-from unique_users.buckets import iso_time
+from unique_users.buckets import MINUTE, Bucket, Calendar
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.frames import FrameParser
@@ -22,14 +22,21 @@ CHUNK_FRAMES = 10_000
 
 
 class Recount(NamedTuple):
-    """The uids of each bucket, by its start, and the frames read."""
+    """The uids of each minute, by its start, and the frames read."""
 
     users: dict[int, set[str]]
     counts: FrameCounts
 
-    def buckets(self) -> list[BucketCount]:
-        """The count of each bucket, oldest first."""
-        return [BucketCount(start, len(users), len(users)) for start, users in sorted(self.users.items())]
+    def buckets(self, intervals: Iterable[str] = (MINUTE.name,), calendar: Calendar | None = None) -> list[BucketCount]:
+        """The count of each bucket of each interval, oldest first."""
+        calendar = calendar or Calendar()
+        found = []
+        for name in intervals:
+            wide: defaultdict[int, set[str]] = defaultdict(set)
+            for minute, users in self.users.items():
+                wide[calendar.start(name, minute)] |= users
+            found += [BucketCount(start, len(users), len(users), name) for start, users in sorted(wide.items())]
+        return found
 
 
 def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
@@ -51,23 +58,24 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
 class Difference(NamedTuple):
     """A bucket whose published count is not the recounted one; 0 stands for a bucket that is missing."""
 
-    start: int
+    bucket: Bucket
     published: int
     recounted: int
 
-    def line(self, form: Format) -> str:
+    def line(self, form: Format, calendar: Calendar) -> str:
         """As one line."""
-        start = iso_time(self.start)
+        start = calendar.text(self.bucket)
         if form == "json":
-            return orjson.dumps({**self._asdict(), "start": start}).decode()
-        return f"{start}  published {self.published:,}  recounted {self.recounted:,}"
+            fields = {"interval": self.bucket.interval, "start": start}
+            return orjson.dumps({**fields, "published": self.published, "recounted": self.recounted}).decode()
+        return f"{start}  {self.bucket.interval}  published {self.published:,}  recounted {self.recounted:,}"
 
 
-def differences(result: Recount, published: Mapping[int, int]) -> list[Difference]:
+def differences(buckets: Iterable[BucketCount], published: Mapping[Bucket, int]) -> list[Difference]:
     """The buckets whose counts differ, oldest first."""
-    recounted = {start: len(users) for start, users in result.users.items()}
+    recounted = {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
     return [
-        Difference(start, published.get(start, 0), recounted.get(start, 0))
-        for start in sorted(recounted.keys() | published.keys())
-        if published.get(start, 0) != recounted.get(start, 0)
+        Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0))
+        for bucket in sorted(recounted.keys() | published.keys())
+        if published.get(bucket, 0) != recounted.get(bucket, 0)
     ]

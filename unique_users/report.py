@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
-from unique_users.buckets import MINUTE, iso_time
+from unique_users.buckets import MINUTE, Bucket, Calendar, iso_time
 from unique_users.rekey import FrameCounts
 
 Format = Literal["text", "json"]
@@ -21,19 +21,20 @@ class BucketCount(NamedTuple):
     start: int
     unique_users: int
     new: int
+    interval: str = MINUTE.name
 
-    def line(self, form: Format) -> str:
+    def line(self, form: Format, calendar: Calendar | None = None) -> str:
         """As one line of a report."""
-        start = iso_time(self.start)
+        start = (calendar or Calendar()).text(Bucket(self.interval, self.start))
         if form == "json":
             fields = {
-                "interval": MINUTE.name,
+                "interval": self.interval,
                 "start": start,
                 "unique_users": self.unique_users,
                 "new": self.new,
             }
             return orjson.dumps(fields).decode()
-        return f"{start}  {MINUTE.name}  {self.unique_users:,} unique users  +{self.new:,}"
+        return f"{start}  {self.interval}  {self.unique_users:,} unique users  +{self.new:,}"
 
 
 class Summary(NamedTuple):

@@ -6,7 +6,7 @@ position are covered by a checksum of their own.
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from unique_users.buckets import MINUTE, Bucket
 from unique_users.errors import LockedError, StateError
 from unique_users.tally import Origin
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
 READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or moves the file
 
@@ -53,7 +53,9 @@ class SavedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: sqlite3.Connection
-        self._counts: dict[int, int] = {}
+        self.version = VERSION
+        self._counts: dict[Bucket, int] = {}
+        self.intervals: dict[str, str] = {}  # those that are counted, each with the zone that its buckets follow
         self._digest = 0
         self.next_offset: int | None = None
         self.floor = 0
@@ -63,12 +65,22 @@ class SavedFile:
         """Let go of the file."""
         self._db.close()
 
-    def _load(self, start: int) -> list[str]:
+    @property
+    def counts(self) -> dict[Bucket, int]:
+        """The unique users of each bucket."""
+        return dict(self._counts)
+
+    def load(self, bucket: Bucket) -> list[str]:
+        """The saved uids of a bucket; none for one that is not there."""
+        if bucket not in self._counts:
+            return []
         with explained(self.path):
-            rows = self._db.execute("SELECT uids FROM added WHERE start = ?", (start,)).fetchall()
+            wanted = "SELECT uids FROM added WHERE interval = ? AND start = ?"
+            rows = self._db.execute(wanted, bucket).fetchall()
             uids = [uid for (packed,) in rows for uid in _unpack(self._decompress(packed))]
-        if len(set(uids)) != self._counts.get(start, 0):
-            raise damaged(self.path, f"bucket {start} holds {len(set(uids))} users, not {self._counts.get(start, 0)}")
+        if len(set(uids)) != self._counts[bucket]:
+            found = f"{bucket.interval} {bucket.start} holds {len(set(uids))} users, not {self._counts[bucket]}"
+            raise damaged(self.path, f"bucket {found}")
         return uids
 
     def _is_empty(self) -> bool:
@@ -86,22 +98,31 @@ class SavedFile:
                 " run that one, or set another state.directory to count again from the topic"
             )
             raise StateError(message)
+        self.version = version
 
     def _read_and_check(self) -> Origin:
         """Read all but the uids, and return whose state this is."""
         found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
-        self._counts = dict(self._db.execute("SELECT start, unique_users FROM buckets"))
-        for bucket, count in self._counts.items():
-            self._digest ^= fingerprint(bucket, count)
+        if self.version == 1:  # minutes alone
+            self.intervals = {MINUTE.name: ""}
+            rows = self._db.execute("SELECT 'minute', start, unique_users FROM buckets")
+        else:
+            self.intervals = dict(self._db.execute("SELECT name, zone FROM intervals"))
+            rows = self._db.execute("SELECT interval, start, unique_users FROM buckets")
+        self._counts = {Bucket(interval, start): count for interval, start, count in rows}
+        self._digest = digest_of(self._counts, self.version)
         progress = self._db.execute("SELECT next_offset, floor, digest FROM progress").fetchone()
         if progress is not None:
-            next_offset, floor, digest = progress
-            self.next_offset, self.floor = next_offset, floor
-            if digest != sealed(found, next_offset, floor, self._digest):
+            self.next_offset, self.floor, digest = progress
+            if digest != self._sealed(found):
                 raise damaged(self.path, "the checksum of counts and position does not fit")
         elif self._counts:
             raise damaged(self.path, "counts without a position")
         return found
+
+    def _sealed(self, origin: Origin) -> bytes:
+        intervals = None if self.version == 1 else self.intervals
+        return sealed(origin, self.next_offset or 0, self.floor, self._digest, intervals)
 
 
 class SavedState(SavedFile):
@@ -140,28 +161,34 @@ class SavedState(SavedFile):
             message = f"{self.path}: nothing is saved yet: wait for counter.py"
             raise StateError(message)
         self._check_form()
+        if self.version < VERSION:
+            message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
+            raise StateError(message)
         return self._read_and_check()
 
-    @property
-    def counts(self) -> dict[Bucket, int]:
-        """The unique users of each bucket."""
-        return {Bucket(MINUTE.name, start): count for start, count in self._counts.items()}
 
-    def load(self, bucket: Bucket) -> list[str]:
-        """The uids of a bucket; none for one that is not there."""
-        return self._load(bucket.start) if bucket.start in self._counts else []
-
-
-def sealed(origin: Origin, next_offset: int | None, floor: int, digest: int) -> bytes:
+def sealed(origin: Origin, next_offset: int, floor: int, digest: int, intervals: Mapping[str, str] | None) -> bytes:
     """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints."""
-    return hashlib.blake2b(repr((*origin, next_offset, floor, digest)).encode(), digest_size=16).digest()
+    said: tuple[object, ...] = (*origin, next_offset, floor, digest)
+    if intervals is not None:  # as from form 2 on
+        said = (*said, sorted(intervals.items()))
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
 
 
-def fingerprint(bucket: int, count: int) -> int:
+def fingerprint(bucket: Bucket, count: int, version: int = VERSION) -> int:
     """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
     if not count:
         return 0
-    return int.from_bytes(hashlib.blake2b(b"%d:%d" % (bucket, count), digest_size=8).digest(), "big")
+    text = f"{bucket.interval}:{bucket.start}:{count}" if version > 1 else f"{bucket.start}:{count}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def digest_of(counts: Mapping[Bucket, int], version: int = VERSION) -> int:
+    """All rows together."""
+    digest = 0
+    for bucket, count in counts.items():
+        digest ^= fingerprint(bucket, count, version)
+    return digest
 
 
 def damaged(path: Path, finding: str) -> StateError:

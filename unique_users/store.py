@@ -9,16 +9,27 @@ can read what was saved last at any moment, and no reader can make a save wait o
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import zstandard
 
+from unique_users.buckets import Bucket
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.layout import NEW_TOPIC
-from unique_users.saved import APPLICATION_ID, VERSION, SavedFile, damaged, explained, fingerprint, path_of, sealed
+from unique_users.saved import (
+    APPLICATION_ID,
+    VERSION,
+    SavedFile,
+    damaged,
+    digest_of,
+    explained,
+    fingerprint,
+    path_of,
+    sealed,
+)
 from unique_users.tally import Origin
 
 # What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
@@ -32,9 +43,25 @@ BEGIN;
 CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
                      partitions INTEGER NOT NULL) STRICT;
 CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
-CREATE TABLE buckets (start INTEGER PRIMARY KEY, unique_users INTEGER NOT NULL) STRICT;
-CREATE TABLE added (start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
-CREATE INDEX added_by_start ON added (start);
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL) STRICT;
+CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
+                      PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
+CREATE INDEX added_by_bucket ON added (interval, start);
+"""
+
+# From form 1, which knew minutes alone. The uids stay where they are.
+_MIGRATION = """
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL) STRICT;
+INSERT INTO intervals VALUES ('minute', '');
+ALTER TABLE buckets RENAME TO minutes;
+CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
+                      PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+INSERT INTO buckets SELECT 'minute', start, unique_users FROM minutes;
+DROP TABLE minutes;
+DROP INDEX added_by_start;
+ALTER TABLE added ADD COLUMN interval TEXT NOT NULL DEFAULT 'minute';
+CREATE INDEX added_by_bucket ON added (interval, start);
 """
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -92,7 +119,7 @@ class _Lock:
 
 
 class Store(SavedFile):
-    """The state of one partition. `next_offset` is None while nothing was saved; `floor` is the first bucket kept.
+    """The state of one partition. `next_offset` is None while nothing was saved; `floor` is the first minute kept.
 
     Opening takes a lock that ends with the process. Every method may raise StateError; the file then holds what was
     saved last.
@@ -117,50 +144,58 @@ class Store(SavedFile):
             self._lock.close()
             raise
 
-    @property
-    def counts(self) -> dict[int, int]:
-        """The unique users of each bucket."""
-        return dict(self._counts)
-
-    def load(self, bucket: int) -> list[str]:
-        """The saved uids of a bucket."""
-        return self._load(bucket)
-
-    def save(self, added: Mapping[int, Sequence[str]], counts: Mapping[int, int], next_offset: int) -> None:
+    def save(self, added: Mapping[Bucket, Sequence[str]], counts: Mapping[Bucket, int], next_offset: int) -> None:
         """Save, in one transaction, the uids `added` to buckets, those buckets' `counts`, and the position."""
         changed = {bucket: counts[bucket] for bucket in added}
         digest = self._digest
         for bucket, count in changed.items():
             digest ^= fingerprint(bucket, self._counts.get(bucket, 0)) ^ fingerprint(bucket, count)
         with self._transaction():
-            self._db.executemany(
-                "INSERT INTO added VALUES (?, ?)",
-                [(bucket, self._compress(_pack(list(uids)))) for bucket, uids in added.items()],
-            )
-            self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?)", changed.items())
+            for bucket, uids in added.items():
+                self._insert(bucket, uids)
+            self._write_counts(changed)
             self._write_progress(next_offset, self.floor, digest)
         self._counts.update(changed)
         self._digest, self.next_offset = digest, next_offset
 
-    def drop_before(self, floor: int) -> None:
-        """Delete the buckets that start before `floor`, and give their space back to the disk."""
+    def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
+        """Delete buckets, give their space back to the disk, and keep `floor`, before which no minute is left."""
         if self.next_offset is None or floor <= self.floor:
             return
-        dropped = [bucket for bucket in self._counts if bucket < floor]
-        digest = self._digest
-        for bucket in dropped:
-            digest ^= fingerprint(bucket, self._counts[bucket])
+        digest = self._digest ^ digest_of({bucket: self._counts[bucket] for bucket in dropped})
         with self._transaction():
-            self._db.execute("DELETE FROM added WHERE start < ?", (floor,))
-            self._db.execute("DELETE FROM buckets WHERE start < ?", (floor,))
+            self._delete(dropped)
             self._write_progress(self.next_offset, floor, digest)
         for bucket in dropped:
             del self._counts[bucket]
         self._digest, self.floor = digest, floor
-        if dropped:
-            with explained(self.path):
-                # execute() would stop after the first freed page.
-                self._db.executescript("PRAGMA incremental_vacuum")
+        self._give_back()
+
+    def change_intervals(
+        self,
+        intervals: Mapping[str, str],
+        dropped: Sequence[Bucket],
+        filled: Iterable[tuple[Bucket, Collection[str]]],
+    ) -> None:
+        """In one transaction, note the intervals, delete buckets and save new ones with all of their users.
+
+        While `filled` is asked for the next one, `counts` and `load` know those before. After an error, close.
+        """
+        with self._transaction():
+            self._delete(dropped)
+            for bucket in dropped:
+                del self._counts[bucket]
+            for bucket, uids in filled:
+                self._insert(bucket, uids)
+                self._counts[bucket] = len(uids)
+                self._write_counts({bucket: len(uids)})
+            self._db.execute("DELETE FROM intervals")
+            self._db.executemany("INSERT INTO intervals VALUES (?, ?)", intervals.items())
+            self.intervals = dict(intervals)
+            self._digest = digest_of(self._counts)
+            if self.next_offset is not None:
+                self._write_progress(self.next_offset, self.floor, self._digest)
+        self._give_back()
 
     def close(self) -> None:
         """Let go of the file and its lock."""
@@ -168,7 +203,7 @@ class Store(SavedFile):
         self._lock.close()
 
     def _open(self) -> None:
-        """1. make what is missing, 2. check the form, 3. the pages, 4. the checksum, 5. the origin, 6. write ahead."""
+        """1. make what is missing, 2. check the form, 3. the pages, 4. the checksum, 5. the origin, 6. bring it up."""
         with explained(self.path):
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}").fetchall()
@@ -178,6 +213,8 @@ class Store(SavedFile):
                 self._check_form()
                 self._check_pages()
             self._check_origin(self._read_and_check())
+            if self.version < VERSION:
+                self._migrate()
             # Last, as it changes a file of an older version, and one that is refused shall stay as it is.
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()
 
@@ -187,6 +224,34 @@ class Store(SavedFile):
         self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
+
+    def _migrate(self) -> None:
+        """Bring a file of form 1, which was checked, to this form, in one transaction."""
+        self._digest = digest_of(self._counts)
+        with self._transaction():
+            for statement in _MIGRATION.split(";"):
+                self._db.execute(statement)
+            if self.next_offset is not None:
+                self._write_progress(self.next_offset, self.floor, self._digest)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self.version = VERSION
+
+    def _insert(self, bucket: Bucket, uids: Collection[str]) -> None:
+        row = (*bucket, self._compress(_pack(list(uids))))
+        self._db.execute("INSERT INTO added (interval, start, uids) VALUES (?, ?, ?)", row)
+
+    def _write_counts(self, counts: Mapping[Bucket, int]) -> None:
+        rows = [(*bucket, count) for bucket, count in counts.items()]
+        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?)", rows)
+
+    def _delete(self, buckets: Sequence[Bucket]) -> None:
+        for table in ("added", "buckets"):
+            self._db.executemany(f"DELETE FROM {table} WHERE interval = ? AND start = ?", buckets)  # noqa: S608
+
+    def _give_back(self) -> None:
+        with explained(self.path):
+            # execute() would stop after the first freed page.
+            self._db.executescript("PRAGMA incremental_vacuum")
 
     def _check_pages(self) -> None:
         for (finding,) in self._db.execute("PRAGMA quick_check(1)"):
@@ -210,7 +275,7 @@ class Store(SavedFile):
 
     def _write_progress(self, next_offset: int, floor: int, digest: int) -> None:
         self._db.execute("DELETE FROM progress")
-        row = (next_offset, floor, sealed(self._origin, next_offset, floor, digest))
+        row = (next_offset, floor, sealed(self._origin, next_offset, floor, digest, self.intervals))
         self._db.execute("INSERT INTO progress VALUES (?, ?, ?)", row)
 
     @contextmanager

@@ -7,6 +7,8 @@ from random import Random
 import orjson
 from harness import Run
 
+from unique_users.buckets import Calendar
+from unique_users.cascade import Cascade
 from unique_users.clients import Batch
 from unique_users.errors import StateError
 from unique_users.ledger import Ledger
@@ -19,7 +21,7 @@ BUCKETS = 8
 
 def open_ledger(directory: Path, origin: Origin) -> Ledger:
     """The ledger of a state, which forgets nothing."""
-    return Ledger(Store(directory, origin), origin, 0, 1_000_000)
+    return Ledger(Store(directory, origin), origin, Cascade(Calendar()), 0, 1_000_000)
 
 
 def flip_in_process(run: Run, times: int) -> None:
@@ -71,7 +73,7 @@ def go_on(directory: Path, saved: int, second: Sequence[Batch]) -> dict[int, int
         for batch in second:
             ledger.add(batch)
             ledger.save()
-        return {start: ledger.count(start) for start in ledger.buckets()}
+        return {bucket.start: ledger.count(bucket) for bucket in ledger.buckets()}
     finally:
         ledger.close()
 

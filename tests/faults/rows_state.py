@@ -11,6 +11,7 @@ from harness import Run, row
 from system import System
 from verdict import by_start
 
+from unique_users.buckets import Bucket
 from unique_users.recounting import recount
 from unique_users.store import Store
 from unique_users.tally import Origin
@@ -67,8 +68,9 @@ def check_saved_state(run: Run, system: System) -> None:
     users: dict[int, set[str]] = {}
     for record in system.read(system.config.topics.bucketed.name)[: store.next_offset or 0]:
         users.setdefault(int(record.key or b""), set()).add(orjson.loads(record.value or b"")["uid"])
-    run.expect(store.counts == {s: len(u) for s, u in users.items()}, "the saved counts are not those of the position")
-    run.expect(all(set(store.load(s)) == u for s, u in users.items()), "the saved users are not those of the position")
+    saved = {Bucket("minute", start): found for start, found in users.items()}
+    run.expect(store.counts == {s: len(u) for s, u in saved.items()}, "the saved counts are not those of the position")
+    run.expect(all(set(store.load(s)) == u for s, u in saved.items()), "the saved users are not those of the position")
     store.close()
 
 

@@ -111,9 +111,9 @@ class Worker:
         return [(at, report) for at, report in found if "report" in report]
 
     def counts(self) -> dict[str, int]:
-        """The last count of each bucket that a counter printed as JSON, by its start as text."""
+        """The last count of each minute that a counter printed as JSON, by its start as text."""
         found = [orjson.loads(line.text) for line in list(self.lines) if line.text.startswith("{")]
-        return {line["start"]: line["unique_users"] for line in found if "start" in line}
+        return {line["start"]: line["unique_users"] for line in found if line.get("interval") == "minute"}
 
     def _reap(self) -> None:
         self._process.wait(END_SECONDS)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -249,3 +250,35 @@ def test_wrong_usage_ends_a_script_with_one_line_and_exit_code_2(script: str, ar
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["counter.intervals=[fortnight]"], "counter.intervals"),
+        (["counter.intervals=[]"], "counter.intervals"),
+        (["counter.intervals=[hour, hour]"], "counter.intervals: expected each interval once, got 'hour' twice"),
+        (["counter.timezone=Europe/Bärlin"], "counter.timezone: expected a zone like UTC or Europe/Berlin"),
+        (["counter.timezone=../etc"], "counter.timezone: expected a zone"),
+        (
+            ["counter.intervals=[minute, hour]", "topics.bucketed.partitions=2"],
+            "the minutes of one hour stand in several partitions, and a user would be counted in each of them",
+        ),
+    ],
+)
+def test_intervals_that_are_none_or_would_be_counted_wrongly_are_refused(
+    tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_config(str(path), overrides)
+
+
+def test_wide_intervals_over_several_partitions_are_counted_rightly_where_a_user_stands_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("", encoding="utf-8")
+    wide = ["counter.intervals=[5 minutes, hour, day, week, month, year]", "counter.timezone=Europe/Berlin"]
+    over = ["topics.bucketed.partitions=2", "bucketer.partition_by=uid"]
+    assert load_config(str(path), [*wide, *over]).counter.timezone == "Europe/Berlin"
+    assert load_config(str(path), [over[0], "counter.intervals=[minute]"]).counter.intervals == ["minute"]

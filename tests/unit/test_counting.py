@@ -11,6 +11,7 @@ from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import TopicState
 from unique_users.counting import Counting
 from unique_users.errors import StateError
@@ -41,7 +42,7 @@ class Counter:
             self.consumer,
             self._describe,
             Stores(Path(self.config.state.directory)),
-            lambda: Publisher(FakeProducer(self.kafka), "counts"),
+            lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone)),
             self.stop,
             self.clock.monotonic,
             self.clock.wall,
@@ -88,7 +89,10 @@ class Counter:
         self.counting.close()
 
     def held(self) -> dict[int, int]:
-        """The counts in memory."""
+        """The counts of the minutes in memory."""
+        return {bucket.start: count for bucket, count in self.all_held().items() if bucket.interval == "minute"}
+
+    def all_held(self) -> dict[Bucket, int]:
         ledgers = self.counting._ledgers.values()
         return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
 
@@ -666,3 +670,12 @@ def test_a_report_says_which_partitions_it_speaks_for(
     counter.counting.report()
     assert capsys.readouterr().out.endswith("lag 0, partition 1 of 2\n")
     counter.crash()
+
+
+def test_wide_intervals_of_a_topic_with_more_partitions_than_configured_are_refused(
+    kafka: FakeKafka, tmp_path: Path
+) -> None:
+    kafka.create("bucketed", partitions=2)
+    counter = Counter(kafka, tmp_path, intervals=["hour"])
+    with pytest.raises(StateError, match="a user would be counted in each of them"):
+        counter.counting.step()

@@ -2,6 +2,7 @@ import json
 
 from brokers import config_for
 
+from unique_users.buckets import Bucket, Calendar
 from unique_users.recounting import Difference, differences, recount
 from unique_users.report import BucketCount
 
@@ -62,8 +63,23 @@ def test_nothing_counts_nothing() -> None:
 
 def test_differences_name_wrong_missing_and_extra_buckets() -> None:
     result = recount(FRAMES, CONFIG, MINUTE * 1000)
-    assert differences(result, {MINUTE - 60: 1, MINUTE: 2, MINUTE + 60: 1}) == []
-    found = differences(result, {MINUTE: 3, MINUTE + 60: 1, MINUTE + 120: 1})
-    assert found == [Difference(MINUTE - 60, 0, 1), Difference(MINUTE, 3, 2), Difference(MINUTE + 120, 1, 0)]
-    assert found[1].line("text") == "2016-07-11T13:39:00Z  published 3  recounted 2"
-    assert json.loads(found[1].line("json")) == {"start": "2016-07-11T13:39:00Z", "published": 3, "recounted": 2}
+    before, here, after, last = (Bucket("minute", MINUTE + seconds) for seconds in (-60, 0, 60, 120))
+    assert differences(result.buckets(), {before: 1, here: 2, after: 1}) == []
+    found = differences(result.buckets(), {here: 3, after: 1, last: 1})
+    assert found == [Difference(before, 0, 1), Difference(here, 3, 2), Difference(last, 1, 0)]
+    assert found[1].line("text", Calendar()) == "2016-07-11T13:39:00Z  minute  published 3  recounted 2"
+    assert json.loads(found[1].line("json", Calendar())) == {
+        "interval": "minute",
+        "start": "2016-07-11T13:39:00Z",
+        "published": 3,
+        "recounted": 2,
+    }
+
+
+def test_wide_buckets_hold_the_users_of_their_minutes_once() -> None:
+    result = recount([*FRAMES, frame("e", MINUTE + 1_260)], CONFIG, MINUTE * 1000)
+    assert result.buckets(["hour", "day"], Calendar("Europe/Berlin")) == [
+        BucketCount(MINUTE - 39 * 60, 3, 3, "hour"),
+        BucketCount(MINUTE + 21 * 60, 1, 1, "hour"),
+        BucketCount(1_468_188_000, 4, 4, "day"),
+    ]

@@ -4,9 +4,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
 import pytest
+import zstandard
 
 from unique_users.buckets import Bucket
 from unique_users.errors import LockedError, StateError
@@ -28,7 +31,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def save(store: Store, *uids: str, start: int = MINUTE) -> None:
     """Save users that are new in a minute, and a position that is as many records further."""
-    store.save({start: uids}, {start: store.counts.get(start, 0) + len(uids)}, (store.next_offset or 0) + len(uids))
+    bucket = Bucket("minute", start)
+    store.save({bucket: uids}, {bucket: store.counts.get(bucket, 0) + len(uids)}, (store.next_offset or 0) + len(uids))
 
 
 def read(directory: Path) -> SavedState:
@@ -43,7 +47,7 @@ def test_a_reader_sees_one_save_whatever_the_counter_does_meanwhile(store: Store
     save(store, "a", "b")
     with read(tmp_path) as state:
         save(store, "c")
-        store.drop_before(MINUTE)
+        store.drop([Bucket("minute", MINUTE - 60)], MINUTE)
         assert state.counts == {Bucket("minute", MINUTE - 60): 1, Bucket("minute", MINUTE): 2}
         assert state.load(Bucket("minute", MINUTE - 60)) == ["z"]
         assert sorted(state.load(Bucket("minute", MINUTE))) == ["a", "b"]
@@ -60,7 +64,7 @@ def test_readers_that_stay_open_make_no_save_fail(store: Store, tmp_path: Path) 
     with read(tmp_path), read(tmp_path):
         for number in range(50):
             save(store, f"u{number}")
-    assert store.counts == {MINUTE: 51}
+    assert store.counts == {Bucket("minute", MINUTE): 51}
 
 
 def test_a_state_can_be_read_when_no_counter_runs_and_is_as_good_afterwards(tmp_path: Path) -> None:
@@ -71,17 +75,19 @@ def test_a_state_can_be_read_when_no_counter_runs_and_is_as_good_afterwards(tmp_
         assert state.counts == {Bucket("minute", MINUTE): 1}
     store = Store(tmp_path, ORIGIN)
     save(store, "b")
-    assert sorted(store.load(MINUTE)) == ["a", "b"]
+    assert sorted(store.load(Bucket("minute", MINUTE))) == ["a", "b"]
     store.close()
 
 
 KILLED = f"""
 import os, sys
 from pathlib import Path
+from unique_users.buckets import Bucket
 from unique_users.store import Store
 from unique_users.tally import Origin
 store = Store(Path(sys.argv[1]), Origin(*{tuple(ORIGIN)!r}))
-store.save({{60: ["a"]}}, {{60: 1}}, 1)
+minute = Bucket("minute", 60)
+store.save({{minute: ["a"]}}, {{minute: 1}}, 1)
 os._exit(9)
 """
 
@@ -92,7 +98,7 @@ def test_a_process_that_was_killed_leaves_no_lock_and_all_that_it_saved(tmp_path
     with read(tmp_path) as state:
         assert state.counts == {Bucket("minute", 60): 1}
     store = Store(tmp_path, ORIGIN)
-    assert (store.counts, store.next_offset) == ({60: 1}, 1)
+    assert (store.counts, store.next_offset) == ({Bucket("minute", 60): 1}, 1)
     store.close()
 
 
@@ -206,3 +212,57 @@ def test_what_saves_leave_beside_the_file_is_bounded(store: Store, tmp_path: Pat
     for _ in range(3):
         save(store, os.urandom(8).hex())
     assert (tmp_path / "bucketed-0.sqlite-wal").stat().st_size <= WAL_BYTES_MAX
+
+
+FORM_1 = """
+PRAGMA auto_vacuum = INCREMENTAL;
+BEGIN;
+CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
+                     partitions INTEGER NOT NULL) STRICT;
+CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE TABLE buckets (start INTEGER PRIMARY KEY, unique_users INTEGER NOT NULL) STRICT;
+CREATE TABLE added (start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
+CREATE INDEX added_by_start ON added (start);
+INSERT INTO origin VALUES ('bucketed', 'an-id', 0, 1);
+PRAGMA application_id = 0x75757363;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+def write_form_1(path: Path, digest: bytes) -> None:
+    """As the version before wrote it: the users a and b in one minute, read up to offset 2."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.executescript(FORM_1)
+    packed = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(msgspec.msgpack.encode(["a", "b"]))
+    db.execute("INSERT INTO added VALUES (?, ?)", (MINUTE, packed))
+    db.execute("INSERT INTO buckets VALUES (?, 2)", (MINUTE,))
+    db.execute("INSERT INTO progress VALUES (2, 60, ?)", (digest,))
+    db.close()
+
+
+def test_a_state_of_the_form_before_is_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "bucketed-0.sqlite"
+    row = int.from_bytes(blake2b(b"%d:2" % MINUTE, digest_size=8).digest(), "big")
+    write_form_1(path, blake2b(repr((*ORIGIN, 2, 60, row)).encode(), digest_size=16).digest())
+    with pytest.raises(StateError, match="written by an older version"):
+        read(tmp_path)
+    minute = Bucket("minute", MINUTE)
+    for users in (2, 3):
+        store = Store(tmp_path, ORIGIN)
+        assert (store.counts, store.next_offset, store.floor) == ({minute: users}, users, 60)
+        assert store.intervals == {"minute": ""}
+        assert len(store.load(minute)) == users
+        save(store, f"c{users}")
+        store.close()
+    with read(tmp_path) as state:
+        assert sorted(state.load(minute)) == ["a", "b", "c2", "c3"]
+
+
+def test_a_damaged_state_of_the_form_before_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "bucketed-0.sqlite"
+    write_form_1(path, b"another one")
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="checksum"):
+        Store(tmp_path, ORIGIN)
+    assert path.read_bytes() == before

@@ -1,23 +1,38 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.buckets import Bucket, Calendar
+from unique_users.cascade import Cascade
 from unique_users.tally import Tally
 
 uids = st.sampled_from("abcdefgh")
 few = settings(max_examples=40, deadline=None)
-additions = st.lists(st.tuples(st.integers(0, 4), st.lists(uids, max_size=6)), max_size=30)
+additions = st.lists(st.tuples(st.sampled_from([0, 60, 120, 180, 240]), st.lists(uids, max_size=6)), max_size=30)
+
+
+def minute(start: int) -> Bucket:
+    return Bucket("minute", start)
+
+
+def minutes(counts: Mapping[int, Any]) -> dict[Bucket, Any]:
+    return {minute(start): count for start, count in counts.items()}
+
+
+def of_minutes(load: Callable[[Bucket], Iterable[str]], counts: Mapping[int, int] | None = None) -> Tally:
+    return Tally(minutes(counts or {}), load, Cascade(Calendar()))
 
 
 class Disk:
     """What was saved, and how often it was asked for."""
 
     def __init__(self) -> None:
-        self.users: dict[int, list[str]] = {}
-        self.loads: list[int] = []
+        self.users: dict[Bucket, list[str]] = {}
+        self.loads: list[Bucket] = []
 
-    def load(self, bucket: int) -> Iterable[str]:
+    def load(self, bucket: Bucket) -> Iterable[str]:
         self.loads.append(bucket)
         return self.users.get(bucket, [])
 
@@ -30,25 +45,26 @@ class Disk:
 @few
 @given(additions)
 def test_a_count_is_the_size_of_the_union(additions: list[tuple[int, list[str]]]) -> None:
-    tally = Tally({}, Disk().load)
+    tally = of_minutes(Disk().load)
     expected: dict[int, set[str]] = {}
     for bucket, uids in additions:
         before = len(expected.get(bucket, ()))
         expected.setdefault(bucket, set()).update(uids)
-        assert tally.add(bucket, uids) == len(expected[bucket]) - before
-    assert tally.counts() == {bucket: len(users) for bucket, users in expected.items() if users}
+        new = len(expected[bucket]) - before
+        assert tally.add(bucket, uids) == ({minute(bucket): new} if new else {})
+    assert tally.counts() == minutes({bucket: len(users) for bucket, users in expected.items() if users})
     assert tally.uids_in_memory == sum(map(len, expected.values()))
 
 
 @few
 @given(additions)
 def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list[str]]]) -> None:
-    tally = Tally({}, Disk().load)
+    tally = of_minutes(Disk().load)
     for bucket, uids in additions:
         tally.add(bucket, uids)
     before = dict(tally.counts())
     tally.mark_saved()
-    assert [tally.add(bucket, uids) for bucket, uids in reversed(additions)] == [0] * len(additions)
+    assert [tally.add(bucket, uids) for bucket, uids in reversed(additions)] == [{}] * len(additions)
     assert tally.counts() == before
     assert tally.unsaved() == {}
 
@@ -57,7 +73,7 @@ def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list
 @given(additions, st.integers(0, 10))
 def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[str]]], uids_max: int) -> None:
     disk = Disk()
-    small, large = Tally({}, disk.load), Tally({}, Disk().load)
+    small, large = of_minutes(disk.load), of_minutes(Disk().load)
     for bucket, uids in additions:
         assert small.add(bucket, uids) == large.add(bucket, uids)
         disk.save(small)
@@ -69,7 +85,7 @@ def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[
 @few
 @given(additions)
 def test_each_uid_is_handed_over_for_saving_once(additions: list[tuple[int, list[str]]]) -> None:
-    tally, disk = Tally({}, Disk().load), Disk()
+    tally, disk = of_minutes(Disk().load), Disk()
     for bucket, uids in additions:
         tally.add(bucket, uids)
         disk.save(tally)
@@ -78,20 +94,20 @@ def test_each_uid_is_handed_over_for_saving_once(additions: list[tuple[int, list
 
 def test_a_bucket_of_before_a_restart_is_loaded_when_a_late_uid_comes_for_it_and_once_only() -> None:
     disk = Disk()
-    disk.users = {60: ["a", "b"]}
-    tally = Tally({60: 2}, disk.load)
+    disk.users = {minute(60): ["a", "b"]}
+    tally = of_minutes(disk.load, {60: 2})
     assert disk.loads == []
-    assert tally.add(120, ["a"]) == 1
-    assert tally.add(60, ["b", "c"]) == 1
-    assert tally.add(60, ["d"]) == 1
-    assert disk.loads == [60]
-    assert tally.counts() == {60: 4, 120: 1}
-    assert tally.unsaved() == {120: ["a"], 60: ["c", "d"]}
+    assert tally.add(120, ["a"]) == {minute(120): 1}
+    assert tally.add(60, ["b", "c"]) == {minute(60): 1}
+    assert tally.add(60, ["d"]) == {minute(60): 1}
+    assert disk.loads == [minute(60)]
+    assert tally.counts() == minutes({60: 4, 120: 1})
+    assert tally.unsaved() == minutes({120: ["a"], 60: ["c", "d"]})
 
 
 def test_evicting_drops_saved_buckets_that_were_not_used_for_longest_and_never_the_last_one() -> None:
     disk = Disk()
-    tally = Tally({}, disk.load)
+    tally = of_minutes(disk.load)
     tally.add(60, ["a", "b"])
     tally.add(120, ["a", "b"])
     tally.add(60, ["c"])
@@ -101,18 +117,18 @@ def test_evicting_drops_saved_buckets_that_were_not_used_for_longest_and_never_t
     assert tally.uids_in_memory == 3
     tally.add(60, ["c"])
     assert disk.loads == [], "60 stayed: it was used last"
-    assert not tally.evict(0)
+    assert tally.evict(0), "saving would let nothing go"
     assert tally.uids_in_memory == 3
     tally.add(120, ["b"])
-    assert disk.loads == [120]
+    assert disk.loads == [minute(120)]
 
 
 def test_dropping_forgets_the_buckets_before_the_floor() -> None:
-    tally = Tally({0: 5}, Disk().load)
+    tally = of_minutes(Disk().load, {0: 5})
     tally.add(60, ["a"])
     tally.add(120, ["a", "b"])
-    assert tally.drop_before(120) == [0, 60]
-    assert tally.counts() == {120: 2}
-    assert tally.unsaved().keys() == {120}
+    assert tally.drop_before(120) == minutes({0: 5, 60: 1})
+    assert tally.counts() == minutes({120: 2})
+    assert tally.unsaved().keys() == {minute(120)}
     assert tally.uids_in_memory == 2
-    assert tally.drop_before(120) == []
+    assert tally.drop_before(120) == {}

@@ -1,0 +1,56 @@
+"""Which buckets a minute belongs to, and where what is new in each of them comes from. Pure."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from unique_users.buckets import INTERVALS, MINUTE, Bucket, Calendar
+
+
+class Step(NamedTuple):
+    """One bucket of a minute. A user new in it is new in the bucket of step `source` too."""
+
+    bucket: Bucket
+    source: int
+
+
+class Cascade:
+    """The counted intervals, from short to long; the minute always is one of them, as the others come from it.
+
+    Who is not new in a bucket is not new in a wider one that holds all of it. So only what is new in the widest of the
+    narrower ones has to be looked at.
+    """
+
+    def __init__(self, calendar: Calendar, intervals: Iterable[str] = ()) -> None:
+        self.calendar = calendar
+        wanted = {MINUTE.name, *intervals}
+        self.intervals = tuple(name for name in INTERVALS if name in wanted)
+        self.steps = lru_cache(maxsize=4_096)(self._steps)
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """The zone that each interval's buckets follow; none up to an hour."""
+        fixed = {"minute", "5 minutes", "hour"}
+        return {name: "" if name in fixed else self.calendar.timezone for name in self.intervals}
+
+    def last_minute(self, bucket: Bucket) -> int:
+        """The start of the last minute in a bucket."""
+        return self.calendar.end(bucket) - MINUTE.seconds
+
+    def inside(self, bucket: Bucket, wide: Bucket) -> bool:
+        """Whether all of a bucket lies in a wider one."""
+        start = self.calendar.start
+        return (
+            start(wide.interval, bucket.start)
+            == wide.start
+            == start(wide.interval, max(bucket.start, self.last_minute(bucket)))
+        )
+
+    def _steps(self, minute: int) -> tuple[Step, ...]:
+        """The buckets of a minute, itself first."""
+        steps: list[Step] = []
+        for name in self.intervals:
+            bucket = Bucket(name, self.calendar.start(name, minute))
+            sources = (n for n in range(len(steps) - 1, 0, -1) if self.inside(steps[n].bucket, bucket))
+            steps.append(Step(bucket, next(sources, 0)))
+        return tuple(steps)
