@@ -46,8 +46,9 @@ def main(argv: Sequence[str]) -> int:
             asked = last(states, duration_seconds(arguments.last))
         else:
             asked = Range(minute_of(arguments.start), minute_of(arguments.end))
-        for answer in answers(states, asked, arguments.by, Calendar()):
-            print(answer.line(arguments.format), flush=True)
+        calendar = Calendar(config.counter.timezone)
+        for answer in answers(states, asked, arguments.by, calendar):
+            print(answer.line(arguments.format, arguments.by, calendar), flush=True)
     return 0
 
 

@@ -20,7 +20,7 @@ import orjson
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.buckets import iso_time  # noqa: E402
+from unique_users.buckets import Bucket, iso_time  # noqa: E402
 from unique_users.clients import get_admin, get_producer  # noqa: E402
 from unique_users.config import Config, load_config  # noqa: E402
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
@@ -73,10 +73,10 @@ def fill(config: Config, minutes: list[list[str]]) -> None:
     store = Store(Path(config.state.directory), origin)
     a_save = -(-USERS_A_MINUTE // SAVES_A_MINUTE)
     for number, uids in enumerate(minutes):
-        start = START + 60 * number
+        minute = Bucket("minute", START + 60 * number)
         for first in range(0, USERS_A_MINUTE, a_save):
             added = uids[first : first + a_save]
-            store.save({start: added}, {start: first + len(added)}, 0)
+            store.save({minute: added}, {minute: first + len(added)}, 0)
     store.close()
 
 

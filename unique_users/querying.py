@@ -53,9 +53,9 @@ class Answer(NamedTuple):
     range: Range
     unique_users: int
 
-    def line(self, form: Format) -> str:
-        """As one line."""
-        start, end = map(iso_time, self.range)
+    def line(self, form: Format, by: str | None, calendar: Calendar) -> str:
+        """As one line; the times as a report of the interval `by` has them."""
+        start, end = (calendar.text(Bucket(by or MINUTE.name, ts)) for ts in self.range)
         if form == "json":
             return orjson.dumps({"from": start, "to": end, "unique_users": self.unique_users}).decode()
         return f"{start}  {end}  {self.unique_users:,} unique users"

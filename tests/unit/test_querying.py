@@ -107,8 +107,10 @@ def test_times_and_durations() -> None:
 
 def test_an_answer_is_one_line() -> None:
     answer = Answer(Range(NOON, NOON + 3600), 12_345)
-    assert answer.line("text") == "2016-07-11T12:00:00Z  2016-07-11T13:00:00Z  12,345 unique users"
-    assert answer.line("json") == '{"from":"2016-07-11T12:00:00Z","to":"2016-07-11T13:00:00Z","unique_users":12345}'
+    assert answer.line("text", None, BERLIN) == "2016-07-11T12:00:00Z  2016-07-11T13:00:00Z  12,345 unique users"
+    assert answer.line("json", "day", BERLIN) == (
+        '{"from":"2016-07-11T14:00:00+02:00","to":"2016-07-11T15:00:00+02:00","unique_users":12345}'
+    )
 
 
 def test_nothing_saved_yet_is_said() -> None:
