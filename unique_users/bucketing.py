@@ -72,6 +72,7 @@ class Bucketing:
         self._readings: dict[int, Reading] = {}
         self._unopened: set[int] = set()
         self._topic_ids: dict[int, str] = {}  # of what was read last
+        self._looked_at_all = False
         self._uncommitted = 0
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
@@ -166,6 +167,7 @@ class Bucketing:
         name = self._config.topics.feed.name
         for partition in sorted(self._unopened):
             try:
+                self._look_at_all_layouts()
                 topic_id = self._describe().id
                 committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
                 id_then, clock_then, layout_then = (*committed.metadata.split(" "), "", "", "")[:3]
@@ -183,6 +185,16 @@ class Bucketing:
             self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self) -> None:
+        """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
+        if self._looked_at_all:
+            return
+        for partition in range(self._describe().partitions):
+            committed = self._consumer.committed(partition) or Position(0)
+            if former := Layout.parsed("".join(committed.metadata.split(" ")[2:3])):
+                self._checked_layout(former)
+        self._looked_at_all = True
 
     def _checked_layout(self, former: Layout) -> Layout:
         """The layout of `bucketed` as it is now. Raises TopicError where it does not go on from a former one.

@@ -607,6 +607,21 @@ def test_bucketed_that_grows_while_it_is_written_is_refused_and_nothing_more_is_
     assert kafka.group("bucketer", "feed").committed[0].offset == 1
 
 
+def test_a_bucketer_that_first_gets_a_new_partition_of_feed_writes_nothing_by_a_new_layout(kafka: FakeKafka) -> None:
+    first = Feed(kafka)
+    first.put("a")
+    first.step(2)
+    assert first.bucketing.commit()
+    grow(kafka, "feed", 2)
+    grow(kafka, "bucketed", 2)
+    second = Feed(kafka)
+    second.put("b", partition=1)
+    with pytest.raises(TopicError, match=r"over 1 partitions, now it is to be .* over 2 partitions"):
+        second.step(3)
+    assert second.consumer.owned == {1}
+    assert second.bucketed() == ["a"]
+
+
 def test_records_written_after_bucketed_grew_stand_where_they_would_have_before(kafka: FakeKafka) -> None:
     """What is written until the growth is noticed must not mislead a counter that counts the topic later."""
     kafka.create("bucketed", partitions=2)
