@@ -2,12 +2,15 @@
 
 import socket
 import ssl
+import struct
 from typing import Any
 
 from unique_users.config import Config
 from unique_users.errors import BrokerError, UsageError
 
 HANDSHAKE_SECONDS = 2.0
+# ApiVersions, which every broker answers before a login: length, API, version, correlation id, no client id.
+_HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 # With one of these, what is trusted is for the client to know.
 _TRUSTED_OTHERWISE = {"ssl_ca_pem", "ssl_ca_certificate_stores", "ssl_truststore_location"}
 
@@ -65,9 +68,20 @@ def _complaint(context: ssl.SSLContext, server: str) -> str | None:
             return ""
     except ssl.SSLCertVerificationError as error:
         return str(error.verify_message)
-    except ssl.SSLEOFError:
-        return None
+    except (ssl.SSLEOFError, ConnectionError):
+        # What a listener without TLS does, and a broker that is about to end too.
+        return "it does not speak TLS" if _answers_without_tls(name, int(port)) else None
     except ssl.SSLError:
         return "it does not speak TLS"
     except OSError:
         return None
+
+
+def _answers_without_tls(name: str, port: int) -> bool:
+    """Whether a broker answers there in plain bytes; nothing of the configuration is said over them."""
+    try:
+        with socket.create_connection((name, port), HANDSHAKE_SECONDS) as plain, plain.makefile("rb") as answers:
+            plain.sendall(_HELLO)
+            return answers.read(8)[4:] == _HELLO[8:12]  # the correlation id
+    except OSError:
+        return False
