@@ -1,4 +1,4 @@
-"""Write generated frames to stdout, and what a recount would say of them to a file.
+"""Write generated frames to stdout, and the counts of every interval by plain sets, in UTC, to a file.
 
     python bench/generate.py FRAMES COUNTS.json [USERS] | python producer.py -
 
@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
 import msgspec  # noqa: E402
 from peer import Frame  # noqa: E402
 
+from unique_users.buckets import INTERVALS, Calendar  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 
 USERS = 100_000
@@ -34,7 +35,16 @@ def main() -> None:
         for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(lines)):
             users.setdefault(frame.ts // 60 * 60, set()).add(frame.uid)
     sys.stdout.buffer.flush()
-    counts.write_text(json.dumps({start: len(uids) for start, uids in sorted(users.items())}))
+    counts.write_text(json.dumps({interval: _counts(interval, users) for interval in INTERVALS}))
+
+
+def _counts(interval: str, users: dict[int, set[str]]) -> dict[int, int]:
+    """The unique users of each bucket, by its start."""
+    calendar = Calendar()
+    wide: dict[int, set[str]] = {}
+    for minute, uids in sorted(users.items()):
+        wide.setdefault(calendar.start(interval, minute), set()).update(uids)
+    return {start: len(uids) for start, uids in wide.items()}
 
 
 def _chunks(lines: Iterator[bytes]) -> Iterator[list[bytes]]:

@@ -4,6 +4,8 @@
     python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust --json FILE --plot FILE.svg
                                                                medians, and other engines in turn with ours
     python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
+    python bench/pipeline.py --only "one record" -- "counter.intervals=[minute, hour, day, week, month, year]"
+                                                               these intervals, all of them compared; in UTC
     python bench/pipeline.py --runs 5 --partitions 2           one partition and two in turn, with partition_by: uid,
                                                                and as many bucketers and counters as partitions
 
@@ -42,6 +44,8 @@ from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
+from unique_users.buckets import Bucket  # noqa: E402
+from unique_users.config import load_config  # noqa: E402
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 
@@ -136,7 +140,7 @@ class Reports:
     def __init__(self, file: Path) -> None:
         self._file = file.open()
         self._rest = ""  # of a line that is being written
-        self.counted: dict[int, int] = {}
+        self.counted: dict[Bucket, int] = {}
         self.partitions: list[int] = []
         self.idle = [time.monotonic()] * 2  # the last two reports before anything was counted
 
@@ -146,8 +150,7 @@ class Reports:
         for line in lines:
             report = json.loads(line)
             if "start" in report:
-                if report["interval"] == "minute":
-                    self.counted[start_of(report["start"])] = report["unique_users"]
+                self.counted[Bucket(report["interval"], start_of(report["start"]))] = report["unique_users"]
                 continue
             self.partitions = report["partitions"]
             if not self.counted:
@@ -167,7 +170,7 @@ class Bench:
         self._frames = frames
         self._settings = list(settings)
         self._number = 0
-        self._expected: dict[int, dict[int, int]] = {}  # by the number of partitions
+        self._expected: dict[int, dict[Bucket, int]] = {}  # by the number of partitions
 
     def fill(self, partitions: int) -> None:
         """Generate the frames into a topic, by way of no file: for two partitions twice the frames and users."""
@@ -178,8 +181,13 @@ class Bench:
             settings = ["client=librdkafka", f"topics.feed.name={feed(partitions)}"]
             command = self._script("producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
             Watched(command, self._scratch / "filled", generator.stdout).figures()
-        expected = {int(start): count for start, count in json.loads(counts.read_text()).items()}
-        self._expected[partitions] = expected
+        intervals = load_config(str(ROOT / "config.yaml"), self._settings).counter.intervals
+        self._expected[partitions] = {
+            Bucket(interval, int(start)): count
+            for interval, starts in json.loads(counts.read_text()).items()
+            for start, count in starts.items()
+            if interval in intervals
+        }
 
     def produce(self, client: str) -> dict[str, Any]:
         """Time the producer on a file."""
@@ -237,6 +245,7 @@ class Bench:
             each.process.terminate()
         figures = Figures.together([each.figures() for each in counters])
         for report in reports:
+            report.read()  # the lines that followed those that were waited for
             report.close()
         shutil.rmtree(place)
         return {
@@ -252,7 +261,8 @@ class Bench:
 
     def run_peer(self, name: str) -> dict[str, Any]:
         """Another engine on the same topic."""
-        return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, self._expected[1]))
+        minutes = {bucket.start: count for bucket, count in self._expected[1].items() if bucket.interval == "minute"}
+        return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, minutes))
 
     @staticmethod
     def _until(reached: Callable[[], bool], watched: Sequence[Watched], reports: Sequence[Reports]) -> None:
@@ -277,9 +287,9 @@ def shared(reports: Sequence[Reports], partitions: int) -> bool:
     return given_out == list(range(partitions)) and all(each.partitions for each in reports)
 
 
-def together(reports: Sequence[Reports]) -> dict[int, int]:
+def together(reports: Sequence[Reports]) -> dict[Bucket, int]:
     """The counts over all partitions."""
-    counted: Counter[int] = Counter()
+    counted: Counter[Bucket] = Counter()
     for each in reports:
         counted.update(each.counted)
     return dict(counted)

@@ -6,7 +6,7 @@ from functools import partial
 
 from corpus import fuzzed, wrong_frames
 from harness import Run, row
-from system import System
+from system import BEFORE_NEW_YEAR, EVERY_INTERVAL, System
 
 from unique_users.config import Config
 from unique_users.recounting import Recount, recount
@@ -63,7 +63,10 @@ def late_and_future(run: Run) -> None:
 
 def late(run: Run) -> None:
     frames, expected = late_stream(run, run.scale(6_000, 30_000), SPAN_SECONDS, RETENTION_SECONDS)
-    rules = {"bucketer": {"retention_seconds": RETENTION_SECONDS}, "counter": {"retention_seconds": 0}}
+    rules = {
+        "bucketer": {"retention_seconds": RETENTION_SECONDS},
+        "counter": {**EVERY_INTERVAL, "retention_seconds": 0},
+    }
     with run.system(rules) as system:
         run.injected += expected.total()
         count_all(run, system, frames)
@@ -73,9 +76,10 @@ def late(run: Run) -> None:
 
 def counter_forgets(run: Run) -> None:
     """The counter's retention as short as the bucketer's, which is allowed, and a stream that is not in order."""
-    frames = shuffled(run, run.sample(run.scale(6_000, 30_000), seconds=SPAN_SECONDS), 300, SPAN_SECONDS)
+    sample = run.sample(run.scale(6_000, 30_000), seconds=SPAN_SECONDS, start=BEFORE_NEW_YEAR)
+    frames = shuffled(run, sample, 300, SPAN_SECONDS)
     rules = {"retention_seconds": RETENTION_SECONDS}
-    with run.system({"bucketer": rules, "counter": rules}) as system:
+    with run.system({"bucketer": rules, "counter": {**EVERY_INTERVAL, **rules}}) as system:
         run.inject()
         count_all(run, system, frames)
         # What has left the memory stays right in the topic counts.

@@ -9,7 +9,7 @@ import orjson
 from damage import flip, flip_in_process
 from harness import Run, row
 from system import System
-from verdict import by_start
+from verdict import expected_counts
 
 from unique_users.buckets import Bucket
 from unique_users.recounting import recount
@@ -85,7 +85,7 @@ def state_damaged(run: Run) -> None:
         bucketer.end()
         counter.end()
         truth = run.verify(system, frames)
-        expected = {start: len(users) for start, users in truth.users.items()}
+        expected = expected_counts(system, truth)
         whole = system.directory / "whole"
         shutil.copytree(system.state, whole)
         for number in range(run.scale(3, 10)):
@@ -97,14 +97,14 @@ def state_damaged(run: Run) -> None:
         of_another_topic(run, system, expected)
 
 
-def count_damaged(run: Run, system: System, expected: dict[int, int]) -> None:
+def count_damaged(run: Run, system: System, expected: dict[Bucket, int]) -> None:
     """Either the damage is noticed and said, or the counts are right."""
     run.inject()
     before = system.state_file().read_bytes()
     counter = system.start("counter", "--until-caught-up", "--format", "json")
     code = counter.wait(60)
     if code == 0:
-        counts = by_start(counter.counts())
+        counts = counter.counts()
         run.expect(counts == expected, "a damaged state gave wrong counts, and nobody noticed")
     else:
         errors = [line.text for line in counter.said if line.text.startswith("error:")]
@@ -124,7 +124,7 @@ def newer(run: Run, system: System) -> None:
     run.expect(system.state_file().read_bytes() == before, "a newer state was overwritten")
 
 
-def of_another_topic(run: Run, system: System, expected: dict[int, int]) -> None:
+def of_another_topic(run: Run, system: System, expected: dict[Bucket, int]) -> None:
     """The topic of the state's name was made again, and holds the same stream once more."""
     run.inject()
     system.recreate(system.config.topics.bucketed.name)
@@ -134,7 +134,7 @@ def of_another_topic(run: Run, system: System, expected: dict[int, int]) -> None
     counter = system.start("counter", "--until-caught-up", "--format", "json")
     run.expect(counter.wait(60) == 0, f"ended with {counter.exit_code}: {counter.complaints}")
     run.expect("counted from another topic" in counter.complaints, counter.complaints)
-    run.expect(by_start(counter.counts()) == expected, "state of another topic: wrong counts")
+    run.expect(counter.counts() == expected, "state of another topic: wrong counts")
 
 
 def restore(state: Path, whole: Path) -> None:

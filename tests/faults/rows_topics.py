@@ -10,9 +10,10 @@ from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
 from system import System
-from verdict import by_start, compare, count_once
+from verdict import compare, count_once, of_minutes
 from worker import Worker
 
+from unique_users.buckets import Bucket
 from unique_users.clients import Batch
 from unique_users.recounting import Recount, recount
 from unique_users.tally import Origin
@@ -188,7 +189,7 @@ def bucketed_trimmed(run: Run) -> None:
         left = len(records) - first
         system.until(lambda: sum(r["messages_read"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
         run.expect_end(fresh, fresh.end())
-        check_counts(run, by_start(fresh.counts()), records[first:], "fresh after trimming")
+        check_counts(run, fresh.counts(), records[first:], "fresh after trimming")
         run.frames += len(frames)
 
 
@@ -214,11 +215,11 @@ def positions_beyond_the_end(run: Run) -> None:
         run.verify(system, frames)
 
 
-def check_counts(run: Run, counts: dict[int, int], records: Sequence[object], what: str) -> None:
+def check_counts(run: Run, counts: dict[Bucket, int], records: Sequence[object], what: str) -> None:
     users: dict[int, set[str]] = {}
     for record in records:
         users.setdefault(int(record.key), set()).add(orjson.loads(record.value)["uid"])  # type: ignore[attr-defined]
-    lost, extra = compare({start: len(uids) for start, uids in users.items()}, counts)
+    lost, extra = compare(of_minutes({start: len(uids) for start, uids in users.items()}), counts)
     run.lost += lost
     run.extra += extra
     run.expect(not lost and not extra, f"{what}: {lost} users lost, {extra} extra")

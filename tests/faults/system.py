@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 from repository import ROOT
 from worker import Worker
 
+from unique_users.buckets import INTERVALS
 from unique_users.clients import get_admin
 from unique_users.config import Config, load_config
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -35,6 +36,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bucketer": {"commit_seconds": 0.3, "report_seconds": 0.5},
     "counter": {"report_seconds": 0.5, "save_seconds": 0.5, "publish_seconds": 0.5},
 }
+
+# For `counter`, and a stream that begins two minutes before a day, a week, a month and a year do in that zone.
+EVERY_INTERVAL: dict[str, Any] = {"intervals": list(INTERVALS), "timezone": "Europe/Berlin"}
+BEFORE_NEW_YEAR = 1_704_063_480  # 2023-12-31T23:58:00+01:00, a Sunday
 
 
 class Record(NamedTuple):

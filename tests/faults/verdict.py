@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,8 @@ import orjson
 from system import System
 from worker import Worker
 
-from unique_users.publish import merged_counts
+from unique_users.buckets import MINUTE, Bucket, Calendar
+from unique_users.publish import merged_buckets
 from unique_users.recounting import Recount
 
 RSS_BYTES_MAX = 300_000_000
@@ -34,7 +34,7 @@ def judge(
     views: Sequence[str] = ("live", "rebuilt", "published"),
     rejects_at_least: bool = False,
 ) -> Verdict:
-    """Compare all views of the counts with the truth, and the rejected records; look at how processes ended.
+    """Compare all views of the counts of each interval with the truth, and the rejected; look at how processes ended.
 
     `views`: live is what a counter says that goes on from the state (one for each of `states`), rebuilt what one says
     that has none, published what stands in the topic counts.
@@ -43,7 +43,7 @@ def judge(
     records = system.read(system.config.topics.counts.name)
     if never_down:
         problems += _went_down((record.key, record.value) for record in records)
-    found: dict[str, dict[int, int]] = {}
+    found: dict[str, dict[Bucket, int]] = {}
     with ThreadPoolExecutor() as pool:
         counters = {
             f"live{number or ''}": pool.submit(count_once, system, state, alone=number > 0)
@@ -54,8 +54,8 @@ def judge(
             counters["rebuilt"] = pool.submit(count_once, system, system.directory / "no-state", alone=True)
         found |= {name: counter.result() for name, counter in counters.items()}
     if "published" in views:
-        found["published"] = merged_counts(record.value for record in records)
-    expected = {start: len(users) for start, users in truth.users.items()}
+        found["published"] = merged_buckets(record.value for record in records)
+    expected = expected_counts(system, truth)
     lost = extra = 0
     for name, counts in found.items():
         missing, too_many = compare(expected, counts)
@@ -66,7 +66,7 @@ def judge(
     return Verdict(lost, extra, problems)
 
 
-def count_once(system: System, state: Path, *, alone: bool = False) -> dict[int, int]:
+def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, int]:
     """What `counter.py --until-caught-up` says; `alone`: with a group and a topic counts of its own.
 
     Two in one group would share the partitions.
@@ -78,15 +78,22 @@ def count_once(system: System, state: Path, *, alone: bool = False) -> dict[int,
     counter = system.start("counter", "--until-caught-up", "--format", "json", settings=settings)
     code = counter.wait(120)
     assert code == 0, f"counter.py --until-caught-up ended with {code}: {counter.complaints}"
-    return by_start(counter.counts())
+    return counter.counts()
 
 
-def by_start(counts: Mapping[str, int]) -> dict[int, int]:
-    """Counts by epoch seconds instead of by text."""
-    return {int(datetime.fromisoformat(start).timestamp()): count for start, count in counts.items()}
+def expected_counts(system: System, truth: Recount) -> dict[Bucket, int]:
+    """The true counts of the intervals that a system counts."""
+    counter = system.config.counter
+    buckets = truth.buckets(counter.intervals, Calendar(counter.timezone))
+    return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
 
 
-def compare(expected: Mapping[int, int], counts: Mapping[int, int]) -> tuple[int, int]:
+def of_minutes(counts: Mapping[int, int]) -> dict[Bucket, int]:
+    """Counts of minutes, which are named by their starts."""
+    return {Bucket(MINUTE.name, start): count for start, count in counts.items()}
+
+
+def compare(expected: Mapping[Bucket, int], counts: Mapping[Bucket, int]) -> tuple[int, int]:
     """Users missing and users too many, summed over buckets; a bucket without users that should not be is one."""
     lost = sum(max(0, number - counts.get(start, 0)) for start, number in expected.items())
     extra = sum(max(0, number - expected.get(start, 0)) for start, number in counts.items())
@@ -134,6 +141,9 @@ def _went_down(published: Iterable[tuple[bytes | None, bytes | None]]) -> list[s
     return problems[:5] + ([f"and {len(problems) - 5} more went down"] if len(problems) > 5 else [])
 
 
-def _examples(expected: Mapping[int, int], counts: Mapping[int, int]) -> str:
+def _examples(expected: Mapping[Bucket, int], counts: Mapping[Bucket, int]) -> str:
     different = sorted(s for s in expected.keys() | counts.keys() if expected.get(s) != counts.get(s))
-    return ", ".join(f"{start}: {counts.get(start)} instead of {expected.get(start)}" for start in different[:5])
+    return ", ".join(
+        f"{interval} {start}: {counts.get(Bucket(interval, start))} instead of {expected.get(Bucket(interval, start))}"
+        for interval, start in different[:5]
+    )

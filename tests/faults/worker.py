@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
 import psutil
+
+from unique_users.buckets import Bucket
 
 END_SECONDS = 120.0  # what a process gets to end on a busy machine; the promise is checked by its rows
 
@@ -110,10 +113,14 @@ class Worker:
         found = [(line.at, orjson.loads(line.text)) for line in list(self.lines) if line.text.startswith("{")]
         return [(at, report) for at, report in found if "report" in report]
 
-    def counts(self) -> dict[str, int]:
-        """The last count of each minute that a counter printed as JSON, by its start as text."""
+    def counts(self) -> dict[Bucket, int]:
+        """The last count of each bucket of each interval that a counter printed as JSON."""
         found = [orjson.loads(line.text) for line in list(self.lines) if line.text.startswith("{")]
-        return {line["start"]: line["unique_users"] for line in found if line.get("interval") == "minute"}
+        return {
+            Bucket(line["interval"], int(datetime.fromisoformat(line["start"]).timestamp())): line["unique_users"]
+            for line in found
+            if "interval" in line
+        }
 
     def _reap(self) -> None:
         self._process.wait(END_SECONDS)
