@@ -1,8 +1,9 @@
-"""Where the product is. Imported first by what is run as a script, so that `unique_users` is found."""
+"""Where the product and what tests share are. Imported first by what is run as a script, so that both are found."""
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+for directory in (str(ROOT), str(ROOT / "tests")):
+    if directory not in sys.path:
+        sys.path.insert(0, directory)

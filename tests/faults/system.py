@@ -147,12 +147,12 @@ class System:
     def start_counter(self, **rest: Any) -> Worker:
         return self.start("counter", "--format", "json", **rest)
 
-    def start_producer(self, frames: Sequence[bytes], rate: float | None = None) -> Worker:
+    def start_producer(self, frames: Sequence[bytes], rate: float | None = None, **rest: Any) -> Worker:
         """Replay frames without line ends from a file."""
         path = self.directory / f"stream-{len(self.workers)}.gz"
         with gzip.open(path, "wb", compresslevel=1) as file:
             file.write(b"\n".join(frames) + b"\n")
-        return self.start("producer", str(path), *(["--rate", f"{rate:g}"] if rate else []))
+        return self.start("producer", str(path), *(["--rate", f"{rate:g}"] if rate else []), **rest)
 
     def end_all(self) -> list[Worker]:
         """Ask everything that runs to end; return it."""

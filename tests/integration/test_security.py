@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from running import CLIENT, ROOT, Running, parsed
+from secured import GRANTS, error_lines, login, secrets
 
 from unique_users.broker_probe import free_port
 from unique_users.local_kafka import LocalKafka
@@ -20,7 +20,6 @@ from unique_users.sample import frames
 pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]
 FRAMES = b"\n".join(frames(2_000)) + b"\n"
-GRANTS = re.findall(r"^kafka-acls (.*)$", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 class Secured:
@@ -31,20 +30,13 @@ class Secured:
         self.security = security
         self.directory = directory
 
-    def login(self, user: str) -> dict[str, str]:
-        tree = yaml.safe_load(self.security.config(user).read_text(encoding="utf-8"))
-        return {name: value for name, value in tree["kafka"].items() if name != "bootstrap_servers"}
-
     def running(self, user: str, client: str = CLIENT, name: str = "", **settings: object) -> Running:
         """The scripts as `user`, with other `kafka:` settings on top."""
-        kafka = {**self.login(user), **settings}
+        kafka = {**login(self.security, user), **settings}
         flags = [f"kafka.{key}={value}" for key, value in kafka.items() if value is not None]
         made = Running(self.kafka.bootstrap_servers, self.directory, [f"client={client}", *flags])
         made.name = name or made.name
         return made
-
-    def secrets(self) -> set[str]:
-        return {self.login(user)["sasl_plain_password"] for user in ("admin", "producer", "bucketer", "counter")}
 
     def tool(self, name: str, *arguments: str) -> str:
         """One of Kafka's own tools, as the administrator."""
@@ -66,7 +58,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 def only_line(stderr: str) -> str:
     """The one line of an error; a script may have said before that it waits."""
-    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
+    errors = error_lines(stderr)
     assert len(errors) == 1, stderr
     assert "Traceback" not in stderr
     return errors[0]
@@ -90,7 +82,7 @@ def test_wrong_logins_end_with_one_line_and_read_and_write_nothing(
         done = secured.running("admin", client, name, **settings).run("producer.py", "-", stdin=FRAMES, code=1)
         assert re.search(said, only_line(done.stderr)), case
         assert not [
-            secret for secret in {*secured.secrets(), "wrong-and-secret"} if secret in done.stderr + done.stdout
+            secret for secret in {*secrets(secured.security), "wrong-and-secret"} if secret in done.stderr + done.stdout
         ]
     assert name not in secured.tool("kafka-topics", "--list")
 
@@ -127,7 +119,7 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
     assert "refuses" in only_line(refused.stderr)
     log = (secured.kafka.data / "logs" / "kafka.log").read_text(encoding="utf-8", errors="replace")
-    assert not [secret for secret in secured.secrets() if secret in log]
+    assert not [secret for secret in secrets(secured.security) if secret in log]
 
 
 def test_the_files_with_passwords_are_for_their_owner_alone(secured: Secured) -> None:
