@@ -1,4 +1,4 @@
-"""Time the counter's state: a save of 60,000 new users, opening a day at 100 frames a second, and holding it.
+"""Time the counter's state: a save of 60,000 new users, opening a day at 100 frames a second, holding it, many saves.
 
 python bench/state.py
 """
@@ -55,6 +55,20 @@ def main() -> None:
         for minutes in (60, MINUTES):
             cost = second(Path(directory), minutes)
             print(f"a second's work of a counter that holds {minutes} minutes: {cost:.2f} ms")
+        many_saves(Path(directory), pool)
+
+
+def many_saves(directory: Path, pool: list[str]) -> None:
+    """Print what a bucket costs that is saved each second for an hour, with 10 new users each time."""
+    store = Store(directory, Origin("many", "", 0, 1))
+    cpu_ms = [save(store, 0, pool[first : first + 10]) for first in range(0, 36_000, 10)]
+    started = time.process_time()
+    store.load(Bucket("minute", 0))
+    loading = (time.process_time() - started) * 1000
+    store.close()
+    size = store.path.stat().st_size
+    print(f"3,600 saves of 10 users in one bucket: {sum(cpu_ms) / 3_600:.2f} ms of CPU each, {size / 1e6:.1f} MB")
+    print(f"loading that bucket: {loading:.0f} ms")
 
 
 def second(directory: Path, minutes: int) -> float:

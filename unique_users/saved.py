@@ -77,11 +77,14 @@ class SavedFile:
         with explained(self.path):
             wanted = "SELECT uids FROM added WHERE interval = ? AND start = ?"
             rows = self._db.execute(wanted, bucket).fetchall()
-            uids = [uid for (packed,) in rows for uid in _unpack(self._decompress(packed))]
+            uids = [uid for (block,) in rows for uid in self._uids(block)]
         if len(set(uids)) != self._counts[bucket]:
             found = f"{bucket.interval} {bucket.start} holds {len(set(uids))} users, not {self._counts[bucket]}"
             raise damaged(self.path, f"bucket {found}")
         return uids
+
+    def _uids(self, block: bytes) -> list[str]:
+        return _unpack(self._decompress(block))
 
     def _is_empty(self) -> bool:
         return not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -1,14 +1,16 @@
 """The counter's state: one SQLite file for each partition of `bucketed`.
 
 A save is one transaction: the uids added to each bucket since the last save, the counts, and the next offset. Its cost
-follows from what is new, not from what is there. What the file says is never trusted blindly, see saved.py; a save
-brings the checksum over counts and position forward without reading what is there.
+follows from what is new, not from what is there; now and then it joins small blocks of uids. What the file says is
+never trusted blindly, see saved.py; a save brings the checksum over counts and position forward without reading what is
+there.
 
 A counter holds a lock file beside the state, which ends with its process, and writes ahead (SQLite's WAL): so others
 can read what was saved last at any moment, and no reader can make a save wait or fail.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -35,6 +37,11 @@ from unique_users.tally import Origin
 # What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
 WAL_BYTES_MAX = 4 * 1024 * 1024
 LOCK_SECONDS = 0.2  # the caller tries again
+
+# A bucket that was added to so many times gets its small blocks joined. Larger ones stay, so that what a save rewrites
+# does not grow with the bucket.
+SMALL_BLOCKS_MAX = 64
+SMALL_BLOCK_BYTES = 64 * 1024
 
 _SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -128,6 +135,7 @@ class Store(SavedFile):
     def __init__(self, directory: Path, origin: Origin) -> None:
         super().__init__(path_of(directory, origin.topic, origin.partition))
         self._origin = origin
+        self._blocks = Counter[Bucket]()  # added since the small ones were last joined
         self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
         with explained(self.path):
             directory.mkdir(parents=True, exist_ok=True)
@@ -153,9 +161,13 @@ class Store(SavedFile):
         with self._transaction():
             for bucket, uids in added.items():
                 self._insert(bucket, uids)
+                if self._blocks[bucket] + 1 >= SMALL_BLOCKS_MAX:
+                    self._join_small_blocks(bucket)
             self._write_counts(changed)
             self._write_progress(next_offset, self.floor, digest)
         self._counts.update(changed)
+        for bucket in added:
+            self._blocks[bucket] = (self._blocks[bucket] + 1) % SMALL_BLOCKS_MAX
         self._digest, self.next_offset = digest, next_offset
 
     def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
@@ -168,6 +180,7 @@ class Store(SavedFile):
             self._write_progress(self.next_offset, floor, digest)
         for bucket in dropped:
             del self._counts[bucket]
+            self._blocks.pop(bucket, None)
         self._digest, self.floor = digest, floor
         self._give_back()
 
@@ -239,6 +252,15 @@ class Store(SavedFile):
     def _insert(self, bucket: Bucket, uids: Collection[str]) -> None:
         row = (*bucket, self._compress(_pack(list(uids))))
         self._db.execute("INSERT INTO added (interval, start, uids) VALUES (?, ?, ?)", row)
+
+    def _join_small_blocks(self, bucket: Bucket) -> None:
+        small = "interval = ? AND start = ? AND length(uids) < ?"
+        of_bucket = (*bucket, SMALL_BLOCK_BYTES)
+        blocks = self._db.execute(f"SELECT uids FROM added WHERE {small}", of_bucket).fetchall()  # noqa: S608
+        if len(blocks) < 2:  # noqa: PLR2004 - nothing to join
+            return
+        self._db.execute(f"DELETE FROM added WHERE {small}", of_bucket)  # noqa: S608
+        self._insert(bucket, [uid for (block,) in blocks for uid in self._uids(block)])
 
     def _write_counts(self, counts: Mapping[Bucket, int]) -> None:
         rows = [(*bucket, count) for bucket, count in counts.items()]

@@ -14,7 +14,7 @@ import zstandard
 from unique_users.buckets import Bucket
 from unique_users.errors import LockedError, StateError
 from unique_users.saved import SavedState, saved_partitions
-from unique_users.store import WAL_BYTES_MAX, Store, Stores
+from unique_users.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BYTES_MAX, Store, Stores
 from unique_users.tally import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
@@ -212,6 +212,46 @@ def test_what_saves_leave_beside_the_file_is_bounded(store: Store, tmp_path: Pat
     for _ in range(3):
         save(store, os.urandom(8).hex())
     assert (tmp_path / "bucketed-0.sqlite-wal").stat().st_size <= WAL_BYTES_MAX
+
+
+def blocks_of(store: Store) -> list[int]:
+    """The bytes of each block in the file."""
+    db = sqlite3.connect(store.path)
+    sizes = [size for (size,) in db.execute("SELECT length(uids) FROM added ORDER BY rowid")]
+    db.close()
+    return sizes
+
+
+def test_many_small_blocks_of_a_bucket_become_one_and_large_ones_stay(store: Store, tmp_path: Path) -> None:
+    """a large one, then three times as many saves of one user as may stand beside each other"""
+    large = [os.urandom(10).hex() for _ in range(20_000)]
+    save(store, *large)
+    (size,) = blocks_of(store)
+    assert size > SMALL_BLOCK_BYTES
+    users = [f"user {number}" for number in range(3 * SMALL_BLOCKS_MAX)]
+    for number, user in enumerate(users):
+        save(store, user)
+        with read(tmp_path) as state:
+            assert state.load(Bucket("minute", MINUTE))[len(large) :] == users[: number + 1]
+        assert len(blocks_of(store)) <= 1 + SMALL_BLOCKS_MAX
+    assert blocks_of(store)[0] == size
+    store.close()
+    again = Store(tmp_path, ORIGIN)
+    assert set(again.load(Bucket("minute", MINUTE))) == {*large, *users}
+    again.close()
+
+
+def test_a_damaged_block_is_noticed_when_it_is_to_be_joined_and_nothing_is_saved(store: Store) -> None:
+    save(store, "a")
+    db = sqlite3.connect(store.path)
+    db.execute("UPDATE added SET uids = zeroblob(20)")
+    db.commit()
+    db.close()
+    for number in range(1, SMALL_BLOCKS_MAX - 1):
+        save(store, f"user {number}")
+    with pytest.raises(StateError, match="damaged"):
+        save(store, "one more")
+    assert store.next_offset == len(blocks_of(store)) == SMALL_BLOCKS_MAX - 1
 
 
 FORM_1 = """
