@@ -3,7 +3,7 @@
     python bench/month.py [USERS]
 
 Records come as in `bucketed`, 100,000 users in each minute, with a save after each minute. All of a month stays in
-memory, and no more than counter.uids_in_memory_max has to let go of minutes.
+memory, and counter.uids_in_memory_max is set to hold it and two minutes.
 """
 
 import sys
@@ -39,7 +39,7 @@ def main() -> None:
     before, peak = process.memory_info().rss, 0
     with tempfile.TemporaryDirectory() as directory:
         store = Store(Path(directory), ORIGIN)
-        ledger = Ledger(store, ORIGIN, cascade, 0, users + users // 4)
+        ledger = Ledger(store, ORIGIN, cascade, 0, users + 2 * USERS_A_MINUTE)
         started = time.process_time()
         for first in range(0, users, RECORDS):
             ledger.add(batch(first, ledger.position))
