@@ -8,7 +8,7 @@ from pathlib import Path
 from unique_users.buckets import Calendar
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config import load_config, require_estimates
 from unique_users.counting import Counting
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.publish import Publisher
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    require_estimates(config)
     bucketed = config.topics.bucketed
 
     with stop_on_signals() as stop:

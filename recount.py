@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin, get_consumer
 from unique_users.command_line import argument_parser
-from unique_users.config import Config, load_config
+from unique_users.config import Config, load_config, require_estimates
+from unique_users.estimates import Count
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say
 from unique_users.publish import read_counts
@@ -29,12 +30,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--against", choices=["counts"], help="print the differences to the topic counts")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    require_estimates(config)
 
     with FrameFile(arguments.file) as file:
         result = recount((line.value for line in file), config, int(time.time() * 1000))
     say(str(result.counts))
     calendar = Calendar(config.counter.timezone)
-    buckets = result.buckets(config.counter.intervals, calendar)
+    buckets = result.buckets(config.counter.intervals, calendar, config.counter.estimates)
     if not arguments.against:
         sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     return 1 if different else 0
 
 
-def published(config: Config) -> dict[Bucket, int]:
+def published(config: Config) -> dict[Bucket, Count]:
     """The counts that the running system has published, read as a group of its own that leaves nothing behind."""
     topic = config.topics.counts.name
     admin = get_admin(config)

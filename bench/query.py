@@ -76,7 +76,7 @@ def fill(config: Config, minutes: list[list[str]]) -> None:
         minute = Bucket("minute", START + 60 * number)
         for first in range(0, USERS_A_MINUTE, a_save):
             added = uids[first : first + a_save]
-            store.save({minute: added}, {minute: first + len(added)}, 0)
+            store.save({minute: added}, {}, {minute: first + len(added)}, 0)
     store.close()
 
 

@@ -41,7 +41,7 @@ def main() -> None:
         store = Store(Path(directory), origin)
         a_save = USERS_A_MINUTE // SAVES_A_MINUTE
         for number in range(MINUTES * SAVES_A_MINUTE):
-            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: (), CASCADE)
+            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: (), store.load_sketch, CASCADE)
             first = number * a_save % (len(pool) - a_save)
             save(store, number // SAVES_A_MINUTE * 60, pool[first : first + a_save], tally)
         store.close()
@@ -95,12 +95,12 @@ def second(directory: Path, minutes: int) -> float:
 
 def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None) -> float:
     """Add users to a bucket and save them; return the CPU time in ms."""
-    tally = tally or Tally({}, lambda _: (), CASCADE)
+    tally = tally or Tally({}, lambda _: (), store.load_sketch, CASCADE)
     tally.add(bucket, uids)
     started = time.process_time()
     minute = Bucket("minute", bucket)
     counts = {minute: store.counts.get(minute, 0) + len(uids)}
-    store.save(tally.unsaved(), counts, (store.next_offset or 0) + len(uids))
+    store.save(tally.unsaved(), {}, counts, (store.next_offset or 0) + len(uids))
     return (time.process_time() - started) * 1000
 
 

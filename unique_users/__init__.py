@@ -1,6 +1,6 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
-Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, sketches, report
+Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, estimates, sketches, report
 Loops (clients given):  replay, bucketing, counting, recounting, querying; ledger, refill, positions, publish, schedule
 Edges:  clients/ (the only place that imports a Kafka client), topics, store, saved, frame_files, sample
 Around them:  config, errors, lifecycle, command_line

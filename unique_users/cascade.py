@@ -7,8 +7,15 @@ from typing import NamedTuple
 from unique_users.buckets import INTERVALS, MINUTE, Bucket, Calendar
 
 
+class Rule(NamedTuple):
+    """How an interval is counted: the zone that its buckets follow, none up to an hour; and `exact` or `estimate`."""
+
+    zone: str
+    kind: str
+
+
 class Step(NamedTuple):
-    """One bucket of a minute. A user new in it is new in the bucket of step `source` too."""
+    """One bucket of a minute. A user new in it is new in the bucket of step `source` too, which is an exact one."""
 
     bucket: Bucket
     source: int
@@ -21,17 +28,23 @@ class Cascade:
     narrower ones has to be looked at.
     """
 
-    def __init__(self, calendar: Calendar, intervals: Iterable[str] = ()) -> None:
+    def __init__(self, calendar: Calendar, intervals: Iterable[str] = (), estimates: Iterable[str] = ()) -> None:
         self.calendar = calendar
+        self.estimates = frozenset(estimates)  # those of the intervals that are not counted exactly; never the minute
         wanted = {MINUTE.name, *intervals}
         self.intervals = tuple(name for name in INTERVALS if name in wanted)
         self.steps = lru_cache(maxsize=4_096)(self._steps)
 
     @property
-    def zones(self) -> dict[str, str]:
-        """The zone that each interval's buckets follow; none up to an hour."""
+    def rules(self) -> dict[str, Rule]:
+        """How each interval is counted."""
         fixed = {"minute", "5 minutes", "hour"}
-        return {name: "" if name in fixed else self.calendar.timezone for name in self.intervals}
+        return {
+            name: Rule(
+                "" if name in fixed else self.calendar.timezone, "estimate" if name in self.estimates else "exact"
+            )
+            for name in self.intervals
+        }
 
     def last_minute(self, bucket: Bucket) -> int:
         """The start of the last minute in a bucket."""
@@ -51,6 +64,7 @@ class Cascade:
         steps: list[Step] = []
         for name in self.intervals:
             bucket = Bucket(name, self.calendar.start(name, minute))
-            sources = (n for n in range(len(steps) - 1, 0, -1) if self.inside(steps[n].bucket, bucket))
+            exact = (n for n in range(len(steps) - 1, 0, -1) if steps[n].bucket.interval not in self.estimates)
+            sources = (n for n in exact if self.inside(steps[n].bucket, bucket))
             steps.append(Step(bucket, next(sources, 0)))
         return tuple(steps)

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from unique_users.buckets import MINUTE, IntervalName
 from unique_users.errors import UsageError
+from unique_users.estimates import sketch_class
 
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -119,6 +120,7 @@ class Counter(Section, frozen=True, kw_only=True):
     retention_seconds: Annotated[int, Meta(ge=0)] = 172_800
     uids_in_memory_max: Count = 2_000_000
     intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
+    estimates: list[IntervalName] = msgspec.field(default_factory=list)
     timezone: Name = "UTC"
 
 
@@ -357,6 +359,13 @@ def _check_intervals(config: Config, path: str) -> None:
         if intervals.count(name) > 1:
             message = f"{path}: counter.intervals: expected each interval once, got {name!r} twice"
             raise UsageError(message)
+    for name in config.counter.estimates:
+        if name == MINUTE.name or name not in intervals or config.counter.estimates.count(name) > 1:
+            message = (
+                f"{path}: counter.estimates: expected some of counter.intervals, each once and never the minute,"
+                f" got {name!r}"
+            )
+            raise UsageError(message)
     try:
         ZoneInfo(timezone)
     except (ValueError, OSError, KeyError):
@@ -365,6 +374,17 @@ def _check_intervals(config: Config, path: str) -> None:
     if reason := wrong_layout(config, config.topics.bucketed.partitions):
         message = f"{path}: {reason}"
         raise UsageError(message)
+
+
+def require_estimates(config: Config) -> None:
+    """Raise UsageError when intervals are estimated and the package for that is missing."""
+    if not config.counter.estimates:
+        return
+    try:
+        sketch_class()
+    except ImportError as error:
+        message = f"counter.estimates: needs the package datasketches ({error}): pip install '.[estimates]'"
+        raise UsageError(message) from None
 
 
 def wrong_layout(config: Config, partitions: int) -> str | None:

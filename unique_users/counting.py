@@ -8,6 +8,7 @@ from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config, wrong_layout
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
+from unique_users.estimates import Count, add_up, users_in
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
@@ -59,9 +60,9 @@ class Counting:
         self._committed: dict[int, int] = {}
         self._sure_at = monotonic()
         self._new = Counter[Bucket]()
-        self._closed = Counter[Bucket]()  # the last counts of what was dropped since the last report
+        self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
         settings = config.counter
-        self._cascade = Cascade(Calendar(settings.timezone), settings.intervals)
+        self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -116,8 +117,8 @@ class Counting:
         buckets = set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new
         shown = [bucket for bucket in buckets if bucket.interval in self._config.counter.intervals]
         for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
-            count = self.counts([bucket])[bucket] + self._closed[bucket]
-            new = count if everything else self._new[bucket]
+            count = add_up([self.counts([bucket])[bucket], self._closed.get(bucket, 0)])
+            new = users_in(count) if everything else self._new[bucket]
             print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
         print(self._summary(changed).line(self._form), flush=True)
@@ -125,9 +126,9 @@ class Counting:
         self._closed.clear()
         self._messages_read = 0
 
-    def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, int]:
+    def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
-        return {bucket: sum(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
+        return {bucket: add_up(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
 
     def close(self) -> None:
         """Save, publish, report what changed since the last report, leave the group."""
@@ -271,14 +272,14 @@ class Counting:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
             shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
-            if shown and not self._arrives(partition, shown):
+            if shown and not self._arrives(partition, shown, ledger.sketches(shown)):
                 ledger.unpublished.update(due)
 
-    def _arrives(self, partition: int, due: Mapping[Bucket, int]) -> bool:
+    def _arrives(self, partition: int, due: Mapping[Bucket, Count], sketches: Mapping[Bucket, bytes]) -> bool:
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
-            return self._publisher.publish(partition, due, ANSWER_SECONDS)
+            return self._publisher.publish(partition, due, sketches, ANSWER_SECONDS)
         except BrokerAwayError:
             return False
         except DeliveryError:
@@ -293,7 +294,8 @@ class Counting:
     def _drop_old(self, ledger: Ledger) -> None:
         dropped = ledger.drop_old()
         if self._until is None:
-            self._closed.update(dropped)
+            for bucket, count in dropped.items():
+                self._closed[bucket] = add_up([self._closed.get(bucket, 0), count])
             return
         for bucket in dropped:  # the only report is of what is held at the end
             ledger.new.pop(bucket, None)

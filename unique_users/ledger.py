@@ -1,16 +1,20 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from unique_users.buckets import Bucket, bucket_timestamp
-from unique_users.cascade import Cascade
+from unique_users.cascade import Cascade, Rule
 from unique_users.clients import Batch
 from unique_users.clock import WINDOW, StreamClock
+from unique_users.estimates import Count
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
+
+if TYPE_CHECKING:
+    from unique_users.sketches import Sketch
 
 
 class Store(Protocol):
@@ -18,26 +22,35 @@ class Store(Protocol):
 
     next_offset: int | None
     floor: int
-    intervals: dict[str, str]
+    intervals: dict[str, Rule]
 
     @property
-    def counts(self) -> dict[Bucket, int]:
+    def counts(self) -> dict[Bucket, Count]:
         """The unique users of each bucket."""
 
     def load(self, bucket: Bucket) -> list[str]:
         """The saved uids of a bucket."""
 
-    def save(self, added: Mapping[Bucket, Sequence[str]], counts: Mapping[Bucket, int], next_offset: int) -> None:
-        """Save what was added and the position in one transaction."""
+    def load_sketch(self, bucket: Bucket) -> "Sketch":
+        """The saved sketch of an estimated bucket."""
+
+    def save(
+        self,
+        added: Mapping[Bucket, Sequence[str]],
+        sketches: Mapping[Bucket, "Sketch"],
+        counts: Mapping[Bucket, Count],
+        next_offset: int,
+    ) -> None:
+        """Save what was added, the sketches that changed, and the position in one transaction."""
 
     def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
         """Delete buckets; no minute before `floor` is left."""
 
     def change_intervals(
         self,
-        intervals: Mapping[str, str],
+        intervals: Mapping[str, Rule],
         dropped: Sequence[Bucket],
-        filled: Iterable[tuple[Bucket, Collection[str]]],
+        filled: Iterable[tuple[Bucket, Iterable[str]]],
     ) -> None:
         """Note other intervals, delete buckets and save new ones in one transaction."""
 
@@ -67,7 +80,7 @@ class Ledger:
         self.origin = origin
         self._store = store
         self._cascade = cascade
-        self._tally = Tally(self._store.counts, self._store.load, cascade)
+        self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
         self._retention = retention_seconds
         self._uids_in_memory_max = uids_in_memory_max
         self._clock = StreamClock(retention_seconds=0)
@@ -80,9 +93,14 @@ class Ledger:
         self.unreadable = 0
         self.ignored = 0
 
-    def count(self, bucket: Bucket) -> int:
+    def count(self, bucket: Bucket) -> Count:
         """The unique users of a bucket."""
         return self._tally.counts().get(bucket, 0)
+
+    def sketches(self, buckets: Iterable[Bucket]) -> dict[Bucket, bytes]:
+        """The bytes of the sketches of those buckets that are estimated."""
+        estimates = self._cascade.estimates
+        return {bucket: self._tally.sketch(bucket).to_bytes() for bucket in buckets if bucket.interval in estimates}
 
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
@@ -108,13 +126,14 @@ class Ledger:
 
     def save(self) -> None:
         """Write what was added and the position. Raises StateError; then the last save is still valid."""
-        if self.position == self.saved_offset and not self._tally.unsaved():
+        tally = self._tally
+        if self.position == self.saved_offset and not tally.unsaved() and not tally.unsaved_sketches():
             return
-        self._store.save(self._tally.unsaved(), self._tally.counts(), self.position)
-        self._tally.mark_saved()
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position)
+        tally.mark_saved()
         self.saved_offset = self.position
 
-    def take_unpublished(self) -> dict[Bucket, int]:
+    def take_unpublished(self) -> dict[Bucket, Count]:
         """The counts that changed since this was called last.
 
         While the ledger is still catching up, only those past their retention: nothing more comes for them.
@@ -131,12 +150,12 @@ class Ledger:
         """Let go of the file. Saves nothing."""
         self._store.close()
 
-    def drop_old(self) -> dict[Bucket, int]:
+    def drop_old(self) -> dict[Bucket, Count]:
         """Drop the buckets past their retention, as far as they are saved and published; return their counts.
 
         A bucket stays until its last minute is past its retention.
         """
-        waiting = self.unpublished.union(self._tally.unsaved())
+        waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches())
         floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
         if floor <= self._store.floor:
             return {}

@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from unique_users.buckets import MINUTE, Bucket, Calendar
 from unique_users.clock import StreamClock
 from unique_users.config import Config
+from unique_users.estimates import Count, Estimate, sketch_class, users_in
 from unique_users.frames import FrameParser
 from unique_users.rekey import FrameCounts, Rekeyer
 from unique_users.report import BucketCount, Format
@@ -27,16 +28,30 @@ class Recount(NamedTuple):
     users: dict[int, set[str]]
     counts: FrameCounts
 
-    def buckets(self, intervals: Iterable[str] = (MINUTE.name,), calendar: Calendar | None = None) -> list[BucketCount]:
-        """The count of each bucket of each interval, oldest first."""
+    def buckets(
+        self,
+        intervals: Iterable[str] = (MINUTE.name,),
+        calendar: Calendar | None = None,
+        estimates: Iterable[str] = (),
+    ) -> list[BucketCount]:
+        """The count of each bucket of each interval, oldest first; of those in `estimates`, what a sketch says."""
         calendar = calendar or Calendar()
+        estimated = set(estimates)
         found = []
         for name in intervals:
             wide: defaultdict[int, set[str]] = defaultdict(set)
             for minute, users in self.users.items():
                 wide[calendar.start(name, minute)] |= users
-            found += [BucketCount(start, len(users), len(users), name) for start, users in sorted(wide.items())]
+            for start, users in sorted(wide.items()):
+                count = _estimate(users) if name in estimated else len(users)
+                found.append(BucketCount(start, count, users_in(count), name))
         return found
+
+
+def _estimate(users: Iterable[str]) -> Estimate:
+    sketch = sketch_class()()
+    sketch.add(users)
+    return sketch.estimate()
 
 
 def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
@@ -59,21 +74,31 @@ class Difference(NamedTuple):
     """A bucket whose published count is not the recounted one; 0 stands for a bucket that is missing."""
 
     bucket: Bucket
-    published: int
-    recounted: int
+    published: Count
+    recounted: Count
 
     def line(self, form: Format, calendar: Calendar) -> str:
         """As one line."""
         start = calendar.text(self.bucket)
         if form == "json":
             fields = {"interval": self.bucket.interval, "start": start}
-            return orjson.dumps({**fields, "published": self.published, "recounted": self.recounted}).decode()
-        return f"{start}  {self.bucket.interval}  published {self.published:,}  recounted {self.recounted:,}"
+            counts = {"published": _plain(self.published), "recounted": _plain(self.recounted)}
+            return orjson.dumps({**fields, **counts}).decode()
+        published, recounted = _text(self.published), _text(self.recounted)
+        return f"{start}  {self.bucket.interval}  published {published}  recounted {recounted}"
 
 
-def differences(buckets: Iterable[BucketCount], published: Mapping[Bucket, int]) -> list[Difference]:
+def _plain(count: Count) -> int | dict[str, int]:
+    return count._asdict() if isinstance(count, Estimate) else count
+
+
+def _text(count: Count) -> str:
+    return f"{users_in(count):,}" + (f" ({count.lower:,} to {count.upper:,})" if isinstance(count, Estimate) else "")
+
+
+def differences(buckets: Iterable[BucketCount], published: Mapping[Bucket, Count]) -> list[Difference]:
     """The buckets whose counts differ, oldest first."""
-    recounted = {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
+    recounted = {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
     return [
         Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0))
         for bucket in sorted(recounted.keys() | published.keys())

@@ -1,6 +1,7 @@
 """A state follows the configured intervals: a new one is filled from what is saved, one that is gone is dropped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from unique_users.buckets import INTERVALS, Bucket
 from unique_users.cascade import Cascade
@@ -10,13 +11,14 @@ from unique_users.ledger import Store
 def follow(store: Store, cascade: Cascade) -> list[str]:
     """Bring a state to the intervals of `cascade` in one transaction; return those that were filled.
 
-    An interval whose zone has changed is another one. What is filled holds the users that the state still knows: all
-    that stand in the narrower intervals, so that the cascade's promise holds.
+    An interval whose zone has changed, or that is estimated now or not any more, is another one. What is filled holds
+    the users that the state still knows: all that stand in the narrower exact intervals, so that the cascade's promise
+    holds.
     """
-    wanted = cascade.zones
+    wanted = cascade.rules
     if store.intervals == wanted:
         return []
-    kept = {name for name, zone in store.intervals.items() if wanted.get(name) == zone}
+    kept = {name for name, rule in store.intervals.items() if wanted.get(name) == rule}
     dropped = [bucket for bucket in store.counts if bucket.interval not in kept]
     new = [name for name in cascade.intervals if name not in kept]
     known = kept | set(new)
@@ -24,10 +26,11 @@ def follow(store: Store, cascade: Cascade) -> list[str]:
     return [name for name in new if any(bucket.interval == name for bucket in store.counts)]
 
 
-def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, set[str]]]:
+def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:
     """Each new bucket with its users, short intervals first; each is counted by the store before the next one."""
+    exact = known - cascade.estimates
     for name in new:
-        narrower = [other for other in INTERVALS[: INTERVALS.index(name)] if other in known]
+        narrower = [other for other in INTERVALS[: INTERVALS.index(name)] if other in exact]
         buckets = [bucket for bucket in store.counts if bucket.interval in narrower]
         wide: dict[Bucket, list[Bucket]] = {}
         for bucket in buckets:
@@ -35,12 +38,11 @@ def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> 
             if cascade.inside(bucket, target):
                 wide.setdefault(target, []).append(bucket)
         for target, parts in sorted(wide.items()):
-            yield target, _union(store, cascade, parts)
+            yield target, chain.from_iterable(_users(store, cascade, parts))
 
 
-def _union(store: Store, cascade: Cascade, parts: list[Bucket]) -> set[str]:
+def _users(store: Store, cascade: Cascade, parts: list[Bucket]) -> Iterator[list[str]]:
     """The users of all parts, of which those that lie in a wider one need no look."""
-    users: set[str] = set()
     taken: set[Bucket] = set()
     parts.sort(key=lambda bucket: INTERVALS.index(bucket.interval), reverse=True)
     names = {bucket.interval for bucket in parts}
@@ -48,6 +50,5 @@ def _union(store: Store, cascade: Cascade, parts: list[Bucket]) -> set[str]:
         wider = [name for name in names if INTERVALS.index(name) > INTERVALS.index(part.interval)]
         around = (Bucket(name, cascade.calendar.start(name, part.start)) for name in wider)
         if not any(bucket in taken and cascade.inside(part, bucket) for bucket in around):
-            users.update(store.load(part))
+            yield store.load(part)
         taken.add(part)
-    return users

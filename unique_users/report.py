@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import orjson
 
 from unique_users.buckets import MINUTE, Bucket, Calendar, iso_time
+from unique_users.estimates import Count, Estimate, users_in
 from unique_users.rekey import FrameCounts
 
 Format = Literal["text", "json"]
@@ -19,9 +20,14 @@ class BucketCount(NamedTuple):
     """The count of one bucket, and how much of it is new since it was last reported."""
 
     start: int
-    unique_users: int
+    total: Count
     new: int
     interval: str = MINUTE.name
+
+    @property
+    def unique_users(self) -> int:
+        """The number without its bounds."""
+        return users_in(self.total)
 
     def line(self, form: Format, calendar: Calendar | None = None) -> str:
         """As one line of a report."""
@@ -30,11 +36,17 @@ class BucketCount(NamedTuple):
             fields = {
                 "interval": self.interval,
                 "start": start,
-                "unique_users": self.unique_users,
+                **users_fields(self.total),
                 "new": self.new,
             }
             return orjson.dumps(fields).decode()
-        return f"{start}  {self.interval}  {self.unique_users:,} unique users  +{self.new:,}"
+        bounds = f" ({self.total.lower:,} to {self.total.upper:,})" if isinstance(self.total, Estimate) else ""
+        return f"{start}  {self.interval}  {self.unique_users:,} unique users{bounds}  +{self.new:,}"
+
+
+def users_fields(count: Count) -> dict[str, int]:
+    """A count as fields of JSON: `unique_users`, of an estimate with `lower` and `upper`."""
+    return count._asdict() if isinstance(count, Estimate) else {"unique_users": count}
 
 
 class Summary(NamedTuple):

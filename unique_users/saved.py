@@ -1,7 +1,7 @@
 """What a saved state says, read without trust: by the counter that owns it, and by others while that runs.
 
-Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; counts and
-position are covered by a checksum of their own.
+Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; so must the
+sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
 """
 
 import hashlib
@@ -10,14 +10,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 import zstandard
 
 from unique_users.buckets import MINUTE, Bucket
+from unique_users.cascade import Rule
 from unique_users.errors import LockedError, StateError
+from unique_users.estimates import Count, DamagedSketchError, Estimate, sketch_class
 from unique_users.tally import Origin
+
+if TYPE_CHECKING:
+    from unique_users.sketches import Sketch
 
 VERSION = 2
 APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
@@ -27,6 +32,7 @@ READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or 
 _DAMAGE = (
     sqlite3.DatabaseError,
     zstandard.ZstdError,
+    DamagedSketchError,
     msgspec.DecodeError,
     UnicodeDecodeError,
     TypeError,
@@ -54,8 +60,8 @@ class SavedFile:
         self.path = path
         self._db: sqlite3.Connection
         self.version = VERSION
-        self._counts: dict[Bucket, int] = {}
-        self.intervals: dict[str, str] = {}  # those that are counted, each with the zone that its buckets follow
+        self._counts: dict[Bucket, Count] = {}
+        self.intervals: dict[str, Rule] = {}  # those that are counted
         self._digest = 0
         self.next_offset: int | None = None
         self.floor = 0
@@ -66,7 +72,7 @@ class SavedFile:
         self._db.close()
 
     @property
-    def counts(self) -> dict[Bucket, int]:
+    def counts(self) -> dict[Bucket, Count]:
         """The unique users of each bucket."""
         return dict(self._counts)
 
@@ -85,6 +91,17 @@ class SavedFile:
 
     def _uids(self, block: bytes) -> list[str]:
         return _unpack(self._decompress(block))
+
+    def load_sketch(self, bucket: Bucket) -> "Sketch":
+        """The saved sketch of an estimated bucket, which must be there."""
+        with explained(self.path):
+            wanted = "SELECT sketch, checksum FROM sketches WHERE interval = ? AND start = ?"
+            row = self._db.execute(wanted, bucket).fetchone()
+            sketch = sketch_class().from_bytes(*row) if row else sketch_class()()
+        if (found := sketch.estimate()) != self._counts[bucket]:
+            said = f"the sketch of {bucket.interval} {bucket.start} says {found.unique_users}"
+            raise damaged(self.path, f"{said}, not {self._counts[bucket]}")
+        return sketch
 
     def _is_empty(self) -> bool:
         return not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -107,12 +124,16 @@ class SavedFile:
         """Read all but the uids, and return whose state this is."""
         found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
         if self.version == 1:  # minutes alone
-            self.intervals = {MINUTE.name: ""}
-            rows = self._db.execute("SELECT 'minute', start, unique_users FROM buckets")
+            self.intervals = {MINUTE.name: Rule("", "exact")}
+            rows = self._db.execute("SELECT 'minute', start, unique_users, NULL, NULL FROM buckets")
         else:
-            self.intervals = dict(self._db.execute("SELECT name, zone FROM intervals"))
-            rows = self._db.execute("SELECT interval, start, unique_users FROM buckets")
-        self._counts = {Bucket(interval, start): count for interval, start, count in rows}
+            kinds = self._db.execute("SELECT name, zone, kind FROM intervals")
+            self.intervals = {name: Rule(zone, kind) for name, zone, kind in kinds}
+            rows = self._db.execute("SELECT interval, start, unique_users, lower, upper FROM buckets")
+        self._counts = {
+            Bucket(interval, start): count if lower is None else Estimate(count, lower, upper)
+            for interval, start, count, lower, upper in rows
+        }
         self._digest = digest_of(self._counts, self.version)
         progress = self._db.execute("SELECT next_offset, floor, digest FROM progress").fetchone()
         if progress is not None:
@@ -170,23 +191,24 @@ class SavedState(SavedFile):
         return self._read_and_check()
 
 
-def sealed(origin: Origin, next_offset: int, floor: int, digest: int, intervals: Mapping[str, str] | None) -> bytes:
+def sealed(origin: Origin, next_offset: int, floor: int, digest: int, intervals: Mapping[str, Rule] | None) -> bytes:
     """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints."""
     said: tuple[object, ...] = (*origin, next_offset, floor, digest)
     if intervals is not None:  # as from form 2 on
-        said = (*said, sorted(intervals.items()))
+        said = (*said, sorted((name, *rule) for name, rule in intervals.items()))
     return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
 
 
-def fingerprint(bucket: Bucket, count: int, version: int = VERSION) -> int:
+def fingerprint(bucket: Bucket, count: Count, version: int = VERSION) -> int:
     """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
     if not count:
         return 0
-    text = f"{bucket.interval}:{bucket.start}:{count}" if version > 1 else f"{bucket.start}:{count}"
+    said = ":".join(map(str, count)) if isinstance(count, Estimate) else str(count)
+    text = f"{bucket.interval}:{bucket.start}:{said}" if version > 1 else f"{bucket.start}:{said}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def digest_of(counts: Mapping[Bucket, int], version: int = VERSION) -> int:
+def digest_of(counts: Mapping[Bucket, Count], version: int = VERSION) -> int:
     """All rows together."""
     digest = 0
     for bucket, count in counts.items():

@@ -9,27 +9,15 @@ goes down.
 
 from collections import deque
 from collections.abc import Iterable
-from hashlib import blake2b
-from typing import NamedTuple, Self
+from typing import Self
 
 from datasketches import cpc_sketch, cpc_union
+
+from unique_users.estimates import DamagedSketchError, Estimate, sketch_checksum
 
 # 4,096 rows: an rms error of 0.69 / sqrt(4,096) = 1.08 %. With 2,048 it is 1.53 %.
 LG_K = 12
 DEVIATIONS = 2  # how far the bounds are from the estimate: they hold in about 95 of 100 cases
-CHECKSUM_BYTES = 8
-
-
-class DamagedSketchError(ValueError):
-    """These bytes are no sketch, or not one of this program."""
-
-
-class Estimate(NamedTuple):
-    """A number of unique users, and the bounds that hold in about 95 of 100 cases."""
-
-    unique_users: int
-    lower: int
-    upper: int
 
 
 class Sketch:
@@ -94,8 +82,3 @@ class Sketch:
             union.update(sketch)
         self._sketch = union.get_result()
         self._is_union = True
-
-
-def sketch_checksum(data: bytes) -> bytes:
-    """What is kept beside the bytes of a sketch."""
-    return blake2b(data, digest_size=CHECKSUM_BYTES).digest()

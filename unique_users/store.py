@@ -14,12 +14,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import zstandard
 
 from unique_users.buckets import Bucket
+from unique_users.cascade import Rule
 from unique_users.errors import OtherTopicError, StateError
+from unique_users.estimates import Count, Estimate, sketch_checksum, sketch_class
 from unique_users.layout import NEW_TOPIC
 from unique_users.saved import (
     APPLICATION_ID,
@@ -33,6 +36,9 @@ from unique_users.saved import (
     sealed,
 )
 from unique_users.tally import Origin
+
+if TYPE_CHECKING:
+    from unique_users.sketches import Sketch
 
 # What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
 WAL_BYTES_MAX = 4 * 1024 * 1024
@@ -50,21 +56,25 @@ BEGIN;
 CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
                      partitions INTEGER NOT NULL) STRICT;
 CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
-CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL) STRICT;
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
 CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
-                      PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
+                       PRIMARY KEY (interval, start)) STRICT;
 CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
 CREATE INDEX added_by_bucket ON added (interval, start);
 """
 
 # From form 1, which knew minutes alone. The uids stay where they are.
 _MIGRATION = """
-CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL) STRICT;
-INSERT INTO intervals VALUES ('minute', '');
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
+INSERT INTO intervals VALUES ('minute', '', 'exact');
 ALTER TABLE buckets RENAME TO minutes;
 CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
-                      PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
-INSERT INTO buckets SELECT 'minute', start, unique_users FROM minutes;
+                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+INSERT INTO buckets SELECT 'minute', start, unique_users, NULL, NULL FROM minutes;
+CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
+                       PRIMARY KEY (interval, start)) STRICT;
 DROP TABLE minutes;
 DROP INDEX added_by_start;
 ALTER TABLE added ADD COLUMN interval TEXT NOT NULL DEFAULT 'minute';
@@ -152,9 +162,15 @@ class Store(SavedFile):
             self._lock.close()
             raise
 
-    def save(self, added: Mapping[Bucket, Sequence[str]], counts: Mapping[Bucket, int], next_offset: int) -> None:
-        """Save, in one transaction, the uids `added` to buckets, those buckets' `counts`, and the position."""
-        changed = {bucket: counts[bucket] for bucket in added}
+    def save(
+        self,
+        added: Mapping[Bucket, Sequence[str]],
+        sketches: Mapping[Bucket, "Sketch"],
+        counts: Mapping[Bucket, Count],
+        next_offset: int,
+    ) -> None:
+        """Save, in one transaction, uids `added` to buckets, changed sketches, their `counts`, and the position."""
+        changed = {bucket: counts[bucket] for bucket in (*added, *sketches)}
         digest = self._digest
         for bucket, count in changed.items():
             digest ^= fingerprint(bucket, self._counts.get(bucket, 0)) ^ fingerprint(bucket, count)
@@ -163,6 +179,8 @@ class Store(SavedFile):
                 self._insert(bucket, uids)
                 if self._blocks[bucket] + 1 >= SMALL_BLOCKS_MAX:
                     self._join_small_blocks(bucket)
+            for bucket, sketch in sketches.items():
+                self._write_sketch(bucket, sketch)
             self._write_counts(changed)
             self._write_progress(next_offset, self.floor, digest)
         self._counts.update(changed)
@@ -186,11 +204,11 @@ class Store(SavedFile):
 
     def change_intervals(
         self,
-        intervals: Mapping[str, str],
+        intervals: Mapping[str, Rule],
         dropped: Sequence[Bucket],
-        filled: Iterable[tuple[Bucket, Collection[str]]],
+        filled: Iterable[tuple[Bucket, Iterable[str]]],
     ) -> None:
-        """In one transaction, note the intervals, delete buckets and save new ones with all of their users.
+        """In one transaction, note the intervals, delete buckets and save new ones from all of their users.
 
         While `filled` is asked for the next one, `counts` and `load` know those before. After an error, close.
         """
@@ -199,11 +217,12 @@ class Store(SavedFile):
             for bucket in dropped:
                 del self._counts[bucket]
             for bucket, uids in filled:
-                self._insert(bucket, uids)
-                self._counts[bucket] = len(uids)
-                self._write_counts({bucket: len(uids)})
+                is_estimate = intervals[bucket.interval].kind == "estimate"
+                self._counts[bucket] = self._fill_sketch(bucket, uids) if is_estimate else self._fill(bucket, uids)
+                self._write_counts({bucket: self._counts[bucket]})
             self._db.execute("DELETE FROM intervals")
-            self._db.executemany("INSERT INTO intervals VALUES (?, ?)", intervals.items())
+            rows = [(name, *rule) for name, rule in intervals.items()]
+            self._db.executemany("INSERT INTO intervals VALUES (?, ?, ?)", rows)
             self.intervals = dict(intervals)
             self._digest = digest_of(self._counts)
             if self.next_offset is not None:
@@ -262,12 +281,31 @@ class Store(SavedFile):
         self._db.execute(f"DELETE FROM added WHERE {small}", of_bucket)  # noqa: S608
         self._insert(bucket, [uid for (block,) in blocks for uid in self._uids(block)])
 
-    def _write_counts(self, counts: Mapping[Bucket, int]) -> None:
-        rows = [(*bucket, count) for bucket, count in counts.items()]
-        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?)", rows)
+    def _fill(self, bucket: Bucket, uids: Iterable[str]) -> int:
+        users = set(uids)
+        self._insert(bucket, users)
+        return len(users)
+
+    def _fill_sketch(self, bucket: Bucket, uids: Iterable[str]) -> Estimate:
+        sketch = sketch_class()()
+        sketch.add(uids)
+        self._write_sketch(bucket, sketch)
+        return sketch.estimate()
+
+    def _write_sketch(self, bucket: Bucket, sketch: "Sketch") -> None:
+        data = sketch.to_bytes()
+        row = (*bucket, data, sketch_checksum(data))
+        self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?)", row)
+
+    def _write_counts(self, counts: Mapping[Bucket, Count]) -> None:
+        rows = [
+            (*bucket, *(count if isinstance(count, Estimate) else (count, None, None)))
+            for bucket, count in counts.items()
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?)", rows)
 
     def _delete(self, buckets: Sequence[Bucket]) -> None:
-        for table in ("added", "buckets"):
+        for table in ("added", "sketches", "buckets"):
             self._db.executemany(f"DELETE FROM {table} WHERE interval = ? AND start = ?", buckets)  # noqa: S608
 
     def _give_back(self) -> None:

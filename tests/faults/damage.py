@@ -11,6 +11,7 @@ from unique_users.buckets import Calendar
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch
 from unique_users.errors import StateError
+from unique_users.estimates import users_in
 from unique_users.ledger import Ledger
 from unique_users.store import Store
 from unique_users.tally import Origin
@@ -73,7 +74,7 @@ def go_on(directory: Path, saved: int, second: Sequence[Batch]) -> dict[int, int
         for batch in second:
             ledger.add(batch)
             ledger.save()
-        return {bucket.start: ledger.count(bucket) for bucket in ledger.buckets()}
+        return {bucket.start: users_in(ledger.count(bucket)) for bucket in ledger.buckets()}
     finally:
         ledger.close()
 

@@ -11,6 +11,7 @@ from running import Running
 
 from unique_users.buckets import INTERVALS
 from unique_users.clients import get_admin, get_consumer
+from unique_users.estimates import users_in
 from unique_users.publish import read_counts
 from unique_users.sample import frames as sample_frames
 from unique_users.topics import current_state, ends_now
@@ -82,7 +83,7 @@ def published(running: Running) -> Counts:
         (
             b.interval,
             datetime.fromtimestamp(b.start, UTC if b.interval in fixed else ZONE).isoformat().replace("+00:00", "Z"),
-        ): count
+        ): users_in(count)
         for b, count in found.items()
     }
 

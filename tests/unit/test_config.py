@@ -258,6 +258,12 @@ def test_wrong_usage_ends_a_script_with_one_line_and_exit_code_2(script: str, ar
         (["counter.intervals=[fortnight]"], "counter.intervals"),
         (["counter.intervals=[]"], "counter.intervals"),
         (["counter.intervals=[hour, hour]"], "counter.intervals: expected each interval once, got 'hour' twice"),
+        (
+            ["counter.intervals=[minute, hour]", "counter.estimates=[minute]"],
+            "counter.estimates: expected some of counter.intervals, each once and never the minute, got 'minute'",
+        ),
+        (["counter.intervals=[minute, hour]", "counter.estimates=[day]"], "each once and never the minute, got 'day'"),
+        (["counter.intervals=[hour]", "counter.estimates=[hour, hour]"], "each once and never the minute, got 'hour'"),
         (["counter.timezone=Europe/Bärlin"], "counter.timezone: expected a zone like UTC or Europe/Berlin"),
         (["counter.timezone=../etc"], "counter.timezone: expected a zone"),
         (

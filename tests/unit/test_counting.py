@@ -15,6 +15,7 @@ from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import TopicState
 from unique_users.counting import Counting
 from unique_users.errors import StateError
+from unique_users.estimates import Count, users_in
 from unique_users.publish import Publisher, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
@@ -90,9 +91,11 @@ class Counter:
 
     def held(self) -> dict[int, int]:
         """The counts of the minutes in memory."""
-        return {bucket.start: count for bucket, count in self.all_held().items() if bucket.interval == "minute"}
+        return {
+            bucket.start: users_in(count) for bucket, count in self.all_held().items() if bucket.interval == "minute"
+        }
 
-    def all_held(self) -> dict[Bucket, int]:
+    def all_held(self) -> dict[Bucket, Count]:
         ledgers = self.counting._ledgers.values()
         return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
 

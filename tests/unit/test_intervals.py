@@ -13,6 +13,7 @@ from test_counting import Counter
 from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch
+from unique_users.estimates import Count
 from unique_users.ledger import Ledger
 from unique_users.publish import merged_buckets
 from unique_users.refill import follow
@@ -67,7 +68,7 @@ class Counted:
             value = b'{"uids":[%b]}' % b",".join(b'"%b"' % uid.encode() for uid in uids)
             self.ledger.add(Batch(0, [b"%d" % minute], [value], [0], [offset]))
 
-    def counts(self) -> dict[Bucket, int]:
+    def counts(self) -> dict[Bucket, Count]:
         return {bucket: self.ledger.count(bucket) for bucket in self.ledger.buckets()}
 
 

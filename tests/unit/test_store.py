@@ -12,7 +12,9 @@ import pytest
 import zstandard
 
 from unique_users.buckets import Bucket
+from unique_users.cascade import Rule
 from unique_users.errors import LockedError, StateError
+from unique_users.estimates import users_in
 from unique_users.saved import SavedState, saved_partitions
 from unique_users.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BYTES_MAX, Store, Stores
 from unique_users.tally import Origin
@@ -32,7 +34,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def save(store: Store, *uids: str, start: int = MINUTE) -> None:
     """Save users that are new in a minute, and a position that is as many records further."""
     bucket = Bucket("minute", start)
-    store.save({bucket: uids}, {bucket: store.counts.get(bucket, 0) + len(uids)}, (store.next_offset or 0) + len(uids))
+    counts = {bucket: users_in(store.counts.get(bucket, 0)) + len(uids)}
+    store.save({bucket: uids}, {}, counts, (store.next_offset or 0) + len(uids))
 
 
 def read(directory: Path) -> SavedState:
@@ -87,7 +90,7 @@ from unique_users.store import Store
 from unique_users.tally import Origin
 store = Store(Path(sys.argv[1]), Origin(*{tuple(ORIGIN)!r}))
 minute = Bucket("minute", 60)
-store.save({{minute: ["a"]}}, {{minute: 1}}, 1)
+store.save({{minute: ["a"]}}, {{}}, {{minute: 1}}, 1)
 os._exit(9)
 """
 
@@ -291,7 +294,7 @@ def test_a_state_of_the_form_before_is_gone_on_from(tmp_path: Path) -> None:
     for users in (2, 3):
         store = Store(tmp_path, ORIGIN)
         assert (store.counts, store.next_offset, store.floor) == ({minute: users}, users, 60)
-        assert store.intervals == {"minute": ""}
+        assert store.intervals == {"minute": Rule("", "exact")}
         assert len(store.load(minute)) == users
         save(store, f"c{users}")
         store.close()

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from unique_users.buckets import Bucket, Calendar
 from unique_users.cascade import Cascade
 from unique_users.tally import Tally
+
+if TYPE_CHECKING:
+    from unique_users.sketches import Sketch
 
 uids = st.sampled_from("abcdefgh")
 few = settings(max_examples=40, deadline=None)
@@ -22,7 +25,11 @@ def minutes(counts: Mapping[int, Any]) -> dict[Bucket, Any]:
 
 
 def of_minutes(load: Callable[[Bucket], Iterable[str]], counts: Mapping[int, int] | None = None) -> Tally:
-    return Tally(minutes(counts or {}), load, Cascade(Calendar()))
+    return Tally(minutes(counts or {}), load, no_sketch, Cascade(Calendar()))
+
+
+def no_sketch(bucket: Bucket) -> "Sketch":
+    raise AssertionError(bucket)
 
 
 class Disk:
