@@ -11,10 +11,9 @@ from typing import Any
 from harness import Run, row
 from pauses import Disturbance, longest_pauses
 from system import System, merged
-from verdict import compare, expected_counts
+from verdict import compare, expected_counts, published_counts
 from worker import Worker
 
-from unique_users.publish import merged_buckets
 from unique_users.recounting import recount
 from unique_users.sample import frames as sample_frames
 
@@ -87,7 +86,7 @@ def bucketed_grows(run: Run) -> None:
                 run.expect(code == 1 and len(errors) == 1, f"{worker.name} ended with {code}: {worker.complaints}")
                 run.expect("Make a new topic" in worker.complaints, f"{worker.name} said {worker.complaints}")
         truth = recount(frames, config, int(time.time() * 1000))
-        published = merged_buckets(record.value for record in system.read(config.topics.counts.name))
+        published = published_counts(system.read(config.topics.counts.name))
         _, extra = compare(expected_counts(system, truth), published)
         run.expect(not extra, f"{extra} users too many were published")
         new = {"feed": {"name": config.topics.feed.name}, "bucketed": {"partitions": GROWN}}
