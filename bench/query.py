@@ -20,10 +20,12 @@ import orjson
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.buckets import Bucket, iso_time  # noqa: E402
+from unique_users.buckets import Bucket, Calendar, iso_time  # noqa: E402
+from unique_users.cascade import Cascade  # noqa: E402
 from unique_users.clients import get_admin, get_producer  # noqa: E402
 from unique_users.config import Config, load_config  # noqa: E402
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
+from unique_users.refill import follow  # noqa: E402
 from unique_users.store import Store  # noqa: E402
 from unique_users.tally import Origin  # noqa: E402
 from unique_users.topics import ensure_topic  # noqa: E402
@@ -71,6 +73,7 @@ def fill(config: Config, minutes: list[list[str]]) -> None:
     admin.close()
     origin = Origin(config.topics.bucketed.name, topic.id, 0, topic.partitions)
     store = Store(Path(config.state.directory), origin)
+    follow(store, Cascade(Calendar()))
     a_save = -(-USERS_A_MINUTE // SAVES_A_MINUTE)
     for number, uids in enumerate(minutes):
         minute = Bucket("minute", START + 60 * number)
