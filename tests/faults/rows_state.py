@@ -25,15 +25,15 @@ def disk_full(run: Run) -> None:
         bucketer = system.start_bucketer()
         system.until_bucketed()
         bucketer.end()
-        # Small fetches, so that there are many saves on the way to the limit.
-        small = ["counter.save_seconds=0.02", "counter.publish_seconds=0.02"]
+        # Small fetches and a save after each: many saves on the way to the limit, on a fast machine too.
+        small = ["counter.save_seconds=0.001", "counter.publish_seconds=0.001"]
         if system.config.client == "kafka-python":
             small += ["kafka.max_poll_records=200"]
         # A uid of 76 random bits takes 9.5 bytes however it is packed, and a save writes several pages of 4 KB, so more
         # is written than any of these. SQLite needs 32 KB beside the file to begin.
         truth = recount(frames, system.config, int(time.time() * 1000))
         whole = 9 * sum(map(len, truth.users.values()))
-        limits = sorted(40_000 + run.random.randrange(whole) for _ in range(run.scale(3, 8)))
+        limits = sorted(40_000 + run.random.randrange(whole // 3) for _ in range(run.scale(3, 8)))
         for limit in limits:
             before = system.saved_offset()
             counter = system.start_counter(settings=small, fault=["file_bytes", str(limit)])
