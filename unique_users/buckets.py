@@ -74,8 +74,12 @@ class Calendar:
 
     def holds(self, wide: str, bucket: Bucket) -> bool:
         """Whether a bucket lies wholly in one of the interval `wide`."""
-        last_minute = self.end(bucket) - MINUTE.seconds
+        last_minute = max(bucket.start, self.end(bucket) - MINUTE.seconds)
         return self.start(wide, bucket.start) == self.start(wide, last_minute)
+
+    def zone_of(self, interval: str) -> str:
+        """The zone that an interval's buckets follow; none up to an hour."""
+        return "" if interval in _FIXED else self.timezone
 
     def text(self, bucket: Bucket) -> str:
         """A bucket's start as RFC 3339 text: in UTC up to an hour, from a day upwards with the zone's offset."""

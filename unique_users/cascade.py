@@ -38,26 +38,12 @@ class Cascade:
     @property
     def rules(self) -> dict[str, Rule]:
         """How each interval is counted."""
-        fixed = {"minute", "5 minutes", "hour"}
-        return {
-            name: Rule(
-                "" if name in fixed else self.calendar.timezone, "estimate" if name in self.estimates else "exact"
-            )
-            for name in self.intervals
-        }
+        kinds = {name: "estimate" if name in self.estimates else "exact" for name in self.intervals}
+        return {name: Rule(self.calendar.zone_of(name), kind) for name, kind in kinds.items()}
 
     def last_minute(self, bucket: Bucket) -> int:
         """The start of the last minute in a bucket."""
         return self.calendar.end(bucket) - MINUTE.seconds
-
-    def inside(self, bucket: Bucket, wide: Bucket) -> bool:
-        """Whether all of a bucket lies in a wider one."""
-        start = self.calendar.start
-        return (
-            start(wide.interval, bucket.start)
-            == wide.start
-            == start(wide.interval, max(bucket.start, self.last_minute(bucket)))
-        )
 
     def _steps(self, minute: int) -> tuple[Step, ...]:
         """The buckets of a minute, itself first."""
@@ -65,6 +51,6 @@ class Cascade:
         for name in self.intervals:
             bucket = Bucket(name, self.calendar.start(name, minute))
             exact = (n for n in range(len(steps) - 1, 0, -1) if steps[n].bucket.interval not in self.estimates)
-            sources = (n for n in exact if self.inside(steps[n].bucket, bucket))
+            sources = (n for n in exact if self.calendar.holds(name, steps[n].bucket))
             steps.append(Step(bucket, next(sources, 0)))
         return tuple(steps)

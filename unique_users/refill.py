@@ -35,7 +35,7 @@ def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> 
         wide: dict[Bucket, list[Bucket]] = {}
         for bucket in buckets:
             target = Bucket(name, cascade.calendar.start(name, bucket.start))
-            if cascade.inside(bucket, target):
+            if cascade.calendar.holds(name, bucket):
                 wide.setdefault(target, []).append(bucket)
         for target, parts in sorted(wide.items()):
             yield target, chain.from_iterable(_users(store, cascade, parts))
@@ -49,6 +49,6 @@ def _users(store: Store, cascade: Cascade, parts: list[Bucket]) -> Iterator[list
     for part in parts:
         wider = [name for name in names if INTERVALS.index(name) > INTERVALS.index(part.interval)]
         around = (Bucket(name, cascade.calendar.start(name, part.start)) for name in wider)
-        if not any(bucket in taken and cascade.inside(part, bucket) for bucket in around):
+        if not any(bucket in taken and cascade.calendar.holds(bucket.interval, part) for bucket in around):
             yield store.load(part)
         taken.add(part)
