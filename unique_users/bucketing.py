@@ -100,6 +100,8 @@ class Bucketing:
             self._unopened |= polled.taken
             self._open_partitions()
             if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
+                with suppress(BrokerAwayError):
+                    self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
                 self.commit()
             finished = self._caught_up()
         except DeliveryError as error:
@@ -222,6 +224,7 @@ class Bucketing:
         reading = self._readings[batch.partition]
         if batch.offsets[0] < reading.position:
             say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
+            reading.committed = batch.offsets[0]  # the broker forgot what was committed of the old topic
             reading.clock = StreamClock(self._config.bucketer.retention_seconds)
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)

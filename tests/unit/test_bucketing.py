@@ -432,6 +432,34 @@ def test_a_feed_that_was_made_again_is_read_from_its_start(
     assert "made again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("topic_ids", [True, False], ids=["with topic ids", "without"])
+def test_a_feed_that_was_made_again_as_long_as_before_is_committed_again(
+    kafka: FakeKafka,
+    topic_ids: bool,  # noqa: FBT001
+) -> None:
+    """feed   a b c, all committed   | deleted, made again | read |   d e f"""
+    kafka.topics["feed"].id = "old" if topic_ids else ""
+    feed = Feed(kafka)
+    feed.step()
+    for uid in "abc":
+        feed.put(uid)
+    feed.step()
+    feed.clock.advance(1)
+    feed.step()
+    feed.kafka.delete("feed")
+    feed.kafka.create("feed")
+    kafka.topics["feed"].id = "new" if topic_ids else ""
+    feed.kafka.group("bucketer", "feed").committed.clear()
+    feed.step()
+    for uid in "def":
+        feed.put(uid)
+    for _ in range(3):
+        feed.step(2)
+        feed.clock.advance(1)
+    assert {*feed.bucketed()} == {*"abcdef"}
+    assert feed.committed() == 3
+
+
 def test_frames_that_retention_deleted_before_they_were_read_are_named(
     feed: Feed, capsys: pytest.CaptureFixture[str]
 ) -> None:
