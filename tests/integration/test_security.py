@@ -13,6 +13,7 @@ from running import CLIENT, ROOT, Running, parsed
 from secured import GRANTS, error_lines, login, secrets
 
 from unique_users.broker_probe import free_port
+from unique_users.local_cluster import LocalCluster
 from unique_users.local_kafka import LocalKafka
 from unique_users.local_security import Security
 from unique_users.sample import frames
@@ -23,9 +24,9 @@ FRAMES = b"\n".join(frames(2_000)) + b"\n"
 
 
 class Secured:
-    """A secured broker, and the scripts as its users."""
+    """A secured broker or cluster, and the scripts as its users."""
 
-    def __init__(self, kafka: LocalKafka, security: Security, directory: Path) -> None:
+    def __init__(self, kafka: LocalKafka | LocalCluster, security: Security, directory: Path) -> None:
         self.kafka = kafka
         self.security = security
         self.directory = directory
@@ -118,8 +119,29 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     users["recount"].run("recount.py", str(file), "--against", "counts")
     refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
     assert "refuses" in only_line(refused.stderr)
-    log = (secured.kafka.data / "logs" / "kafka.log").read_text(encoding="utf-8", errors="replace")
-    assert not [secret for secret in secrets(secured.security) if secret in log]
+    assert not said_by_brokers(secured)
+
+
+def said_by_brokers(secured: Secured) -> list[str]:
+    """The secrets in the logs of the brokers, of which each has one."""
+    logs = list(secured.kafka.data.rglob("kafka.log"))
+    assert logs
+    texts = [log.read_text(encoding="utf-8", errors="replace") for log in logs]
+    return [secret for secret in secrets(secured.security) if any(secret in text for text in texts)]
+
+
+def test_a_secured_cluster_lets_the_same_users_in_when_one_of_its_nodes_is_killed(tmp_path: Path) -> None:
+    security = Security(tmp_path / "data" / "secure")
+    with LocalCluster("4.3.1", tmp_path / "data", free_port(), 3, security=security) as cluster:
+        secured = Secured(cluster, security, tmp_path)
+        admin = secured.running("admin")
+        admin.settings = [*admin.settings, *(f"topics.{topic}.replication=3" for topic in ("feed", "bucketed"))]
+        admin.run("producer.py", "-", stdin=FRAMES)
+        cluster.nodes[1].kill()
+        assert admin.counts() == admin.recount(FRAMES)
+        wrong = secured.running("admin", sasl_plain_password="wrong-and-secret").run("counter.py", code=1)
+        assert "refuses" in only_line(wrong.stderr)
+        assert not said_by_brokers(secured)
 
 
 def test_the_files_with_passwords_are_for_their_owner_alone(secured: Secured) -> None:
