@@ -38,9 +38,8 @@ class StreamClock:
         """
         if not times:
             return []
-        latest = max(max(self._times, default=0), *times)
-        if not self._retention or min(times) >= latest - self._retention:
-            self._times.extend(times)
+        if not self._retention or min(times) >= max(max(times), max(self._times, default=0)) - self._retention:
+            self._times.extend(times[-WINDOW:])
             return []
         late: list[int] = []
         start = 0

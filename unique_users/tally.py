@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unique_users.sketches import Sketch
 
 # So many uids at most are known by name, so that equal ones of different minutes are one text in memory.
-NAMES_MAX = 1_000_000
+NAMES_MAX = 250_000
 SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; others are on disk
 
 
@@ -43,6 +43,7 @@ class Tally:
         self._load = load
         self._load_sketch = load_sketch
         self._cascade = cascade
+        self._wide = len(cascade.intervals) > 1
         self._users: OrderedDict[Bucket, set[str]] = OrderedDict()  # least recently used first
         self._sketches: OrderedDict[Bucket, Sketch] = OrderedDict()  # least recently used first
         self._unsaved: dict[Bucket, list[str]] = {}
@@ -61,7 +62,7 @@ class Tally:
             if not new:
                 candidates = set(uids)
                 candidates -= self._users_of(bucket)
-                fresh = self._named(candidates)
+                fresh = self._named(candidates) if self._wide else candidates
             elif bucket.interval in self._cascade.estimates:
                 if new[source]:
                     grown.update(self._sketch(bucket, new[source]))
