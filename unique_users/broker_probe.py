@@ -1,15 +1,18 @@
 """Asks whether a broker can be used, with a few bytes of Kafka's protocol: no client, no threads."""
 
+import errno
 import socket
 import ssl
 import struct
 from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 ANSWER_SECONDS = 2
 ANSWER_BYTES_MAX = 1024 * 1024
+PORTS = range(20_000, 32_000)  # below those that Linux, macOS and Windows give to outgoing connections
 SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 17, 36, 3
 
 
@@ -47,10 +50,19 @@ def listens(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port of the loopback address where nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback address that no program uses now, one of PORTS. Raises OSError.
+
+    On a port for outgoing connections a broker might not come back: a client that tries its address again and again can
+    be given that very port for its own end, and is then connected to itself.
+    """
+    for port in SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(errno.EADDRINUSE, f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 def _connection(host: str, port: int, login: Login | None) -> socket.socket:

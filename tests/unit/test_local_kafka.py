@@ -16,7 +16,7 @@ import psutil
 import pytest
 from jgo.maven import MavenContext
 
-from unique_users import kafka_jars, local_kafka
+from unique_users import broker_probe, kafka_jars, local_kafka
 from unique_users.broker_probe import brokers_known
 from unique_users.daemons import PidFile
 from unique_users.errors import LocalKafkaError, UsageError
@@ -245,6 +245,14 @@ def answering(port: int, answer: bytes) -> Iterator[None]:
         thread.start()
         yield
         thread.join()
+
+
+def test_a_free_port_is_none_that_a_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(broker_probe, "PORTS", range(port, port + 1))
+    assert free_port() == port
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match=f"no port from {port} to {port}"):
+        free_port()
 
 
 def test_nobody_is_no_broker(port: int) -> None:
