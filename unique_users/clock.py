@@ -5,6 +5,7 @@ import binascii
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 
 WINDOW = 1_001  # accepted times whose median is the clock
 JUDGES_FROM = 101  # accepted times before the clock calls anything late
@@ -38,7 +39,7 @@ class StreamClock:
         """
         if not times:
             return []
-        if not self._retention or min(times) >= max(max(times), max(self._times, default=0)) - self._retention:
+        if not self._retention or min(times) >= max(chain(self._times, times)) - self._retention:
             self._times.extend(times[-WINDOW:])
             return []
         late: list[int] = []

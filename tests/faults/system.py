@@ -73,7 +73,7 @@ class System:
     """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running.
 
     The scripts reach it at the address `through`, if one is given. They use the client that the environment names in
-    CLIENT.
+    CLIENT, and combine records if it has COMBINE.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class System:
         tree = merged(merged(SETTINGS, own), settings or {})
         self.direct = self._config(tree, "direct.yaml")
         tree["client"] = os.environ.get("CLIENT", "kafka-python")
+        tree["bucketer"]["combine"] = "COMBINE" in os.environ
         if through:
             tree["kafka"]["bootstrap_servers"] = through
         self._path = directory / "config.yaml"

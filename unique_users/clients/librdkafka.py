@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
-from operator import length_hint
+from operator import itemgetter, length_hint
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -467,7 +467,8 @@ _PARTITION = Message.partition
 _KEY = Message.key
 _VALUE = Message.value
 _OFFSET = Message.offset
-_TIMESTAMP = Message.timestamp
+_TIMESTAMP = Message.timestamp  # its kind, and what is taken of it:
+_MILLISECONDS: Callable[[tuple[int, int]], int] = itemgetter(1)
 
 
 def _columns(partition: int, messages: Sequence[Message]) -> Batch:
@@ -477,7 +478,7 @@ def _columns(partition: int, messages: Sequence[Message]) -> Batch:
         partition,
         list(map(_KEY, messages)),
         list(map(_VALUE, messages)),
-        [milliseconds for _, milliseconds in map(_TIMESTAMP, messages)],
+        list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
         range(first, last + 1) if whole else list(map(_OFFSET, messages)),
     )
 
