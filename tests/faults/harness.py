@@ -14,7 +14,7 @@ from typing import Any
 
 import repository  # noqa: F401 - finds the product
 from proxy import Proxy
-from system import System
+from system import BEFORE_NEW_YEAR, ESTIMATES, System, merged
 from verdict import Verdict, judge
 from worker import Worker
 
@@ -90,15 +90,20 @@ class Run:
         broker: str | None = None,
         through: str | None = None,
     ) -> Iterator[System]:
-        """A system of its own, of which nothing is left running."""
+        """A system of its own, of which nothing is left running. It counts every interval.
+
+        Of an even seed all are exact, of an odd one some are estimates, unless the settings say otherwise.
+        """
         self._systems += 1
         directory = self.directory / f"system{self._systems}"
-        with System(directory, broker or self.broker, settings, through) as system:
+        estimates = {"counter": {"estimates": ESTIMATES if self.seed % 2 else []}}
+        with System(directory, broker or self.broker, merged(estimates, settings or {}), through) as system:
             yield system
 
     def sample(self, count: int, **rest: Any) -> list[bytes]:
         """Frames that are like real ones."""
-        return list(sample_frames(count, seed=self.random.randrange(1 << 30), **{"users": count // 3 + 1, **rest}))
+        like = {"users": count // 3 + 1, "start": BEFORE_NEW_YEAR, **rest}
+        return list(sample_frames(count, seed=self.random.randrange(1 << 30), **like))
 
     def inject(self, *, kill: bool = False) -> None:
         """Count a fault."""
@@ -136,10 +141,12 @@ class Run:
         self.problems += verdict.problems
 
     def side_by_side(self, cases: Mapping[str, "RowFunction"]) -> None:
-        """Run the cases of a row at the same time, each with a seed of its own, and take their findings over."""
-        children = {
-            name: Run(self.directory / name, self.broker, self.random.randrange(1 << 30), self.full) for name in cases
-        }
+        """Run the cases of a row at the same time, each with a seed of its own, and take their findings over.
+
+        Even and odd seeds take turns: with the next seed, a case is exact that was estimated.
+        """
+        seeds = {name: 2 * self.random.randrange(1 << 29) + (self.seed + n) % 2 for n, name in enumerate(cases)}
+        children = {name: Run(self.directory / name, self.broker, seeds[name], self.full) for name in cases}
         with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
             for name, child in children.items():
                 pool.submit(attempt, cases[name], child)

@@ -6,11 +6,10 @@ from functools import partial
 
 from corpus import fuzzed, wrong_frames
 from harness import Run, row
-from system import BEFORE_NEW_YEAR, EVERY_INTERVAL, System
+from system import BEFORE_NEW_YEAR, System
 
 from unique_users.config import Config
 from unique_users.recounting import Recount, recount
-from unique_users.sample import START
 
 SPAN_SECONDS = 7_200
 RETENTION_SECONDS = 600
@@ -63,10 +62,7 @@ def late_and_future(run: Run) -> None:
 
 def late(run: Run) -> None:
     frames, expected = late_stream(run, run.scale(6_000, 30_000), SPAN_SECONDS, RETENTION_SECONDS)
-    rules = {
-        "bucketer": {"retention_seconds": RETENTION_SECONDS},
-        "counter": {**EVERY_INTERVAL, "retention_seconds": 0},
-    }
+    rules = {"bucketer": {"retention_seconds": RETENTION_SECONDS}, "counter": {"retention_seconds": 0}}
     with run.system(rules) as system:
         run.injected += expected.total()
         count_all(run, system, frames)
@@ -76,10 +72,10 @@ def late(run: Run) -> None:
 
 def counter_forgets(run: Run) -> None:
     """The counter's retention as short as the bucketer's, which is allowed, and a stream that is not in order."""
-    sample = run.sample(run.scale(6_000, 30_000), seconds=SPAN_SECONDS, start=BEFORE_NEW_YEAR)
+    sample = run.sample(run.scale(6_000, 30_000), seconds=SPAN_SECONDS)
     frames = shuffled(run, sample, 300, SPAN_SECONDS)
     rules = {"retention_seconds": RETENTION_SECONDS}
-    with run.system({"bucketer": rules, "counter": {**EVERY_INTERVAL, **rules}}) as system:
+    with run.system({"bucketer": rules, "counter": rules}) as system:
         run.inject()
         count_all(run, system, frames)
         # What has left the memory stays right in the topic counts.
@@ -91,7 +87,7 @@ def late_stream(run: Run, size: int, span: int, retention: int) -> tuple[list[by
     frames = [frame_at(run, 10_413_792_000)]  # 2300-01-01
     expected = Counter(future=1)
     for number in range(size):
-        now = START + number * span // size
+        now = BEFORE_NEW_YEAR + number * span // size
         frames.append(frame_at(run, now))
         # The clock is the median of the last 1,001 times, so about 500 frames behind what is newest.
         slack = 1_001 * span // size + 60

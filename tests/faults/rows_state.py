@@ -12,7 +12,9 @@ from system import System
 from verdict import expected_counts
 
 from unique_users.buckets import Bucket
-from unique_users.recounting import recount
+from unique_users.estimates import Count
+from unique_users.recounting import Recount, recount
+from unique_users.rekey import FrameCounts
 from unique_users.store import Store
 from unique_users.tally import Origin
 
@@ -68,9 +70,12 @@ def check_saved_state(run: Run, system: System) -> None:
     users: dict[int, set[str]] = {}
     for record in system.read(system.config.topics.bucketed.name)[: store.next_offset or 0]:
         users.setdefault(int(record.key or b""), set()).add(orjson.loads(record.value or b"")["uid"])
-    saved = {Bucket("minute", start): found for start, found in users.items()}
-    run.expect(store.counts == {s: len(u) for s, u in saved.items()}, "the saved counts are not those of the position")
-    run.expect(all(set(store.load(s)) == u for s, u in saved.items()), "the saved users are not those of the position")
+    expected = expected_counts(system, Recount(users, FrameCounts()))
+    run.expect(store.counts == expected, "the saved counts are not those of the position")
+    minutes = {Bucket("minute", start): found for start, found in users.items()}
+    run.expect(
+        all(set(store.load(m)) == u for m, u in minutes.items()), "the saved users are not those of the position"
+    )
     store.close()
 
 
@@ -97,7 +102,7 @@ def state_damaged(run: Run) -> None:
         of_another_topic(run, system, expected)
 
 
-def count_damaged(run: Run, system: System, expected: dict[Bucket, int]) -> None:
+def count_damaged(run: Run, system: System, expected: dict[Bucket, Count]) -> None:
     """Either the damage is noticed and said, or the counts are right."""
     run.inject()
     before = system.state_file().read_bytes()
@@ -124,7 +129,7 @@ def newer(run: Run, system: System) -> None:
     run.expect(system.state_file().read_bytes() == before, "a newer state was overwritten")
 
 
-def of_another_topic(run: Run, system: System, expected: dict[Bucket, int]) -> None:
+def of_another_topic(run: Run, system: System, expected: dict[Bucket, Count]) -> None:
     """The topic of the state's name was made again, and holds the same stream once more."""
     run.inject()
     system.recreate(system.config.topics.bucketed.name)

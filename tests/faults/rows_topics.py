@@ -1,6 +1,6 @@
 """Rows 14 and 15: nothing happens, and topics that are taken away."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
 from time import monotonic, sleep, time
@@ -9,13 +9,15 @@ import orjson
 from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
-from system import System
-from verdict import compare, count_once, of_minutes
+from system import Record, System
+from verdict import count_once, expected_counts, weigh
 from worker import Worker
 
 from unique_users.buckets import Bucket
 from unique_users.clients import Batch
+from unique_users.estimates import Count
 from unique_users.recounting import Recount, recount
+from unique_users.rekey import FrameCounts
 from unique_users.tally import Origin
 
 # A consumer looks for topics that were made again this often; five minutes by default.
@@ -182,15 +184,14 @@ def bucketed_trimmed(run: Run) -> None:
         system.until_caught_up()
         counter.end()
         live = count_once(system, system.state)
-        check_counts(run, live, [*records[:read], *records[first:]], "live after trimming")
+        check_counts(run, system, live, [*records[:read], *records[first:]], "live after trimming")
         other = system.directory / f"fresh-{system.config.counter.group}"
         fresh = system.start_counter(settings=[f"state.directory={other}", f"counter.group={other.name}"])
         system.until(lambda: "counts are whole for minutes from" in fresh.complaints, 60, "what is whole to be said")
         left = len(records) - first
         system.until(lambda: sum(r["messages_read"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
         run.expect_end(fresh, fresh.end())
-        check_counts(run, fresh.counts(), records[first:], "fresh after trimming")
-        run.frames += len(frames)
+        check_counts(run, system, fresh.counts(), records[first:], "fresh after trimming")
 
 
 def positions_beyond_the_end(run: Run) -> None:
@@ -215,14 +216,14 @@ def positions_beyond_the_end(run: Run) -> None:
         run.verify(system, frames)
 
 
-def check_counts(run: Run, counts: dict[Bucket, int], records: Sequence[object], what: str) -> None:
+def check_counts(
+    run: Run, system: System, counts: Mapping[Bucket, Count], records: Sequence[Record], what: str
+) -> None:
+    """`counts` are those of these records of bucketed."""
     users: dict[int, set[str]] = {}
     for record in records:
-        users.setdefault(int(record.key), set()).add(orjson.loads(record.value)["uid"])  # type: ignore[attr-defined]
-    lost, extra = compare(of_minutes({start: len(uids) for start, uids in users.items()}), counts)
-    run.lost += lost
-    run.extra += extra
-    run.expect(not lost and not extra, f"{what}: {lost} users lost, {extra} extra")
+        users.setdefault(int(record.key or b""), set()).add(orjson.loads(record.value or b"")["uid"])
+    run.add(weigh(expected_counts(system, Recount(users, FrameCounts())), {what: counts}), len(records))
 
 
 def _says(worker: Worker, text: str) -> bool:

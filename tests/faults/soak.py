@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random, SystemRandom
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from corpus import wrong_frames
 from harness import Run, end_in_order_when_terminated, new_broker
 from proxy import Proxy
-from system import System
+from system import BEFORE_NEW_YEAR, ESTIMATES, System
 from worker import Worker
 
 from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.recounting import recount
-from unique_users.sample import START
 from unique_users.sample import frames as sample_frames
 
 RATE = 1_000
@@ -36,7 +36,7 @@ def stream(minutes: float, seed: int) -> Iterator[bytes]:
     random = Random(seed)
     wrong = [raw for raw, _ in wrong_frames() if raw.strip() and b"\n" not in raw and len(raw) < 10_000]
     count = int(minutes * 60 * RATE)
-    for frame in sample_frames(count, users=200_000, seconds=int(minutes * 60), seed=seed, start=START):
+    for frame in sample_frames(count, users=200_000, seconds=int(minutes * 60), seed=seed, start=BEFORE_NEW_YEAR):
         if random.random() < WRONG_SHARE:
             yield random.choice(wrong)
         yield frame
@@ -125,10 +125,11 @@ class Soak:
 
 def soak(run: Run, minutes: float) -> Soak:
     """Fill in `run`."""
+    settings: dict[str, dict[str, Any]] = {"kafka": KAFKA, "counter": {"estimates": ESTIMATES}}
     with (
         Proxy(free_port()) as proxy,
         new_broker(run.directory / "kafka", proxy) as kafka,
-        run.system({"kafka": KAFKA}, broker=kafka.bootstrap_servers, through=proxy.address) as system,
+        run.system(settings, broker=kafka.bootstrap_servers, through=proxy.address) as system,
     ):
         producer = system.start("producer", "-", "--rate", str(RATE), feed=stream(minutes, run.seed))
         test = Soak(run, system, kafka, proxy)

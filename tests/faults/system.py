@@ -30,16 +30,23 @@ CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared
 MEMORY_SECONDS = 0.25
 SABOTAGED = Path(__file__).with_name("sabotaged.py")
 
-# Small enough that every fault meets many saves, commits and publications.
+# A stream that begins here comes to the end of a minute, a day, a week, a month and a year two minutes later.
+ZONE = "Europe/Berlin"
+BEFORE_NEW_YEAR = 1_704_063_480  # 2023-12-31T23:58:00+01:00, a Sunday
+ESTIMATES = ["week", "month", "year"]
+
+# Small enough that every fault meets many saves, commits and publications. What follows is counted of every stream.
 SETTINGS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout_ms": 2_000, "heartbeat_interval_ms": 600},
     "bucketer": {"commit_seconds": 0.3, "report_seconds": 0.5},
-    "counter": {"report_seconds": 0.5, "save_seconds": 0.5, "publish_seconds": 0.5},
+    "counter": {
+        "report_seconds": 0.5,
+        "save_seconds": 0.5,
+        "publish_seconds": 0.5,
+        "intervals": list(INTERVALS),
+        "timezone": ZONE,
+    },
 }
-
-# For `counter`, and a stream that begins two minutes before a day, a week, a month and a year do in that zone.
-EVERY_INTERVAL: dict[str, Any] = {"intervals": list(INTERVALS), "timezone": "Europe/Berlin"}
-BEFORE_NEW_YEAR = 1_704_063_480  # 2023-12-31T23:58:00+01:00, a Sunday
 
 
 class Record(NamedTuple):

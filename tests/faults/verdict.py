@@ -6,20 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import orjson
 from system import Record, System
 from worker import Worker
 
-from unique_users.buckets import MINUTE, Bucket, Calendar
-from unique_users.estimates import users_in
-from unique_users.publish import merged_buckets
+from unique_users.buckets import Bucket, Calendar
+from unique_users.estimates import Count, users_in
+from unique_users.publish import PublishedCount, merged_buckets
 from unique_users.recounting import Recount
+from unique_users.sketches import Sketch
 
 RSS_BYTES_MAX = 300_000_000
 
 
 class Verdict(NamedTuple):
-    """Users missing and users too many, summed over buckets, in the worst of the views; and all that is wrong."""
+    """Users missing and users too many, summed over buckets, in the worst of the views; and all that is wrong.
+
+    Of estimates, by how much they are off from the one of an undisturbed count.
+    """
 
     lost: int
     extra: int
@@ -37,14 +42,16 @@ def judge(
 ) -> Verdict:
     """Compare all views of the counts of each interval with the truth, and the rejected; look at how processes ended.
 
+    An estimate must be the one of an undisturbed run with the same users, its bounds and its published sketch too.
     `views`: live is what a counter says that goes on from the state (one for each of `states`), rebuilt what one says
     that has none, published what stands in the topic counts.
     """
     problems = [problem for worker in system.workers for problem in _wrong_with(worker)]
     records = system.read(system.config.topics.counts.name)
+    problems += wrong_sketches(record.value for record in records)
     if never_down:
         problems += _went_down((record.key, record.value) for record in records)
-    found: dict[str, dict[Bucket, int]] = {}
+    found: dict[str, dict[Bucket, Count]] = {}
     with ThreadPoolExecutor() as pool:
         counters = {
             f"live{number or ''}": pool.submit(count_once, system, state, alone=number > 0)
@@ -56,18 +63,24 @@ def judge(
         found |= {name: counter.result() for name, counter in counters.items()}
     if "published" in views:
         found["published"] = published_counts(records)
-    expected = expected_counts(system, truth)
+    problems += _rejects(system, truth, at_least=rejects_at_least)
+    lost, extra, wrong = weigh(expected_counts(system, truth), found)
+    return Verdict(lost, extra, [*problems, *wrong])
+
+
+def weigh(expected: Mapping[Bucket, Count], views: Mapping[str, Mapping[Bucket, Count]]) -> Verdict:
+    """Compare each view of the counts with the expected ones."""
     lost = extra = 0
-    for name, counts in found.items():
+    problems = []
+    for name, counts in views.items():
         missing, too_many = compare(expected, counts)
         lost, extra = max(lost, missing), max(extra, too_many)
-        if missing or too_many:
+        if counts != expected:  # bounds may be wrong as well, or an estimate stand for a count
             problems.append(f"{name}: {missing} users lost, {too_many} extra: {_examples(expected, counts)}")
-    problems += _rejects(system, truth, at_least=rejects_at_least)
     return Verdict(lost, extra, problems)
 
 
-def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, int]:
+def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, Count]:
     """What `counter.py --until-caught-up` says; `alone`: with a group and a topic counts of its own.
 
     Two in one group would share the partitions.
@@ -82,28 +95,24 @@ def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Buck
     return counter.counts()
 
 
-def expected_counts(system: System, truth: Recount) -> dict[Bucket, int]:
-    """The true counts of the intervals that a system counts."""
+def expected_counts(system: System, truth: Recount) -> dict[Bucket, Count]:
+    """The true counts of the intervals that a system counts; of those that it estimates, the true estimates."""
     counter = system.config.counter
-    buckets = truth.buckets(counter.intervals, Calendar(counter.timezone))
-    return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
+    buckets = truth.buckets(counter.intervals, Calendar(counter.timezone), counter.estimates)
+    return {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
 
 
-def of_minutes(counts: Mapping[int, int]) -> dict[Bucket, int]:
-    """Counts of minutes, which are named by their starts."""
-    return {Bucket(MINUTE.name, start): count for start, count in counts.items()}
+def published_counts(records: Iterable[Record]) -> dict[Bucket, Count]:
+    """The newest count of each bucket in the topic counts."""
+    return merged_buckets(record.value for record in records)
 
 
-def published_counts(records: Iterable[Record]) -> dict[Bucket, int]:
-    """The newest count of each bucket in the topic counts, without bounds."""
-    return {bucket: users_in(count) for bucket, count in merged_buckets(r.value for r in records).items()}
-
-
-def compare(expected: Mapping[Bucket, int], counts: Mapping[Bucket, int]) -> tuple[int, int]:
+def compare(expected: Mapping[Bucket, Count], counts: Mapping[Bucket, Count]) -> tuple[int, int]:
     """Users missing and users too many, summed over buckets; a bucket without users that should not be is one."""
-    lost = sum(max(0, number - counts.get(start, 0)) for start, number in expected.items())
-    extra = sum(max(0, number - expected.get(start, 0)) for start, number in counts.items())
-    extra += sum(not number for start, number in counts.items() if start not in expected)
+    right, found = ({bucket: users_in(c) for bucket, c in side.items()} for side in (expected, counts))
+    lost = sum(max(0, number - found.get(bucket, 0)) for bucket, number in right.items())
+    extra = sum(max(0, number - right.get(bucket, 0)) for bucket, number in found.items())
+    extra += sum(not number for bucket, number in found.items() if bucket not in right)
     return lost, extra
 
 
@@ -147,7 +156,15 @@ def _went_down(published: Iterable[tuple[bytes | None, bytes | None]]) -> list[s
     return problems[:5] + ([f"and {len(problems) - 5} more went down"] if len(problems) > 5 else [])
 
 
-def _examples(expected: Mapping[Bucket, int], counts: Mapping[Bucket, int]) -> str:
+def wrong_sketches(values: Iterable[bytes | None]) -> list[str]:
+    """Every published sketch that says something else than the estimate beside it."""
+    decode = msgspec.json.Decoder(PublishedCount).decode
+    estimates = [count for count in (decode(value or b"") for value in values) if count.sketch is not None]
+    wrong = [e for e in estimates if Sketch.from_bytes(e.sketch or b"", e.checksum or b"").estimate() != e.total]
+    return [f"published sketch of {e.interval} {e.timestamp} is not that of {e.total}" for e in wrong[:5]]
+
+
+def _examples(expected: Mapping[Bucket, Count], counts: Mapping[Bucket, Count]) -> str:
     different = sorted(s for s in expected.keys() | counts.keys() if expected.get(s) != counts.get(s))
     return ", ".join(
         f"{interval} {start}: {counts.get(Bucket(interval, start))} instead of {expected.get(Bucket(interval, start))}"

@@ -14,6 +14,7 @@ import orjson
 import psutil
 
 from unique_users.buckets import Bucket
+from unique_users.estimates import Count, Estimate
 
 END_SECONDS = 120.0  # what a process gets to end on a busy machine; the promise is checked by its rows
 
@@ -113,11 +114,11 @@ class Worker:
         found = [(line.at, orjson.loads(line.text)) for line in list(self.lines) if line.text.startswith("{")]
         return [(at, report) for at, report in found if "report" in report]
 
-    def counts(self) -> dict[Bucket, int]:
-        """The last count of each bucket of each interval that a counter printed as JSON."""
+    def counts(self) -> dict[Bucket, Count]:
+        """The last count of each bucket of each interval that a counter printed as JSON; estimates with bounds."""
         found = [orjson.loads(line.text) for line in list(self.lines) if line.text.startswith("{")]
         return {
-            Bucket(line["interval"], int(datetime.fromisoformat(line["start"]).timestamp())): line["unique_users"]
+            Bucket(line["interval"], int(datetime.fromisoformat(line["start"]).timestamp())): _count(line)
             for line in found
             if "interval" in line
         }
@@ -129,6 +130,11 @@ class Worker:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def _count(line: dict[str, Any]) -> Count:
+    users: int = line["unique_users"]
+    return Estimate(users, line["lower"], line["upper"]) if "lower" in line else users
 
 
 def _read(stream: IO[bytes], into: list[Line]) -> None:

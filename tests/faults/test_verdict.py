@@ -1,0 +1,78 @@
+"""The judge of the fault matrix is not asleep: whatever a fault could do to a count, or to an estimate, is found."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from system import Record
+from verdict import published_counts, weigh, wrong_sketches
+
+from unique_users.buckets import Bucket, Calendar
+from unique_users.estimates import Count, Estimate, users_in
+from unique_users.publish import encode_count
+from unique_users.recounting import Recount
+from unique_users.rekey import FrameCounts
+from unique_users.sketches import Sketch
+
+HOUR, DAY = Bucket("hour", 1_704_063_600), Bucket("day", 1_704_067_200 - 86_400)
+USERS = [f"user-{number}" for number in range(3_000)]
+
+Counts = Mapping[Bucket, Count]
+
+
+def counts_of(users: list[str]) -> dict[Bucket, Count]:
+    """Of an hour, exactly, and of the day that holds it, as an estimate: as an undisturbed run says it."""
+    truth = Recount({HOUR.start: set(users)}, FrameCounts())
+    buckets = truth.buckets(["hour", "day"], Calendar(), ["day"])
+    return {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
+
+
+def bounds_moved(counts: Counts) -> Counts:
+    users, lower, upper = Estimate._make(counts[DAY])  # type: ignore[arg-type]
+    return {**counts, DAY: Estimate(users, lower, upper + 1)}
+
+
+def test_the_counts_of_an_undisturbed_run_pass() -> None:
+    verdict = weigh(counts_of(USERS), {"live": counts_of(USERS), "rebuilt": counts_of(USERS[::-1])})
+    assert verdict == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda counts: {**counts, HOUR: len(USERS) - 1}, id="a user is lost"),
+        pytest.param(lambda counts: {**counts, DAY: counts_of(USERS[:-20])[DAY]}, id="users are lost in a sketch"),
+        pytest.param(lambda counts: {**counts, DAY: counts_of([*USERS, *"abcde"])[DAY]}, id="a sketch has too many"),
+        pytest.param(bounds_moved, id="bounds are others"),
+        pytest.param(lambda counts: {**counts, DAY: users_in(counts[DAY])}, id="an estimate without bounds"),
+        pytest.param(lambda counts: {HOUR: counts[HOUR]}, id="a bucket is missing"),
+        pytest.param(lambda counts: {**counts, Bucket("hour", 0): 1}, id="a bucket is too many"),
+        pytest.param(lambda counts: {**counts, Bucket("hour", 0): 0}, id="a bucket without users"),
+    ],
+)
+def test_a_view_that_differs_does_not_pass(spoil: Callable[[Counts], Counts]) -> None:
+    right = counts_of(USERS)
+    verdict = weigh(right, {"live": right, "published": spoil(right)})
+    assert [problem.partition(":")[0] for problem in verdict.problems] == ["published"]
+
+
+def test_users_lost_and_extra_are_summed_over_buckets_in_the_worst_view() -> None:
+    right, few, many = counts_of(USERS), counts_of(USERS[:-500]), counts_of([*USERS, *"abc"])
+    verdict = weigh(right, {"live": few, "rebuilt": right, "published": many})
+    assert verdict.lost == 500 + users_in(right[DAY]) - users_in(few[DAY])
+    assert verdict.extra == 3 + users_in(many[DAY]) - users_in(right[DAY])
+
+
+def published(users: list[str], sketch: Sketch) -> Record:
+    """The record of the day's estimate of these users with a sketch."""
+    key, value = encode_count(DAY, 0, counts_of(users)[DAY], Calendar(), sketch.to_bytes())
+    return Record(0, 0, 0, key, value, {})
+
+
+def test_a_published_sketch_must_be_the_one_of_its_estimate() -> None:
+    whole, behind = Sketch(), Sketch()
+    whole.add(USERS)
+    behind.add(USERS[:-1])
+    right = published(USERS, whole)
+    assert published_counts([right]) == {DAY: counts_of(USERS)[DAY]}
+    assert wrong_sketches([right.value]) == []
+    assert len(wrong_sketches([right.value, published(USERS, behind).value])) == 1
