@@ -1,30 +1,27 @@
 """Row 5: members of groups come, leave and die, and topics grow."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from harness import Run, row
+from live import live
 from pauses import Disturbance, longest_pauses
-from system import BEFORE_NEW_YEAR, System, merged
+from system import System, merged
 from verdict import compare, expected_counts, published_counts
 from worker import Worker
 
 from unique_users.recounting import recount
-from unique_users.sample import frames as sample_frames
 
 MEMBERS = 3
 FEED, BUCKETED, GROWN = 2, 3, 4  # partitions
 RATE = 400
-FRAMES_MAX = 100_000
-PAUSE_SECONDS_MAX = {"a kill": 15.0, "a clean stop": 3.0}
+PAUSE_SECONDS_MAX = {"a kill": 15.0, "a freeze": 15.0, "a clean stop": 3.0}
 
 
-@row(5, "1 → 3 → 1 bucketers and counters, killed and stopped; feed grows; bucketed may not")
+@row(5, "1 → 3 → 1 bucketers and counters, killed, stopped and frozen; feed grows; bucketed may not")
 def groups_change(run: Run) -> None:
     members_come_and_go(run)
     bucketed_grows(run)
@@ -32,9 +29,10 @@ def groups_change(run: Run) -> None:
 
 def members_come_and_go(run: Run) -> None:
     """Every count is exact, and `counts` never stands still for long."""
-    with run.system(settings(run.scale(3, 10))) as system:
+    session_seconds = run.scale(3, 10)
+    with run.system(settings(session_seconds)) as system:
         groups = Groups(run, system)
-        with live(run, system) as frames:
+        with live(run, system, RATE) as frames:
             for place in range(MEMBERS):
                 groups.join(place)
             groups.disturb("growth of feed", lambda: system.grow(system.config.topics.feed.name, GROWN))
@@ -43,6 +41,8 @@ def members_come_and_go(run: Run) -> None:
                     group, place = run.random.choice(groups.all), run.random.randrange(MEMBERS)
                     act(group, place)
                     groups.disturb("a join", partial(group.start, place))
+            for group in groups.all * run.scale(0, 2):
+                groups.freeze(group, run.random.randrange(MEMBERS), session_seconds)
             for number, act in enumerate(run.random.sample([groups.kill, groups.stop], 2)):
                 for group in groups.all:
                     act(group, number)
@@ -77,7 +77,7 @@ def bucketed_grows(run: Run) -> None:
     """Who is at work ends with one line that says what to do; that done, every count is exact."""
     with run.system(settings(3)) as system:
         config = system.config
-        with live(run, system) as frames:
+        with live(run, system, RATE) as frames:
             workers = [system.start_bucketer(), system.start_counter()]
             system.until(lambda: system.written(config.topics.counts.name) > 0, 60, "a first count")
             run.inject()
@@ -97,30 +97,6 @@ def bucketed_grows(run: Run) -> None:
             renewed.start_counter()
             renewed.until_caught_up()
             run.verify(renewed, frames, truth)
-
-
-@contextmanager
-def live(run: Run, system: System) -> Iterator[list[bytes]]:
-    """Frames that come for as long as the block takes; at its end, all of them are given."""
-    over = Event()
-    sent: list[bytes] = []
-
-    def frames() -> Iterator[bytes]:
-        sample = sample_frames(
-            FRAMES_MAX, FRAMES_MAX, FRAMES_MAX // RATE, run.random.randrange(1 << 30), BEFORE_NEW_YEAR
-        )
-        for frame in sample:
-            if over.is_set():
-                return
-            sent.append(frame)
-            yield frame
-
-    producer = system.start("producer", "-", "--rate", str(RATE), feed=frames())
-    yield sent
-    run.expect(len(sent) < FRAMES_MAX, "the frames were over before the test was")
-    over.set()
-    code = producer.wait()
-    run.expect(code == 0, f"producer ended with {code}: {producer.complaints}")
 
 
 class Group:
@@ -169,8 +145,20 @@ class Groups:
     def stop(self, group: Group, place: int) -> None:
         self._run.inject()
         worker = group.running.pop(place)
-        self._system.until(lambda: "reading" in worker.complaints, 30, f"{worker.name} to start")
+        self._until_reading(worker)
         self.disturb("a clean stop", lambda: self._run.expect_end(worker, worker.end()))
+
+    def freeze(self, group: Group, place: int, session_seconds: float) -> None:
+        """Let a member sleep past its session, until others are at work on its partitions, and come back."""
+        self._run.inject()
+        worker = group.running[place]
+        self._until_reading(worker)
+        self.disturb("a freeze", worker.freeze)
+        self._run.pause(session_seconds, 1.5 * session_seconds)
+        self.disturb("a thaw", worker.go_on)
+
+    def _until_reading(self, worker: Worker) -> None:
+        self._system.until(lambda: "reading" in worker.complaints, 30, f"{worker.name} to start")
 
     def disturb(self, what: str, act: Callable[[], None]) -> None:
         """Do something; wait until every partition of both groups has moved on from where it was after it."""

@@ -17,6 +17,7 @@ from kafka.admin import (
     ResourcePatternFilter,
     ResourceType,
 )
+from live import Live
 from secured import Right, documented_rights, error_lines, login, secrets
 from system import System
 from worker import Worker
@@ -24,7 +25,7 @@ from worker import Worker
 from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.local_security import Security
 
-FRAMES, RATE = 400, 200  # for each loss of a right
+RATE = 200  # frames a second, while rights are lost
 SCRIPTS = ("producer", "bucketer", "counter")
 WRONG_PASSWORD = "wrong-and-secret"
 # The right that a script uses all the time; without it, it must end.
@@ -164,24 +165,29 @@ def rights_lost(run: Run, system: System, secured: Secured) -> list[bytes]:
         "bucketer": partial(system.start_bucketer, settings=secured.settings("bucketer")),
         "counter": partial(system.start_counter, settings=secured.settings("counter")),
     }
-    running = {script: start[script]() for script in start}
+    running = {script: begin() for script, begin in start.items()}
     sent: list[bytes] = []
     for lost in run.scale([run.random.choice([way for way in LOST if way[0] == script]) for script in SCRIPTS], LOST):
-        frames = run.sample(FRAMES)
-        sent += frames
-        start["producer"] = partial(system.start_producer, frames, RATE, settings=secured.settings("producer"))
-        running["producer"] = start["producer"]()
+        # They come until the right is there again: who has nothing to do does not notice what it may not do.
+        frames = Live(run, system, RATE, secured.settings("producer"))
         written = system.written(system.config.topics.counts.name)
         system.until(partial(_more_than, system, written), 60, "a count")
         run.pause(0, 1)
         run.inject()
         (right,) = [right for right in rights if right[:2] + right[3:4] == lost]
         system.admin.delete_acls([acl_filter(system, right)])
-        expect_one_line(run, running[right.user], "rights")
+        expect_one_line(run, {**running, "producer": frames.producer}[right.user], "rights")
         system.admin.create_acls([acl(system, right)])
-        running[right.user] = start[right.user]()
-        code = running["producer"].wait()
-        run.expect(code == 0, f"producer ended with {code}: {running['producer'].complaints}")
+        if right.user == "producer":
+            frames.end()
+            sent += (given := list(frames.sent))
+            again = system.start_producer(given, settings=secured.settings("producer"))
+            code = again.wait()
+            run.expect(code == 0, f"producer ended with {code}: {again.complaints}")
+        else:
+            running[right.user] = start[right.user]()
+            frames.end_well()
+            sent += frames.sent
     system.until_caught_up()
     return sent
 
