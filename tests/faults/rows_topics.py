@@ -222,7 +222,8 @@ def check_counts(
     """`counts` are those of these records of bucketed."""
     users: dict[int, set[str]] = {}
     for record in records:
-        users.setdefault(int(record.key or b""), set()).add(orjson.loads(record.value or b"")["uid"])
+        value = orjson.loads(record.value or b"")
+        users.setdefault(int(record.key or b""), set()).update(value["uids"] if "uids" in value else [value["uid"]])
     run.add(weigh(expected_counts(system, Recount(users, FrameCounts())), {what: counts}), len(records))
 
 
