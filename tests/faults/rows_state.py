@@ -5,10 +5,9 @@ import sqlite3
 import time
 from pathlib import Path
 
-import orjson
 from damage import flip, flip_in_process
 from harness import Run, row
-from system import System
+from system import System, users_in_bucketed
 from verdict import expected_counts
 
 from unique_users.buckets import Bucket
@@ -67,9 +66,7 @@ def check_saved_state(run: Run, system: System) -> None:
     if origin is None:
         return
     store = Store(copy, Origin(*origin))
-    users: dict[int, set[str]] = {}
-    for record in system.read(system.config.topics.bucketed.name)[: store.next_offset or 0]:
-        users.setdefault(int(record.key or b""), set()).add(orjson.loads(record.value or b"")["uid"])
+    users = users_in_bucketed(system.read(system.config.topics.bucketed.name)[: store.next_offset or 0])
     expected = expected_counts(system, Recount(users, FrameCounts()))
     run.expect(store.counts == expected, "the saved counts are not those of the position")
     minutes = {Bucket("minute", start): found for start, found in users.items()}

@@ -5,11 +5,10 @@ from functools import partial
 from statistics import median
 from time import monotonic, sleep, time
 
-import orjson
 from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
-from system import Record, System
+from system import Record, System, users_in_bucketed
 from verdict import count_once, expected_counts, weigh
 from worker import Worker
 
@@ -220,11 +219,8 @@ def check_counts(
     run: Run, system: System, counts: Mapping[Bucket, Count], records: Sequence[Record], what: str
 ) -> None:
     """`counts` are those of these records of bucketed."""
-    users: dict[int, set[str]] = {}
-    for record in records:
-        value = orjson.loads(record.value or b"")
-        users.setdefault(int(record.key or b""), set()).update(value["uids"] if "uids" in value else [value["uid"]])
-    run.add(weigh(expected_counts(system, Recount(users, FrameCounts())), {what: counts}), len(records))
+    expected = expected_counts(system, Recount(users_in_bucketed(records), FrameCounts()))
+    run.add(weigh(expected, {what: counts}), len(records))
 
 
 def _says(worker: Worker, text: str) -> bool:

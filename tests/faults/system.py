@@ -13,6 +13,7 @@ from shutil import copyfile
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import orjson
 import yaml
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
@@ -58,6 +59,15 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+
+
+def users_in_bucketed(records: Iterable[Record]) -> dict[int, set[str]]:
+    """The users of each minute in records of bucketed, combined or not."""
+    users: dict[int, set[str]] = {}
+    for record in records:
+        value = orjson.loads(record.value or b"")
+        users.setdefault(int(record.key or b""), set()).update(value.get("uids") or [value["uid"]])
+    return users
 
 
 def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
