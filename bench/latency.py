@@ -13,9 +13,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -30,7 +32,7 @@ FRAME = '{"uid":"%019x","ts":1468244384,"padding":"' + "x" * 1_950 + '"}'
 
 
 def main() -> None:
-    """Print p50, p99 and the largest latency, in seconds."""
+    """Print p50, p99 and the largest latency, in seconds, and what the scripts took of a core meanwhile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=1_000, help="frames a second")
     parser.add_argument("--seconds", type=int, default=60)
@@ -42,21 +44,24 @@ def main() -> None:
             sets = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"client={arguments.client}"]
             sets += [f"state.directory={place / 'state'}"]
             config = load_config(str(ROOT / "config.yaml"), sets)
-            with scripts(sets):
+            with scripts(sets) as processes:
+                before = cpu_seconds(processes)
                 latencies = measure(config, arguments.rate * arguments.seconds, arguments.rate)
+                cpu = [after - at_first for after, at_first in zip(cpu_seconds(processes), before, strict=True)]
     cuts = statistics.quantiles(latencies, n=100)
     print(
         f"{arguments.client}, {arguments.rate:,} frames/s, publish_seconds {config.counter.publish_seconds:g}:"
-        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, largest {max(latencies):.2f} s"
+        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, largest {max(latencies):.2f} s;"
+        f" of a core: bucketer {cpu[0] / arguments.seconds:.1%}, counter {cpu[1] / arguments.seconds:.1%}"
     )
 
 
 @contextmanager
-def scripts(sets: list[str]) -> Iterator[None]:
+def scripts(sets: list[str]) -> Iterator[list[psutil.Process]]:
     """Bucketer and counter while they run."""
     flags = [part for setting in sets for part in ("--set", setting)]
     processes = [
-        subprocess.Popen(
+        psutil.Popen(
             [sys.executable, str(ROOT / name), "--config", str(ROOT / "config.yaml"), *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -66,11 +71,16 @@ def scripts(sets: list[str]) -> Iterator[None]:
     ]
     try:
         time.sleep(SETTLE_SECONDS)
-        yield
+        yield processes
     finally:
         for process in processes:
             process.terminate()
             process.wait()
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> list[float]:
+    """What each process has used."""
+    return [sum(process.cpu_times()[:2]) for process in processes]
 
 
 def measure(config: Config, frames: int, rate: int) -> list[float]:

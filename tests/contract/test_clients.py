@@ -928,6 +928,30 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_records_that_come_one_by_one_are_gathered_for_one_poll(broker: str, client: str, unique_name: Names) -> None:
+    config, topic, sent = config_for(broker, client=client), unique_name("topic"), [b"a", b"b", b"c"]
+    admin, producer = clients.get_admin(config), clients.get_producer(config)
+    admin.create(Topic(name=topic, partitions=1))
+    consumer = clients.get_consumer(config, topic, unique_name("group"), gather_seconds=3)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (taken := consumer.poll(0.1).taken):
+        assert time.monotonic() < deadline
+    for partition in taken:
+        consumer.start(partition, 0)
+    assert not consumer.poll(0.5).batches, "now the broker is asked for records"
+    for value in sent:
+        producer.send(topic, value)
+        assert producer.flush(PATIENCE_SECONDS)
+    while not (batches := consumer.poll(0.1).batches):
+        assert time.monotonic() < deadline
+    assert [value for batch in batches for value in batch.values] == sent
+    consumer.close()
+    producer.close()
+    admin.delete([topic])
+    admin.close()
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_a_static_member_comes_back_to_its_partitions_and_the_others_are_not_disturbed(
     broker: str, client: str, unique_name: Names
 ) -> None:

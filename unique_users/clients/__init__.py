@@ -155,9 +155,12 @@ class Admin(Protocol):
         """Let go of the connections."""
 
 
-def get_consumer(config: Config, topic: str, group: str) -> Consumer:
-    """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError."""
-    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group))
+def get_consumer(config: Config, topic: str, group: str, gather_seconds: float = 0.0) -> Consumer:
+    """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
+
+    The broker may gather records for `gather_seconds` before it sends them, so that polls are fewer and larger.
+    """
+    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gather_seconds))
     return consumer
 
 
