@@ -136,13 +136,12 @@ def _reason(error: KafkaError) -> str:
     return " ".join(error.str().split())
 
 
-_REFUSED = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
+_NO_RIGHT = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
+_REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, *_NO_RIGHT}
 _AWAY = {
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
@@ -189,7 +188,10 @@ def _explained_error(config: Config, error: KafkaError) -> BrokerError:
     if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
         return BrokerError(FENCED)
     if error.code() in _REFUSED:
-        return BrokerError(f"the broker at {servers} refuses: {_reason(error)}: check the `kafka:` section")
+        mend = "rights" if error.code() in _NO_RIGHT else "user and password"
+        return BrokerError(
+            f"the broker at {servers} refuses: {_reason(error)}: check the {mend} of the `kafka:` section"
+        )
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {_reason(error)}")
