@@ -1,5 +1,6 @@
 """The counter's loop: records of `bucketed` become counts of unique users."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -121,6 +122,7 @@ class Counting:
             count = add_up([self.counts([bucket])[bucket], self._closed.get(bucket, 0)])
             new = users_in(count) if everything else self._new[bucket]
             print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
+        sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
         print(self._summary(changed).line(self._form), flush=True)
         self._new.clear()
