@@ -4,11 +4,13 @@ import argparse
 import time
 from collections.abc import Sequence
 
+from unique_users.buckets import Calendar
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config import load_config, require_estimates
 from unique_users.demonstration import (
     Scripts,
     compare,
+    exact_intervals,
     kafka_place,
     recounted,
     stop_on_signals,
@@ -29,20 +31,23 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when every count is exact, 1 when one is not or the demo did not get to its end."""
     arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
+    require_estimates(config)
+    exact_intervals(config)
+    calendar = Calendar(config.counter.timezone)
     started = time.monotonic()
 
     with stop_on_signals() as stop:
         file = stream_file(config, stop)
         with kafka_place(config, stop) as settings:
             overrides = [*arguments.set, *settings]
-            with Scripts(arguments.config, overrides, stop) as scripts:
+            with Scripts(arguments.config, overrides, calendar, stop) as scripts:
                 say(f"replaying {file} at {arguments.rate:,.0f} frames a second; Ctrl-C stops")
                 scripts.start("bucketer")
                 scripts.start("counter", "--format", "json")
                 scripts.run("producer", "--rate", str(arguments.rate))
                 wait_until_counted(load_config(arguments.config, overrides), scripts)
                 scripts.finish()
-        exact = compare(scripts.counts, recounted(file, config, stop))
+        exact = compare(scripts.counts, recounted(file, config, stop), calendar)
     print(f"{'exact' if exact else 'NOT exact'}: {file} in {time.monotonic() - started:.1f} s")
     return 0 if exact else 1
 

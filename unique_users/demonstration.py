@@ -21,11 +21,12 @@ from typing import IO, Any, NamedTuple, Self
 import psutil
 from msgspec.structs import asdict
 
-from unique_users.buckets import MINUTE, iso_time
+from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.clients import Admin, get_admin
 from unique_users.config import Config
 from unique_users.daemons import PidFile
 from unique_users.errors import BrokerAwayError, BrokerError, UniqueUsersError, UsageError
+from unique_users.estimates import Count, Estimate
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import STOP_SIGNALS, say
 from unique_users.local_kafka import LocalKafka, free_port, local_address
@@ -205,13 +206,14 @@ class Scripts:
     Their words are printed with their names before them, the counter's counts as they are. Ctrl-C reaches none of them.
     """
 
-    def __init__(self, config_file: str, overrides: Sequence[str], stop: Stop) -> None:
+    def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
         self._options = ["--config", config_file, *(f"--set={override}" for override in overrides)]
+        self._calendar = calendar
         self._stop = stop
         self._words: SimpleQueue[Word] = SimpleQueue()
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._listeners: list[Thread] = []
-        self.counts: dict[int, int] = {}  # the last reported count of each minute, by its start
+        self.counts: dict[Bucket, Count] = {}  # the last reported ones
 
     def start(self, script: str, *arguments: str) -> None:
         """Start a script that runs until `finish`."""
@@ -304,10 +306,10 @@ class Scripts:
         if "report" in fields:
             fields["at"] = _epoch(fields["report"])
             return Summary(**{name: fields[name] for name in Summary._fields}).line("text")
-        count = BucketCount(_epoch(fields["start"]), fields["unique_users"], fields["new"], fields["interval"])
-        if fields["interval"] == MINUTE.name:
-            self.counts[count.start] = count.unique_users
-        return count.line("text")
+        bucket, users = Bucket(fields["interval"], _epoch(fields["start"])), fields["unique_users"]
+        count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
+        self.counts[bucket] = count
+        return BucketCount(bucket.start, count, fields["new"], bucket.interval).line("text", self._calendar)
 
 
 def _in_own_group(command: Sequence[str]) -> subprocess.Popen[str]:
@@ -374,18 +376,33 @@ def _words(left: Left | None) -> str:
     return f"{left.to_rekey:,} frames are to be re-keyed, {left.to_count:,} messages to be counted"
 
 
-def recounted(file: str, config: Config, stop: Stop) -> dict[int, int]:
-    """The true count of each minute, by plain sets. Raises InputError, DemoError."""
+def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
+    """The true count of each bucket that is counted exactly, by plain sets. Raises InputError, DemoError."""
     with stop.promptly(), FrameFile(file) as lines:
         result = recount((line.value for line in lines), config, int(time.time() * 1000))
     say(f"recount: {result.counts}")
-    return {bucket.start: bucket.unique_users for bucket in result.buckets()}
+    buckets = result.buckets(exact_intervals(config), Calendar(config.counter.timezone))
+    return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
 
 
-def compare(counted: Mapping[int, int], true: Mapping[int, int]) -> bool:
-    """Print both counts of every minute; return whether they are all the same."""
-    print("minute                  counted  recounted")
-    for start in sorted({*counted, *true}):
-        here, there = counted.get(start, 0), true.get(start, 0)
-        print(f"{iso_time(start)}  {here:>9,}  {there:>9,}{'' if here == there else '  differs'}")
-    return counted == true
+def exact_intervals(config: Config) -> list[str]:
+    """The intervals that can be compared with a recount. Raises UsageError when there is none."""
+    counter = config.counter
+    exact: list[str] = [name for name in counter.intervals if name not in counter.estimates]
+    if not exact:
+        raise UsageError("counter.estimates: the demo compares exact counts: let one interval be exact")
+    return exact
+
+
+def compare(counted: Mapping[Bucket, Count], true: Mapping[Bucket, int], calendar: Calendar) -> bool:
+    """Print both counts of every bucket that is not estimated; return whether they are all the same."""
+    exact = {bucket: count for bucket, count in counted.items() if not isinstance(count, Estimate)}
+    buckets = exact.keys() | true.keys()
+    texts = {bucket: calendar.text(bucket) for bucket in buckets}
+    width = max(map(len, texts.values()), default=0)
+    for interval in sorted({bucket.interval for bucket in buckets}, key=INTERVALS.index):
+        print(f"{interval:<{width}}  {'counted':>9}  {'recounted':>9}")
+        for bucket in sorted(bucket for bucket in buckets if bucket.interval == interval):
+            here, there = exact.get(bucket, 0), true.get(bucket, 0)
+            print(f"{texts[bucket]:<{width}}  {here:>9,}  {there:>9,}{'' if here == there else '  differs'}")
+    return exact == true

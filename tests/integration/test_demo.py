@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin
 from unique_users.config import load_config
 from unique_users.demonstration import compare
@@ -151,7 +152,8 @@ def test_a_wrong_setting_ends_the_demo_with_2_before_anything_starts(run_demo: C
 
 
 def test_a_count_that_is_wrong_missing_or_too_many_differs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not compare({0: 1_234, 60: 5, 120: 6}, {0: 1_234, 60: 4, 180: 7})
+    counted, true = of_minutes({0: 1_234, 60: 5, 120: 6}), of_minutes({0: 1_234, 60: 4, 180: 7})
+    assert not compare(counted, true, Calendar())
     assert capsys.readouterr().out.splitlines() == [
         "minute                  counted  recounted",
         "1970-01-01T00:00:00Z      1,234      1,234",
@@ -159,4 +161,25 @@ def test_a_count_that_is_wrong_missing_or_too_many_differs(capsys: pytest.Captur
         "1970-01-01T00:02:00Z          6          0  differs",
         "1970-01-01T00:03:00Z          0          7  differs",
     ]
-    assert compare({0: 1_234}, {0: 1_234})
+    assert compare(of_minutes({0: 1_234}), of_minutes({0: 1_234}), Calendar())
+
+
+def of_minutes(counts: dict[int, int]) -> dict[Bucket, int]:
+    return {Bucket("minute", start): count for start, count in counts.items()}
+
+
+def test_the_demo_shows_every_interval_and_compares_the_exact_ones(run_demo: Callable[..., Demo]) -> None:
+    intervals = ["--set=counter.intervals=[hour, day, month]", "--set=counter.estimates=[month]"]
+    demo = run_demo(*intervals, "--set=counter.timezone=Europe/Berlin")
+    assert demo.ends() == 0, demo.said()
+    assert re.search(r"2024-01-01T00:00:00\+01:00  month  [\d,]+ unique users \([\d,]+ to [\d,]+\)", demo.said())
+    compared = demo.said().partition("recount: ")[2]
+    assert [line.split()[0] for line in compared.splitlines() if "recounted" in line] == ["hour", "day"]
+    assert re.search(r"\n2024-01-01T00:00:00\+01:00  +([\d,]+)  +\1\n", compared)
+    assert "\nexact: " in compared
+
+
+def test_the_demo_says_that_it_compares_exact_counts(run_demo: Callable[..., Demo]) -> None:
+    demo = run_demo("--set=counter.intervals=[month]", "--set=counter.estimates=[month]")
+    assert demo.ends() == 2
+    assert "let one interval be exact" in demo.said()
