@@ -59,6 +59,7 @@ class Counting:
         self._ledgers: dict[int, Ledger] = {}
         self._unopened: dict[int, float] = {}  # partitions taken, and since when their state is waited for
         self._trimmed: set[int] = set()  # partitions counted anew whose first records are gone
+        self._outdated: set[int] = set()  # partitions whose state is of a topic that is gone, which no id would tell
         self._committed: dict[int, int] = {}
         self._sure_at = monotonic()
         self._new = Counter[Bucket]()
@@ -163,7 +164,11 @@ class Counting:
         name = self._config.topics.bucketed.name
         topic = self._describe()
         first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
-        ledger = self._ledger(Origin(name, topic.id, partition, topic.partitions))
+        origin = Origin(name, topic.id, partition, topic.partitions)
+        if partition in self._outdated:
+            say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
+            self._outdated.discard(partition)
+        ledger = self._ledger(origin)
         if (saved := ledger.saved_offset) is None:
             ledger.position = first
             if first > 0:
@@ -254,7 +259,7 @@ class Counting:
         say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
         self._unopened[partition] = self._monotonic()
         if not ledger.origin.topic_id:
-            say(f"{topic}-{partition}: the old state is {self._stores.set_aside(ledger.origin)}")
+            self._outdated.add(partition)
 
     def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
         positions = {p: Position(ledger.position) for p, ledger in moved.items()}

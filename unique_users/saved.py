@@ -231,7 +231,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            message = f"{path}: in use by another process: stop the other counter, or set another state.directory"
+            message = f"{path}: in use by another process: end that, or set another state.directory"
             raise LockedError(message) from None
         message = f"{path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
         raise StateError(message) from None

@@ -1,6 +1,8 @@
 import json
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -328,6 +330,37 @@ def test_a_topic_that_was_made_again_is_counted_from_its_start(
     assert "the old state is" in capsys.readouterr().err
     counter.finish()
     assert counter.held() == {MINUTE: len(again)}
+
+
+def test_a_state_is_set_aside_when_its_reader_has_let_go_of_it_also_where_topics_have_no_ids(
+    counter: Counter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bucketed   a b c, saved   | read by somebody ... | deleted, made again |   x y   ... until here |"""
+    counter.kafka.topics["bucketed"].id = ""
+    for uid in "abc":
+        counter.put(uid)
+    counter.step()
+    counter.clock.advance(1)
+    counter.step()
+    (state,) = tmp_path.rglob("bucketed-0.sqlite")
+    with closing(sqlite3.connect(state, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM progress").fetchall()
+        counter.kafka.delete("bucketed")
+        counter.kafka.create("bucketed")
+        counter.kafka.topics["bucketed"].id = ""
+        for uid in "xy":
+            counter.put(uid)
+        for _ in range(4):
+            counter.step()
+            counter.clock.advance(1)
+        assert "the old state is" not in capsys.readouterr().err
+        assert counter.held() == {}
+    counter.step(2)
+    assert "the old state is" in capsys.readouterr().err
+    assert counter.held() == {MINUTE: 2}
+    counter.finish()
+    assert counter.held() == {MINUTE: 2}
 
 
 def test_records_that_were_under_way_when_a_topic_was_made_again_are_not_taken_for_progress(counter: Counter) -> None:
