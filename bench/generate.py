@@ -1,13 +1,14 @@
-"""Write generated frames to stdout, and the counts of every interval by plain sets, in UTC, to a file.
+"""Write generated frames to stdout, and to a file what is to be counted of every interval, in UTC, by plain sets.
 
     python bench/generate.py FRAMES COUNTS.json [USERS] | python producer.py -
 
-100,000 users and 17 minutes of event time, however many frames.
+100,000 users and 17 minutes of event time, however many frames. The file has the counts of each interval by the start
+of each bucket, and below `estimates` those that sketches estimate.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import msgspec  # noqa: E402
 from peer import Frame  # noqa: E402
 
 from unique_users.buckets import INTERVALS, Calendar  # noqa: E402
+from unique_users.estimates import sketch_class  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 
 USERS = 100_000
@@ -35,16 +37,23 @@ def main() -> None:
         for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(lines)):
             users.setdefault(frame.ts // 60 * 60, set()).add(frame.uid)
     sys.stdout.buffer.flush()
-    counts.write_text(json.dumps({interval: _counts(interval, users) for interval in INTERVALS}))
+    exact, estimates = ({name: _counts(name, users, count) for name in INTERVALS} for count in (len, _estimate))
+    counts.write_text(json.dumps({**exact, "estimates": estimates}))
 
 
-def _counts(interval: str, users: dict[int, set[str]]) -> dict[int, int]:
-    """The unique users of each bucket, by its start."""
+def _estimate(uids: set[str]) -> int:
+    sketch = sketch_class()()
+    sketch.add(uids)
+    return sketch.estimate().unique_users
+
+
+def _counts(interval: str, users: dict[int, set[str]], count: Callable[[set[str]], int]) -> dict[int, int]:
+    """The count of each bucket, by its start."""
     calendar = Calendar()
     wide: dict[int, set[str]] = {}
     for minute, uids in sorted(users.items()):
         wide.setdefault(calendar.start(interval, minute), set()).update(uids)
-    return {start: len(uids) for start, uids in wide.items()}
+    return {start: count(uids) for start, uids in wide.items()}
 
 
 def _chunks(lines: Iterator[bytes]) -> Iterator[list[bytes]]:

@@ -4,8 +4,9 @@
     python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust --json FILE --plot FILE.svg
                                                                medians, and other engines in turn with ours
     python bench/pipeline.py --only librdkafka --frames 10000000 -- counter.save_seconds=1
-    python bench/pipeline.py --only "one record" -- "counter.intervals=[minute, hour, day, week, month, year]"
-                                                               these intervals, all of them compared; in UTC
+    python bench/pipeline.py --runs 5 --only "one record" --intervals --users 10000000
+                                                               minute alone, all intervals, and some of these estimated
+                                                               in turn; with so many users most frames bring a new one
     python bench/pipeline.py --runs 5 --partitions 2           one partition and two in turn, with partition_by: uid,
                                                                and as many bucketers and counters as partitions
 
@@ -60,10 +61,12 @@ class Variant(NamedTuple):
     combine: bool
     partitions: int = 1  # of feed and of bucketed
     processes: int = 1  # bucketers, and as many counters
+    counted: str = ""  # one of COUNTED, or what the settings say
 
     def __str__(self) -> str:
         form = f"{self.client} {'combine' if self.combine else 'one record a frame'}"
-        return form if self.partitions == 1 else f"{form}, {self.partitions} partitions, {self.processes} of each"
+        form += f", {self.partitions} partitions, {self.processes} of each" if self.partitions > 1 else ""
+        return form + (f", {self.counted}" if self.counted else "")
 
     @property
     def feed(self) -> str:
@@ -75,6 +78,7 @@ class Variant(NamedTuple):
         settings = [f"client={self.client}", f"bucketer.combine={str(self.combine).lower()}"]
         settings += [f"topics.feed.name={self.feed}", f"topics.feed.partitions={self.partitions}"]
         settings += [f"topics.bucketed.partitions={self.partitions}"]
+        settings += COUNTED.get(self.counted, [])
         return settings + (["bucketer.partition_by=uid"] if self.partitions > 1 else [])
 
 
@@ -83,6 +87,12 @@ def feed(partitions: int) -> str:
     return "feed" if partitions == 1 else f"feed-{partitions}"
 
 
+ALL_INTERVALS = "counter.intervals=[minute, hour, day, week, month, year]"
+COUNTED = {
+    "minute": ["counter.intervals=[minute]"],
+    "minute to year": [ALL_INTERVALS],
+    "minute to year, from week on estimated": [ALL_INTERVALS, "counter.estimates=[week, month, year]"],
+}
 VARIANTS = [Variant(client, combine) for client in ("kafka-python", "librdkafka") for combine in (False, True)]
 
 
@@ -164,29 +174,34 @@ class Reports:
 class Bench:
     """A broker whose `feed` holds generated frames, and the scripts on it."""
 
-    def __init__(self, kafka: LocalKafka, scratch: Path, frames: int, settings: Iterable[str]) -> None:
+    def __init__(self, kafka: LocalKafka, scratch: Path, frames: int, users: int, settings: Iterable[str]) -> None:
         self._kafka = kafka
         self._scratch = scratch
         self._frames = frames
+        self._users = users
         self._settings = list(settings)
         self._number = 0
-        self._expected: dict[int, dict[Bucket, int]] = {}  # by the number of partitions
+        self._true: dict[int, dict[str, Any]] = {}  # by the number of partitions; see generate.py
 
     def fill(self, partitions: int) -> None:
         """Generate the frames into a topic, by way of no file: for two partitions twice the frames and users."""
         counts = self._scratch / "expected.json"
-        amounts = [self._frames * partitions, counts, USERS * partitions]
+        amounts = [self._frames * partitions, counts, self._users * partitions]
         generate = [sys.executable, str(ROOT / "bench/generate.py"), *map(str, amounts)]
         with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator:
             settings = ["client=librdkafka", f"topics.feed.name={feed(partitions)}"]
             command = self._script("producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
             Watched(command, self._scratch / "filled", generator.stdout).figures()
-        intervals = load_config(str(ROOT / "config.yaml"), self._settings).counter.intervals
-        self._expected[partitions] = {
+        self._true[partitions] = json.loads(counts.read_text())
+
+    def _expected(self, variant: Variant) -> dict[Bucket, int]:
+        """What is to be counted."""
+        config = load_config(str(ROOT / "config.yaml"), [*variant.settings(), *self._settings]).counter
+        true = self._true[variant.partitions]
+        return {
             Bucket(interval, int(start)): count
-            for interval, starts in json.loads(counts.read_text()).items()
-            for start, count in starts.items()
-            if interval in intervals
+            for interval in config.intervals
+            for start, count in (true["estimates"] if interval in config.estimates else true)[interval].items()
         }
 
     def produce(self, client: str) -> dict[str, Any]:
@@ -230,7 +245,7 @@ class Bench:
             bucketers += [
                 Watched(self._script("bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}") for n in numbers
             ]
-            expected = self._expected[variant.partitions]
+            expected = self._expected(variant)
             wanted = sum(expected.values())
             watched = [*counters, *bucketers]
             self._until(lambda: sum(sum(each.counted.values()) for each in reports) >= wanted, watched, reports)
@@ -261,7 +276,7 @@ class Bench:
 
     def run_peer(self, name: str) -> dict[str, Any]:
         """Another engine on the same topic."""
-        minutes = {bucket.start: count for bucket, count in self._expected[1].items() if bucket.interval == "minute"}
+        minutes = {int(start): count for start, count in self._true[1]["minute"].items()}
         return dict(run_peer(name, self._kafka.bootstrap_servers, "feed", self._frames, minutes))
 
     @staticmethod
@@ -301,7 +316,9 @@ def start_of(text: str) -> int:
 
 
 @contextmanager
-def bench(frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,)) -> Iterator[Bench]:
+def bench(
+    frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,), users: int = USERS
+) -> Iterator[Bench]:
     """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte.
 
     A group's first members are waited for, so that none begins with what another one takes over a moment later.
@@ -310,7 +327,7 @@ def bench(frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
         with LocalKafka("4.3.1", scratch / "kafka", free_port(), properties=joining) as kafka:
-            made = Bench(kafka, scratch, frames, settings)
+            made = Bench(kafka, scratch, frames, users, settings)
             for each in partitions:
                 made.fill(each)
             yield made
@@ -323,6 +340,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--only", default="", help="variants whose name has this in it")
     parser.add_argument("--partitions", default="", help="spread over so many as well; several with commas between")
+    parser.add_argument("--users", type=int, default=USERS, help="for each partition")
+    parser.add_argument("--intervals", action="store_true", help="each variant with other intervals as well")
     parser.add_argument("--processes", type=int, help="bucketers, and counters: as many as partitions, or so many")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
     parser.add_argument("--peers-once", default="", help="those too slow to take part in more than the first run")
@@ -332,17 +351,18 @@ def main() -> None:
     arguments = parser.parse_args()
     numbers = [int(number) for number in filter(None, arguments.partitions.split(","))]
     variants = [
-        variant._replace(partitions=partitions, processes=processes)
+        variant._replace(partitions=partitions, processes=processes, counted=counted)
         for variant in VARIANTS
         if arguments.only in str(variant)
+        for counted in (COUNTED if arguments.intervals else [""])
         for partitions, processes in [(1, 1), *((number, arguments.processes or number) for number in numbers)]
     ]
     results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
     results |= {"decode_us": [], "pipeline": [], "producer": [], "peers": []}
-    with bench(arguments.frames, arguments.settings, [1, *numbers]) as ready:
+    with bench(arguments.frames, arguments.settings, [1, *numbers], arguments.users) as ready:
         for number in range(arguments.runs):
             results["decode_us"].append(decode_us())
-            for client in dict.fromkeys(variant.client for variant in variants if not numbers):
+            for client in dict.fromkeys(variant.client for variant in variants if not numbers and not variant.counted):
                 results["producer"].append(ready.produce(client))
             for variant in variants:
                 results["pipeline"].append(ready.run(variant))
