@@ -14,8 +14,8 @@
 In each run bucketers and counters work through it side by side, with state, groups and topics of their own, until the
 counters have reported all. The variants take turns, so that what else the machine does meets all of them. CPU is that
 of the processes from the line on with which they say that they read, joining the group included, to their end. Time
-is that from the last report but one in which a counter had read nothing to the one with all counts. Memory is the
-largest resident size seen.
+is that from the first record of `bucketed`, which is written a few milliseconds after its frame was read, to the report
+with all counts. Memory is the largest resident size seen.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from kafka import KafkaConsumer, TopicPartition
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench/peers")]
@@ -152,7 +153,6 @@ class Reports:
         self._rest = ""  # of a line that is being written
         self.counted: dict[Bucket, int] = {}
         self.partitions: list[int] = []
-        self.idle = [time.monotonic()] * 2  # the last two reports before anything was counted
 
     def read(self) -> None:
         """Take in what was written since."""
@@ -163,8 +163,6 @@ class Reports:
                 self.counted[Bucket(report["interval"], start_of(report["start"]))] = report["unique_users"]
                 continue
             self.partitions = report["partitions"]
-            if not self.counted:
-                self.idle = [self.idle[-1], time.monotonic()]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -249,7 +247,7 @@ class Bench:
             wanted = sum(expected.values())
             watched = [*counters, *bucketers]
             self._until(lambda: sum(sum(each.counted.values()) for each in reports) >= wanted, watched, reports)
-            seconds = time.monotonic() - max(each.idle[0] for each in reports)
+            ended_at = time.time()
         except BaseException:
             for each in (*counters, *bucketers):
                 each.process.kill()
@@ -263,6 +261,7 @@ class Bench:
             report.read()  # the lines that followed those that were waited for
             report.close()
         shutil.rmtree(place)
+        seconds = ended_at - first_written_at(self._kafka.bootstrap_servers, f"bucketed{self._number}")
         return {
             "variant": str(variant),
             **variant._asdict(),
@@ -294,6 +293,15 @@ class Bench:
         flags = [f"kafka.bootstrap_servers={self._kafka.bootstrap_servers}", *settings, *self._settings]
         sets = [part for flag in flags for part in ("--set", flag)]
         return [sys.executable, str(ROOT / name), *arguments, "--config", str(ROOT / "config.yaml"), *sets]
+
+
+def first_written_at(servers: str, topic: str) -> float:
+    """Epoch seconds of the first record of a topic."""
+    consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+    first = consumer.offsets_for_times(dict.fromkeys(partitions, 0))
+    consumer.close()
+    return min(found.timestamp for found in first.values() if found) / 1000
 
 
 def shared(reports: Sequence[Reports], partitions: int) -> bool:
