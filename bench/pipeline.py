@@ -13,9 +13,10 @@
 `feed` is filled once for each number of partitions, with so many frames for each of them, and as many users for each.
 In each run bucketers and counters work through it side by side, with state, groups and topics of their own, until the
 counters have reported all. The variants take turns, so that what else the machine does meets all of them. CPU is that
-of the processes from the line on with which they say that they read, joining the group included, to their end. Time
-is that from the first record of `bucketed`, which is written a few milliseconds after its frame was read, to the report
-with all counts. Memory is the largest resident size seen.
+of the bucketers from the line on with which they say that they read, and of the counters from when they have all
+partitions, before the bucketers start; to their ends. Time is that from the first record of `bucketed`, which is
+written a few milliseconds after its frame was read, to the report with all counts. Memory is the largest resident size
+seen.
 """
 
 import argparse
@@ -135,6 +136,11 @@ class Watched:
             self._start_cpu = self._cpu
         return self.process.poll() is None
 
+    def begins(self) -> None:
+        """What it has used until now was not for its work."""
+        self.sample()
+        self._start_cpu = self._cpu
+
     def figures(self) -> Figures:
         """Wait for the end of the process, which must be a good one."""
         while self.sample():
@@ -239,6 +245,8 @@ class Bench:
         try:
             # What a counter has counted of a partition that it has lost would be counted twice.
             self._until(lambda: shared(reports, variant.partitions), counters, reports)
+            for each in counters:
+                each.begins()
             before = sum(broker.cpu_times()[:2])
             bucketers += [
                 Watched(self._script("bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}") for n in numbers
