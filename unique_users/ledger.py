@@ -10,11 +10,15 @@ from unique_users.cascade import Cascade, Rule
 from unique_users.clients import Batch
 from unique_users.clock import WINDOW, StreamClock
 from unique_users.estimates import Count
+from unique_users.lifecycle import give_memory_back
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
 
 if TYPE_CHECKING:
     from unique_users.sketches import Sketch
+
+# When so many uids have left memory, it is given back: tables of 20 MB at least. Each time costs milliseconds.
+GIVE_BACK_UIDS = 500_000
 
 
 class Store(Protocol):
@@ -86,6 +90,7 @@ class Ledger:
         self._clock = StreamClock(retention_seconds=0)
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
+        self._freed_uids = 0  # since memory was given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
@@ -118,10 +123,10 @@ class Ledger:
             self.new.update(new)
             self.unpublished.update(new)
             self._clock.admit([minute] * min(len(uids), WINDOW))
-            if not self._tally.evict(self._uids_in_memory_max):
+            if not self._evict():
                 # Uids saved ahead of the position are read again after a crash, and change nothing then.
                 self.save()
-                self._tally.evict(self._uids_in_memory_max)
+                self._evict()
         self.position = batch.next_offset
 
     def save(self) -> None:
@@ -163,6 +168,16 @@ class Ledger:
         if dropped:
             self._store.drop(list(dropped), floor)
         return dropped
+
+    def _evict(self) -> bool:
+        """See Tally.evict."""
+        before = self._tally.uids_in_memory
+        done = self._tally.evict(self._uids_in_memory_max)
+        self._freed_uids += before - self._tally.uids_in_memory
+        if self._freed_uids >= GIVE_BACK_UIDS:
+            give_memory_back()
+            self._freed_uids = 0
+        return done
 
     def _retention_floor(self) -> int:
         """The first minute that is not past its retention."""

@@ -133,6 +133,23 @@ def test_short_intervals_leave_memory_before_long_ones(tmp_path: Path) -> None:
     counted.ledger.close()
 
 
+def test_memory_is_given_back_when_many_users_have_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """minutes of two users in memory for four: one leaves for each that comes, and every second time makes it four"""
+    given_back: list[int] = []
+    monkeypatch.setattr("unique_users.ledger.GIVE_BACK_UIDS", 4)
+    counted = Counted(tmp_path, 4)
+    monkeypatch.setattr(
+        "unique_users.ledger.give_memory_back", lambda: given_back.append(counted.ledger._tally.uids_in_memory)
+    )
+    counted.cascade = Cascade(Calendar())
+    counted.ledger.close()
+    counted.open()
+    counted.log = [(60 * minute, {"a", "b"}) for minute in range(8)]
+    counted.read_on()
+    assert given_back == [4, 4, 4]
+    counted.ledger.close()
+
+
 DAY = 86_400
 
 

@@ -1,15 +1,19 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from unique_users.errors import InputError, UniqueUsersError, UsageError
 from unique_users.lifecycle import Stop, run_script, stop_on_signals
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exit_code(main_result: int | BaseException) -> int | str | None:
@@ -130,3 +134,23 @@ def test_a_reader_that_closes_stdout_ends_the_script_with_one_line() -> None:
         process.stdin.close()
         assert process.wait(20) == 1
         assert process.stderr.read() == b"error: stdout was closed by its reader\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library keeps freed memory")
+def test_the_tables_of_sets_that_are_gone_are_given_back() -> None:
+    """Twenty tables of 4 MB are freed in the middle of the heap, as a block behind them is in use."""
+    program = (
+        "import psutil\n"
+        "from unique_users.lifecycle import give_memory_back\n"
+        "memory = psutil.Process().memory_info\n"
+        "numbers = list(range(100_000))\n"
+        "set(numbers)\n"
+        "tables = [set(numbers) for _ in range(20)]\n"
+        "behind = set(numbers)\n"
+        "del tables\n"
+        "kept = memory().rss\n"
+        "give_memory_back()\n"
+        "print(kept - memory().rss)\n"
+    )
+    given_back = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True).stdout
+    assert int(given_back) > 40_000_000
