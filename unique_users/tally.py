@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # So many uids at most are known by name, so that equal ones of different minutes are one text in memory.
 NAMES_MAX = 250_000
+OTHERS_SHARE = 10  # one part in so many of the uids in memory is for others than the last bucket of each interval
 SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; others are on disk
 
 
@@ -100,8 +101,8 @@ class Tally:
         """Drop the sets of saved buckets until at most `uids_max` uids are in memory; a user is one in each bucket.
 
         Short intervals go before long ones, least recently used ones first. The bucket of each interval that was used
-        last stays. Sketches have a limit of their own. Returns whether this is all that can be done: False when saving
-        would let more go.
+        last stays, and of the others as many uids as fit beside these, a tenth of `uids_max` at least. Sketches have a
+        limit of their own. Returns whether this is all that can be done: False when saving would let more go.
         """
         sketches_done = self._evict_sketches()
         return self._evict_users(uids_max) and sketches_done
@@ -121,6 +122,9 @@ class Tally:
         last = {bucket.interval: bucket for bucket in self._users}
         others = [bucket for bucket in self._users if bucket != last[bucket.interval]]
         others.sort(key=lambda bucket: INTERVALS.index(bucket.interval))
+        held = sum(len(self._users[bucket]) for bucket in others)
+        # Where those that stay take all of it, each late user would bring a minute back that is driven out at once.
+        uids_max = max(uids_max, self.uids_in_memory - held + uids_max // OTHERS_SHARE)
         for bucket in others:
             if self.uids_in_memory <= uids_max:
                 return True

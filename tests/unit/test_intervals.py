@@ -133,6 +133,26 @@ def test_short_intervals_leave_memory_before_long_ones(tmp_path: Path) -> None:
     counted.ledger.close()
 
 
+def test_late_users_bring_no_minute_back_each_time_where_wide_buckets_take_all_memory(tmp_path: Path) -> None:
+    """memory for 40 of a month's 100 users: the last minute stays, and 4 users of others: no minute is read again"""
+    counted = Counted(tmp_path, 40)
+    counted.cascade = Cascade(Calendar(), ["month"])
+    counted.ledger.close()
+    counted.open()
+    counted.log = [(TIMES[0], {f"user {number}" for number in range(100)})]
+    counted.read_on()
+    tally = counted.ledger._tally
+    reads: list[Bucket] = []
+    load = tally._load
+    tally._load = lambda bucket: reads.append(bucket) or load(bucket)  # type: ignore[func-returns-value]
+    late = [(TIMES[0] + 120 + 60 * (number % 2), {f"late {number}"}) for number in range(6)]
+    counted.log += late
+    counted.read_on()
+    assert reads == []
+    assert [bucket.interval for bucket in tally._users] == ["minute", "minute", "month"]
+    counted.ledger.close()
+
+
 def test_memory_is_given_back_when_many_users_have_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """minutes of two users in memory for four: one leaves for each that comes, and every second time makes it four"""
     given_back: list[int] = []
