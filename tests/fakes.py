@@ -230,6 +230,9 @@ class FakeConsumer:
         self._kafka.require(timeout_seconds)
         return {p: (self._log(p).first, self._log(p).end) for p in partitions}
 
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        return {p: end for p, (_, end) in self.bounds(partitions, timeout_seconds).items()}
+
     def close(self) -> None:
         self.closed = True
         if self in self._group.members:

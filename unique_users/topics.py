@@ -111,4 +111,4 @@ def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin
 
 def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:
     """The end offset of each partition of the consumer's topic. Raises BrokerAwayError."""
-    return {p: end for p, (_, end) in consumer.bounds(range(state.partitions)).items()}
+    return consumer.ends(range(state.partitions))

@@ -274,8 +274,16 @@ class KafkaPythonConsumer:
             return {}
         with _explained(self._config):
             first = self._consumer.beginning_offsets(asked, timeout_ms=timeout_seconds * 1000)
-            end = self._consumer.end_offsets(asked, timeout_ms=timeout_seconds * 1000)
-        return {partition.partition: (first[partition], end[partition]) for partition in asked}
+        ends = self.ends([partition.partition for partition in asked], timeout_seconds)
+        return {p.partition: (first[p], ends[p.partition]) for p in asked}
+
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        asked = [self._partition(partition) for partition in partitions]
+        if not asked:
+            return {}
+        with _explained(self._config):
+            ends = self._consumer.end_offsets(asked, timeout_ms=timeout_seconds * 1000)
+        return {partition.partition: end for partition, end in ends.items()}
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)

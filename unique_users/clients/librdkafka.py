@@ -387,6 +387,10 @@ class LibrdkafkaConsumer:
         end = self._offsets(asked, _END, deadline)
         return {partition: (first[partition], end[partition]) for partition in asked}
 
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        asked = list(partitions)
+        return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
+
     def _offsets(self, partitions: Iterable[int], which: int, deadline: float) -> dict[int, int]:
         asked = [self._partition(partition, which) for partition in partitions]
         with _explained(self._config):
