@@ -9,7 +9,7 @@ from unique_users.buckets import Calendar
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config, require_estimates
-from unique_users.counting import GATHER_SECONDS, Counting
+from unique_users.counting import Counting
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.publish import Publisher
 from unique_users.store import Stores
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     with stop_on_signals() as stop:
         admin = prepare_topics(config, [bucketed, config.topics.counts], stop)
         consumer = when_broker_answers(
-            config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, GATHER_SECONDS)
+            config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )
         if not admin or not consumer:
             return 0

@@ -21,7 +21,6 @@ from unique_users.schedule import NO_PARTITION_SECONDS, Every
 from unique_users.tally import Origin
 
 POLL_SECONDS = 0.5
-GATHER_SECONDS = 0.1  # what records may wait at the broker for more: it is the number of polls that costs
 SURE_SECONDS = 1.0  # a commit that was accepted since tells that the partitions are ours; sessions last longer
 LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
 

@@ -930,10 +930,11 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_records_that_come_one_by_one_are_gathered_for_one_poll(broker: str, client: str, unique_name: Names) -> None:
-    config, topic, sent = config_for(broker, client=client), unique_name("topic"), [b"a", b"b", b"c"]
+    config = config_for(broker, client=client, kafka={"fetch_max_wait_ms": 3_000})  # longer than ours, to see it
+    topic, sent = unique_name("topic"), [b"a", b"b", b"c"]
     admin, producer = clients.get_admin(config), clients.get_producer(config)
     admin.create(Topic(name=topic, partitions=1))
-    consumer = clients.get_consumer(config, topic, unique_name("group"), gather_seconds=3)
+    consumer = clients.get_consumer(config, topic, unique_name("group"), gathers=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (taken := consumer.poll(0.1).taken):
         assert time.monotonic() < deadline

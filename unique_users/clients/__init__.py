@@ -158,12 +158,12 @@ class Admin(Protocol):
         """Let go of the connections."""
 
 
-def get_consumer(config: Config, topic: str, group: str, gather_seconds: float = 0.0) -> Consumer:
+def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 
-    The broker may gather records for `gather_seconds` before it sends them, so that polls are fewer and larger.
+    If it `gathers`, the broker may keep records a quarter of a second for more: polls are fewer and larger.
     """
-    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gather_seconds))
+    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gathers=gathers))
     return consumer
 
 

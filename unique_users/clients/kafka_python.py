@@ -44,6 +44,7 @@ BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 5_000
 GATHER_BYTES = 1024 * 1024  # what a broker gathers at most: the records of some polls
+GATHER_SECONDS = 0.25  # what records wait at most: it is the number of polls and fetches that costs
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
 REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
 RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes
@@ -196,14 +197,14 @@ class _Admin(_LetsGo, KafkaAdminClient):  # type: ignore[misc]
 class KafkaPythonConsumer:
     """See clients.Consumer."""
 
-    def __init__(self, config: Config, topic: str, group: str, gather_seconds: float = 0.0) -> None:
+    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
         self._config = config
         self._topic = topic
         self._listener = _Listener()
         self._started: set[int] = set()
         own = {**_CONSUMER, "group_id": group}
-        if gather_seconds:
-            own |= {"fetch_min_bytes": GATHER_BYTES, "fetch_max_wait_ms": round(gather_seconds * 1000)}
+        if gathers:
+            own |= {"fetch_min_bytes": GATHER_BYTES, "fetch_max_wait_ms": round(GATHER_SECONDS * 1000)}
         settings = _settings(config, own, KafkaConsumer.DEFAULT_CONFIG)
         settings["enable_auto_commit"] = False
         settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])

@@ -23,7 +23,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Top
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
-GATHER_BYTES = 512 * 1024  # what a broker gathers at most
+GATHER_BYTES = 512 * 1024  # what a broker gathers at most, for as long as a fetch may wait
 FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
 AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
 RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
@@ -245,7 +245,7 @@ class LibrdkafkaConsumer:
     for it before. A commit waits for its answer where records come too: those are kept for the next poll.
     """
 
-    def __init__(self, config: Config, topic: str, group: str, gather_seconds: float = 0.0) -> None:
+    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
         self._config = config
         self._topic = topic
         self._owned: set[int] = set()
@@ -256,8 +256,8 @@ class LibrdkafkaConsumer:
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = _Refusal(config)
         own = {**_CONSUMER, "group.id": group}
-        if gather_seconds:
-            own |= {"fetch.min.bytes": GATHER_BYTES, "fetch.wait.max.ms": round(gather_seconds * 1000)}
+        if gathers:
+            own["fetch.min.bytes"] = GATHER_BYTES
         settings = _settings(config, own)
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
