@@ -228,7 +228,7 @@ class LibrdkafkaSystem(KafkaPythonSystem):
         return consumer
 
     def evict(self, consumer: Consumer) -> None:
-        assert isinstance(consumer, librdkafka.LibrdkafkaConsumer)
+        assert isinstance(consumer, librdkafka.consumer.LibrdkafkaConsumer)
         self._remove(self._groups[consumer], consumer._consumer.memberid())
 
 
@@ -844,9 +844,9 @@ def test_lag_counts_what_the_group_has_not_committed(
 def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
     system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for client in (kafka_python, librdkafka):
-        monkeypatch.setattr(client, "REQUEST_SECONDS", 0.5)
-        monkeypatch.setattr(client, "CLOSE_SECONDS", 0.5)
+    for consumers in (kafka_python, librdkafka.consumer):
+        monkeypatch.setattr(consumers, "REQUEST_SECONDS", 0.5)
+        monkeypatch.setattr(consumers, "CLOSE_SECONDS", 0.5)
     topic = new_topic()
     send(system, topic, b"0")
     member = Member(system, topic, unique_name("group"))

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import unique_users
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "unique_users"
 MODULES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-CLIENTS = sorted((PACKAGE / "clients").glob("*.py"))
+CLIENTS = {path.relative_to(PACKAGE / "clients").as_posix(): path for path in (PACKAGE / "clients").rglob("*.py")}
 SCRIPTS = sorted(ROOT.glob("*.py"))
 KAFKA_CLIENTS = {"kafka", "confluent_kafka"}
 WORLD = {
@@ -46,10 +47,13 @@ def imports(path: Path) -> Iterator[str]:
             module = node.module or ""
             for alias in node.names:
                 inner = f"{module}.{alias.name}"
-                is_module = module in {"unique_users", "unique_users.clients"} and (
-                    alias.name in MODULES or (PACKAGE / "clients" / f"{alias.name}.py").exists()
-                )
-                yield inner if is_module else module
+                yield inner if is_module(inner) else module
+
+
+def is_module(name: str) -> bool:
+    """Whether a full name is that of a module here, not of something in one."""
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
 def ours(path: Path) -> set[str]:
@@ -105,13 +109,28 @@ def test_only_the_clients_package_imports_a_kafka_client(path: Path) -> None:
 
 
 def test_no_module_imports_two_clients() -> None:
-    importers = {path.name: foreign(path) & KAFKA_CLIENTS for path in CLIENTS}
+    importers = {name: foreign(path) & KAFKA_CLIENTS for name, path in CLIENTS.items()}
     assert importers["__init__.py"] == set(), "the seam itself needs no client to be installed"
-    assert importers["librdkafka.py"] == {"confluent_kafka"}
-    assert all(found <= {"kafka"} for name, found in importers.items() if name != "librdkafka.py")
+    of_librdkafka = {name for name, found in importers.items() if "confluent_kafka" in found}
+    assert of_librdkafka
+    assert all(name.startswith("librdkafka/") and importers[name] == {"confluent_kafka"} for name in of_librdkafka)
     assert "kafka" in importers["kafka_python.py"]
 
 
-@pytest.mark.parametrize("path", [*MODULES.values(), *CLIENTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("name", sorted(name for name in CLIENTS if name.startswith("librdkafka/")))
+def test_a_client_that_is_a_package_imports_nothing_of_another(name: str) -> None:
+    inner = {other for other in ours(CLIENTS[name]) if other.startswith("clients.")}
+    assert all(other.startswith("clients.librdkafka") for other in inner)
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == packages
+
+
+@pytest.mark.parametrize(
+    "path", [*MODULES.values(), *CLIENTS.values()], ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
 def test_the_package_imports_no_script(path: Path) -> None:
     assert not foreign(path) & {script.stem for script in SCRIPTS}

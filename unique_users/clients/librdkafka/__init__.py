@@ -1,0 +1,9 @@
+"""librdkafka (the package confluent-kafka) behind the seam. The only package that imports it."""
+
+from unique_users.clients.librdkafka.admin import LibrdkafkaAdmin
+from unique_users.clients.librdkafka.consumer import LibrdkafkaConsumer
+from unique_users.clients.librdkafka.producer import LibrdkafkaProducer
+
+make_consumer = LibrdkafkaConsumer
+make_producer = LibrdkafkaProducer
+make_admin = LibrdkafkaAdmin

@@ -1,0 +1,30 @@
+"""Messages of librdkafka as the columns of a batch."""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+
+from confluent_kafka import Message
+
+from unique_users.clients import Batch
+
+# Called by map, these cost half of what a loop costs that asks each message.
+ERROR = Message.error
+PARTITION = Message.partition
+_KEY = Message.key
+_VALUE = Message.value
+_OFFSET = Message.offset
+_TIMESTAMP = Message.timestamp  # its kind, and what is taken of it:
+_MILLISECONDS: Callable[[tuple[int, int]], int] = itemgetter(1)
+
+
+def columns(partition: int, messages: Sequence[Message]) -> Batch:
+    """The batch of these messages, all of one partition and in offset order."""
+    first, last = messages[0].offset(), messages[-1].offset()
+    whole = last - first + 1 == len(messages)
+    return Batch(
+        partition,
+        list(map(_KEY, messages)),
+        list(map(_VALUE, messages)),
+        list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
+        range(first, last + 1) if whole else list(map(_OFFSET, messages)),
+    )

@@ -1,0 +1,259 @@
+"""The consumer of librdkafka."""
+# ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Thread
+from time import monotonic
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
+from unique_users.clients.librdkafka.errors import REBALANCING, Refusal, explained, explained_error
+from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+
+CLOSE_SECONDS = 3.0
+POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
+GATHER_BYTES = 512 * 1024  # what a broker gathers at most, for as long as a fetch may wait
+FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
+AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
+RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
+ANSWER_SLICE_SECONDS = 0.01  # what the answer to a commit waits at most
+
+
+class LibrdkafkaConsumer:
+    """See clients.Consumer.
+
+    A partition that the group gives us is assigned to librdkafka only when it is started, so that nothing is fetched
+    for it before. A commit waits for its answer where records come too: those are kept for the next poll.
+    """
+
+    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
+        self._config = config
+        self._topic = topic
+        self._owned: set[int] = set()
+        self._taken: set[int] = set()
+        self._lost: set[int] = set()
+        self._positions: dict[int, int] = {}  # of the partitions started
+        self._ahead: list[Message] = []
+        self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
+        self._refusal = Refusal(config)
+        own = {**CONSUMER, "group.id": group}
+        if gathers:
+            own["fetch.min.bytes"] = GATHER_BYTES
+        settings = settings_of(config, own)
+        settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
+        settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
+        if settings.get("group.protocol") == "consumer":
+            del settings["partition.assignment.strategy"]  # the broker's business then
+        self._incremental = "cooperative" in settings.get("partition.assignment.strategy", "cooperative")
+        self._consumer = built(config, confluent_kafka.Consumer, settings)
+        self._refusal.connect(self._consumer)
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        deadline = monotonic() + timeout_seconds
+        messages, self._ahead = self._ahead, []
+        with explained(self._config):
+            while not messages:
+                # Asked for many, librdkafka would wait until it has them all: one first, then what is there.
+                messages = self._consumer.consume(1, max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
+                if self._taken or self._lost or monotonic() >= deadline:
+                    break
+            if messages:
+                messages += self._consumer.consume(POLL_RECORDS_MAX - 1, FILL_SECONDS)
+        self._refusal.check()
+        if any(map(ERROR, messages)):
+            messages = self._without_errors(messages)
+        batches = self._batches(messages)
+        taken, lost = frozenset(self._taken), frozenset(self._lost)
+        self._taken, self._lost = set(), set()
+        return Polled(batches, taken, lost)
+
+    def start(self, partition: int, offset: int) -> None:
+        if partition not in self._owned:
+            return  # lost meanwhile: the next poll says so, or has said so
+        again = partition in self._positions
+        self._positions[partition] = offset
+        self._ahead = [message for message in self._ahead if message.partition() != partition]
+        with explained(self._config):
+            if not self._incremental:
+                self._consumer.assign([self._partition(p, at) for p, at in self._positions.items()])
+            elif not again:
+                self._consumer.incremental_assign([self._partition(partition, offset)])
+            else:
+                self._seek(self._partition(partition, offset))
+
+    def _seek(self, partition: TopicPartition) -> None:
+        try:
+            self._consumer.seek(partition)
+        except KafkaException as error:
+            if error.args[0].code() not in {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS}:
+                raise
+            # Its reading has not begun yet.
+            self._consumer.incremental_unassign([partition])
+            self._consumer.incremental_assign([partition])
+
+    def position(self, partition: int) -> int:
+        if partition not in self._owned:
+            raise BrokerError(f"{self._topic}-{partition} is another member's")
+        if partition not in self._positions:
+            committed = self.committed(partition)
+            return committed.offset if committed else self.bounds([partition])[partition][0]
+        if self._ahead:
+            return self._positions[partition]
+        # librdkafka's own position also passes the marks that transactions leave behind their records.
+        (at,) = self._consumer.position([self._partition(partition)])
+        return max(int(at.offset), self._positions[partition])
+
+    def committed(self, partition: int) -> Position | None:
+        with explained(self._config):
+            (committed,) = self._consumer.committed([self._partition(partition)], timeout=REQUEST_SECONDS)
+        self._raise_if(committed)
+        return None if committed.offset < 0 else Position(committed.offset, _metadata(committed))
+
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
+        if not positions.keys() <= self._owned:
+            return False
+        offsets = [
+            TopicPartition(self._topic, p, at.offset, *([at.metadata] if at.metadata else []))
+            for p, at in positions.items()
+        ]
+        self._answer = (None, [])
+        try:
+            # Its blocking form knows no timeout, and would keep poll waiting in any other thread as well.
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+            if not self._answered({p: at.offset for p, at in positions.items()}, timeout_seconds):
+                message = f"no answer to a commit of {self._topic}"
+                raise BrokerAwayError(message)
+            error, answers = self._answer
+        except KafkaException as refused:
+            error, answers = refused.args[0], []
+        errors = [error for error in (error, *(answer.error for answer in answers)) if error]
+        if any(error.code() in REBALANCING for error in errors):
+            return False
+        if errors:
+            raise explained_error(self._config, errors[0])
+        return True
+
+    def _answered(self, asked: Mapping[int, int], timeout_seconds: float) -> bool:
+        """Wait for the answer to a commit of these offsets; return whether it came."""
+        deadline = monotonic() + timeout_seconds
+        bytes_ahead = 0
+        paused: list[TopicPartition] = []
+        while not (answered := self._answer_is_for(asked)) and monotonic() < deadline:
+            messages = self._consumer.consume(1, ANSWER_SLICE_SECONDS)
+            self._ahead += messages
+            bytes_ahead += sum(len(message) + RECORD_OVERHEAD_BYTES for message in messages)
+            if bytes_ahead > AHEAD_BYTES_MAX and not paused:
+                # What was fetched is forgotten by this, and fetched again.
+                paused = [self._partition(partition) for partition in self._positions]
+                self._consumer.pause(paused)
+        if paused:
+            self._consumer.resume([partition for partition in paused if partition.partition in self._positions])
+        return answered
+
+    def _answer_is_for(self, asked: Mapping[int, int]) -> bool:
+        # The answer to an earlier commit may come late; to one of the same offsets, it is as good.
+        error, answers = self._answer
+        return {answer.partition: answer.offset for answer in answers} == asked or bool(error and not answers)
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        self._answer = (error, partitions)
+
+    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+        asked = list(partitions)
+        if not asked:
+            return {}
+        deadline = monotonic() + timeout_seconds
+        first = self._offsets(asked, _FIRST, deadline)
+        end = self._offsets(asked, _END, deadline)
+        return {partition: (first[partition], end[partition]) for partition in asked}
+
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        asked = list(partitions)
+        return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
+
+    def _offsets(self, partitions: Iterable[int], which: int, deadline: float) -> dict[int, int]:
+        asked = [self._partition(partition, which) for partition in partitions]
+        with explained(self._config):
+            answers = self._consumer.offsets_for_times(asked, timeout=max(0.0, deadline - monotonic()))
+        for answer in answers:
+            self._raise_if(answer)
+        return {answer.partition: answer.offset for answer in answers}
+
+    def close(self) -> None:
+        # It waits for the broker as long as that takes: in a thread that is left behind in time.
+        closing = Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+
+    def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
+        taken = {partition.partition for partition in partitions}
+        self._owned |= taken
+        self._taken |= taken
+        # To assign something, be it nothing, is what the group waits for.
+        (consumer.incremental_assign if self._incremental else consumer.assign)([])
+
+    def _on_revoke(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
+        lost = {partition.partition for partition in partitions}
+        self._owned -= lost
+        self._taken -= lost
+        self._lost |= lost
+        started = [self._partition(partition) for partition in lost if self._positions.pop(partition, None) is not None]
+        if self._incremental:
+            consumer.incremental_unassign(started)
+        else:
+            consumer.unassign()
+
+    def _without_errors(self, messages: Iterable[Message]) -> list[Message]:
+        """The messages that are records. Raises BrokerError for an error that does not pass by itself."""
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._MAX_POLL_EXCEEDED:
+                explained = explained_error(self._config, error)
+                if not isinstance(explained, BrokerAwayError):
+                    raise explained
+        return [message for message in messages if message.error() is None]
+
+    def _batches(self, messages: list[Message]) -> list[Batch]:
+        """Messages as columns, those of partitions that were lost or not started left out."""
+        if not messages:
+            return []
+        numbers = list(map(PARTITION, messages))
+        if numbers.count(numbers[0]) == len(numbers):
+            by_partition = {numbers[0]: messages}
+        else:
+            by_partition = defaultdict(list)
+            for number, message in zip(numbers, messages, strict=True):
+                by_partition[number].append(message)
+        batches = [columns(p, records) for p, records in by_partition.items() if p in self._positions]
+        for batch in batches:
+            self._positions[batch.partition] = batch.next_offset
+        return batches
+
+    def _partition(self, partition: int, offset: int = confluent_kafka.OFFSET_INVALID) -> TopicPartition:
+        return TopicPartition(self._topic, partition, offset)
+
+    def _raise_if(self, answer: TopicPartition) -> None:
+        if answer.error is not None:
+            raise explained_error(self._config, answer.error)
+
+
+def _metadata(committed: TopicPartition) -> str:
+    """The text stored with a position.
+
+    This client writes a zero byte behind it, and needs that to find the end of it. Behind a text of another client
+    that has none, there may be a few bytes of anything, which only the reader of the text can tell from it.
+    """
+    try:
+        return committed.metadata or ""
+    except UnicodeDecodeError as error:
+        return error.object[: error.start].decode()
+
+
+_FIRST, _END = -2, -1  # the times that mean so in a request for offsets by time

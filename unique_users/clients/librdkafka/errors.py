@@ -1,0 +1,122 @@
+"""The errors of librdkafka, told in our own. Some come aside, on a callback, and are heard here."""
+# ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from unique_users.clients import FENCED
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+
+BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
+
+
+def reason(error: KafkaError) -> str:
+    """What librdkafka says of it, in one line."""
+    return " ".join(error.str().split())
+
+
+_NO_RIGHT = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, *_NO_RIGHT}
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError._WAIT_CACHE,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError.INCONSISTENT_TOPIC_ID,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+}
+REBALANCING = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError._ASSIGNMENT_LOST,
+}
+
+
+def explained_error(config: Config, error: KafkaError) -> BrokerError:
+    """Our error for the client's. Never holds a setting but the address."""
+    servers = ", ".join(config.bootstrap_servers)
+    if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
+        return BrokerError(FENCED)
+    if error.code() in REFUSED:
+        mend = "rights" if error.code() in _NO_RIGHT else "user and password"
+        return BrokerError(
+            f"the broker at {servers} refuses: {reason(error)}: check the {mend} of the `kafka:` section"
+        )
+    if error.code() in _AWAY or error.retriable():
+        return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
+    return BrokerError(f"the broker at {servers} answers with {error.name()}: {reason(error)}")
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Turn the client's errors into ours."""
+    try:
+        yield
+    except KafkaException as error:
+        raise explained_error(config, error.args[0]) from None
+
+
+class Refusal:
+    """Hears the errors that the client tells aside, on its callback, and keeps the one that waiting does not mend."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._error: KafkaError | None = None
+        self._tls: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() in REFUSED or error.fatal():
+            self._error = error
+        elif error.code() == KafkaError._SSL:
+            self._tls = error
+
+    def check(self) -> None:
+        """Raise BrokerError if there is such an error."""
+        if self._error is not None:
+            raise explained_error(self._config, self._error)
+
+    def connect(self, client: Any) -> None:
+        """Wait until a broker answers: making a client does not. Raises BrokerAwayError, BrokerError."""
+        try:
+            with explained(self._config):
+                # Any name will do, also of a topic that is not there: to ask for all would be long on a large cluster.
+                client.list_topics("__consumer_offsets", timeout=BOOTSTRAP_SECONDS)
+        except BrokerAwayError:
+            client.poll(0)  # has the callback called
+            self.check()
+            if self._tls is not None:
+                raise explained_error(self._config, self._tls) from None
+            raise

@@ -1,0 +1,121 @@
+"""The settings of librdkafka: ours under the user's, whose names and values are judged here."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaException
+
+from unique_users.clients.librdkafka.errors import reason
+from unique_users.config import Config
+from unique_users.errors import UsageError
+
+SLICE_SECONDS = 0.1  # what a rebalance waits at most until poll tells of it
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
+IN_FLIGHT_KBYTES_MAX = 32 * 1024
+IN_FLIGHT_RECORDS_MAX = 100_000  # each costs librdkafka about 200 bytes beside its own
+
+_CLIENT: dict[str, Any] = {
+    "log_level": 0,  # it logs every attempt to reach a broker; what matters of it is said once, by the loops
+    "reconnect.backoff.max.ms": 1_000,  # the broker is often one that restarts nearby
+    "allow.auto.create.topics": False,
+}
+CONSUMER: dict[str, Any] = {
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",
+    "partition.assignment.strategy": "cooperative-sticky",
+    "heartbeat.interval.ms": 1_000,  # members hear with one that another has come or left: 3 s are the default
+    "check.crcs": True,  # off by default, but a damaged record must not be counted
+    # What is fetched ahead, in place of 64 MiB: less cost nothing when measured.
+    "queued.max.messages.kbytes": 16 * 1024,
+    "queued.min.messages": 5000,
+    # With a full queue the fetcher sleeps for so long; its default of 1 s makes the reader wait for it.
+    "fetch.queue.backoff.ms": 5,
+    # A connection answers in order, so a question waits for the fetch before it; new records end a fetch at once.
+    "fetch.wait.max.ms": 100,
+    # A fetch is counted as it comes over the network: what it unpacks to may be ten times as much.
+    "fetch.message.max.bytes": 1024 * 1024,
+    "fetch.max.bytes": 16 * 1024 * 1024,
+}
+PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    "enable.idempotence": True,  # order and no duplicates within a producer, while several batches are in flight
+    "partitioner": "murmur2_random",  # what Kafka's own clients do; librdkafka's default is another hash
+    "linger.ms": 50,
+    "batch.size": 1_000_000,  # uncompressed, and just below what a topic takes by default
+    "batch.num.messages": 50_000,  # batch.size decides
+    "queue.buffering.max.kbytes": IN_FLIGHT_KBYTES_MAX,
+    "queue.buffering.max.messages": IN_FLIGHT_RECORDS_MAX,
+    "message.max.bytes": REQUEST_BYTES_MAX,
+    "message.timeout.ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
+}
+
+# Names of kafka-python, with dots, that librdkafka calls otherwise.
+_RENAMED = {
+    "sasl.plain.username": "sasl.username",
+    "sasl.plain.password": "sasl.password",
+    "ssl.cafile": "ssl.ca.location",
+    "ssl.certfile": "ssl.certificate.location",
+    "ssl.keyfile": "ssl.key.location",
+    "ssl.password": "ssl.key.password",
+    "ssl.crlfile": "ssl.crl.location",
+    "ssl.ciphers": "ssl.cipher.suites",
+    "ssl.check.hostname": "ssl.endpoint.identification.algorithm",
+    "fetch.max.wait.ms": "fetch.wait.max.ms",
+    "max.request.size": "message.max.bytes",
+    "log.level": "log_level",
+    "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only bounds a cache
+}
+_SECRET = re.compile(r"password|secret|\.pem$|token|oauthbearer\.config")
+
+
+def settings_of(config: Config, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Our settings under the user's `kafka:` section, which may be written with the names of kafka-python."""
+    settings = {**_CLIENT, **own}
+    for given, value in config.kafka.items():
+        name = _native(given)
+        if name == "proxy.url":
+            raise UsageError(f"kafka.{given}: librdkafka cannot use a proxy: leave it out, or use client: kafka-python")
+        if value == "AWS_MSK_IAM":
+            raise UsageError(f"kafka.{given}: librdkafka has no AWS_MSK_IAM: use client: kafka-python")
+        if given.replace(".", "_") == "ssl_check_hostname":
+            settings[name] = "none" if str(value).lower() == "false" else "https"
+        elif value is not None:
+            settings[name] = ",".join(map(str, value)) if isinstance(value, list) else value
+    return {
+        name: as_text(value) if isinstance(value, bool | int | float) else value for name, value in settings.items()
+    }
+
+
+def _native(name: str) -> str:
+    dotted = name.replace("_", ".")
+    return _RENAMED.get(dotted, dotted)
+
+
+Built = TypeVar("Built")
+
+_UNKNOWN = re.compile(r'No such configuration property: "([^"]+)"')
+_BAD_VALUE = re.compile(r'onfiguration property "([^"]+)"(?: value \S+ is outside (?:the )?allowed range (\S+))?')
+
+
+def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: dict[str, Any]) -> Built:
+    """The client that `build` makes of the settings. An error names the key and never the value: some are secrets."""
+    given = {_native(name): name for name in config.kafka}
+    try:
+        return build(settings)
+    except (KafkaException, TypeError, ValueError) as error:
+        text = reason(error.args[0]) if isinstance(error, KafkaException) else str(error)
+    if match := _UNKNOWN.search(text):
+        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting")
+    if match := _BAD_VALUE.search(text):
+        expected = f", expected {match[2]}" if match[2] else ""
+        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not take this value{expected}")
+    for name, value in settings.items():
+        if _SECRET.search(name):
+            text = text.replace(str(value), "***")
+    raise UsageError(f"kafka: librdkafka does not take these settings: {text}")
+
+
+def as_text(value: object) -> str:
+    """A setting as Kafka writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
