@@ -7,16 +7,10 @@ from collections.abc import Sequence
 from unique_users.buckets import Calendar
 from unique_users.command_line import argument_parser
 from unique_users.config import load_config, require_estimates
-from unique_users.demonstration import (
-    Scripts,
-    compare,
-    exact_intervals,
-    kafka_place,
-    recounted,
-    stop_on_signals,
-    stream_file,
-    wait_until_counted,
-)
+from unique_users.demo_place import kafka_place
+from unique_users.demo_scripts import Scripts
+from unique_users.demo_stop import stop_on_signals
+from unique_users.demonstration import compare, exact_intervals, recounted, stream_file, wait_until_counted
 from unique_users.errors import UsageError
 from unique_users.lifecycle import run_script, say
 
