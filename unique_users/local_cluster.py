@@ -16,7 +16,8 @@ from typing import Self, TypeVar
 from unique_users.broker_probe import free_port, listens
 from unique_users.errors import LocalKafkaError, UsageError
 from unique_users.java_daemon import START_SECONDS, shown
-from unique_users.local_kafka import LocalKafka, Membership, Status, explained, new_cluster_id
+from unique_users.local_data import explained, new_cluster_id
+from unique_users.local_kafka import LocalKafka, Membership, Status
 from unique_users.local_security import Security
 
 NODE_HEAP = "384m"  # three fit on a laptop

@@ -5,25 +5,20 @@ The directory `DATA` holds `kafka/` (and `zookeeper/` for 2.4), the settings in 
 certificates and passwords in `secure/`. The processes outlive who started them.
 """
 
-import base64
-import subprocess
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from unique_users.broker_probe import Login, brokers_known, free_port, listens
-from unique_users.daemons import reason, write_private
 from unique_users.errors import LocalKafkaError, UsageError
-from unique_users.java_daemon import START_SECONDS, JavaDaemon, last_complaint, shown
-from unique_users.kafka_jars import fetch_jars, java_command, java_environment
+from unique_users.java_daemon import START_SECONDS, JavaDaemon, shown
+from unique_users.kafka_jars import fetch_jars
+from unique_users.local_data import check_data, data_version, explained, format_storage, new_cluster_id
 from unique_users.local_security import Security
+from unique_users.zookeeper import start_zookeeper
 
 __all__ = ["LocalKafka", "Status", "free_port", "local_address"]
 
@@ -32,7 +27,6 @@ POLL_SECONDS = 0.05
 # What ends a broker at its start and passes: ZooKeeper gives a killed one's name away when its session runs out, after
 # seconds; and the controllers of a cluster that starts on a busy machine may not have agreed on a leader yet.
 PASSING = ("NodeExists", "NotControllerException")
-ZOOKEEPER_HEAP = "256m"
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class LocalKafka:
         """
         jars = fetch_jars(self.version)
         with explained(self.data):
-            self._check_data()
+            check_data(self.data, self.version)
             if self._runs_already():
                 return False
             if not self._kafka.claim(self.bootstrap_servers):
@@ -167,7 +161,7 @@ class LocalKafka:
         if not brokers_known(host, int(port), self._login()):
             text = f"Kafka's process {owner.pid} runs but does not answer at {owner.address}: see {log}"
             return Status(answers=False, text=text)
-        text = f"Kafka {self._data_version()} runs at {owner.address} (process {owner.pid}, data in"
+        text = f"Kafka {data_version(self.data)} runs at {owner.address} (process {owner.pid}, data in"
         return Status(answers=True, text=f"{text} {shown(self.data)})")
 
     def brokers_known(self) -> int:
@@ -189,32 +183,7 @@ class LocalKafka:
     def _daemons(self) -> list[JavaDaemon]:
         return [self._kafka, self._zookeeper]
 
-    # 2. The data directory, and who runs.
-
-    def _check_data(self) -> None:
-        if "," in str(self.data):
-            raise UsageError(f"broker.data: Kafka cannot use a directory with a comma in its path: {str(self.data)!r}")
-        # Never its parents: a disk that is not mounted must not become a directory.
-        self.data.mkdir(exist_ok=True)
-        self._kafka.log_path.parent.mkdir(exist_ok=True)
-        found = self._data_version()
-        if found is None:
-            self._version_path.write_text(f"{self.version}\n", encoding="utf-8")
-        elif found != self.version:
-            raise LocalKafkaError(
-                f"broker.data: {str(self.data)!r} holds data of Kafka {found}, which {self.version} cannot use:"
-                f" start with --kafka-version {found}, or name another directory with --set broker.data=DIRECTORY"
-            )
-
-    @property
-    def _version_path(self) -> Path:
-        return self.data / "kafka-version"
-
-    def _data_version(self) -> str | None:
-        try:
-            return self._version_path.read_text(encoding="utf-8").strip() or None
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    # 2. Who runs.
 
     def _runs_already(self) -> bool:
         """Tell whether our broker runs and answers; wait for one that another start began."""
@@ -250,29 +219,6 @@ class LocalKafka:
     def _port_taken(self) -> bool:
         return listens(self.host, self.port)
 
-    def _format(self, jars: Sequence[Path], cluster_id: str) -> None:
-        """Give new storage its identity, and the users of a secured one; Kafka does not start without it."""
-        if (self.data / "kafka" / "meta.properties").exists():
-            return
-        arguments = ["format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c", str(self._kafka.settings_path)]
-        if self.security is not None:
-            arguments += self.security.format_arguments()
-        java, *options = java_command(jars, "kafka.tools.StorageTool", arguments, self.heap, quick=True)
-        # In a file: a command line, where passwords must not stand, can be read by everybody.
-        file = self.data / "format.arguments"
-        write_private(file, "\n".join(f'"{_quoted(option)}"' for option in options))
-        try:
-            done = subprocess.run(  # noqa: S603 - our own command, no shell
-                [java, f"@{file}"], capture_output=True, check=False, env=java_environment(), timeout=START_SECONDS
-            )
-            failure = last_complaint(done.stderr or done.stdout) if done.returncode else None
-        except subprocess.TimeoutExpired:
-            failure = f"not done after {START_SECONDS} s"
-        finally:
-            file.unlink()
-        if failure is not None:
-            raise LocalKafkaError(f"cannot format {str(self.data)!r}: {failure}")
-
     # 4. The processes.
 
     def _start_processes(self, jars: Sequence[Path]) -> None:
@@ -296,12 +242,12 @@ class LocalKafka:
         }
         secured = {} if self.security is None else self.security.broker_settings()
         self._kafka.write_settings("kraft.properties", {**settings, **secured, **self.properties})
-        self._format(jars, member.cluster_id)
+        format_storage(self.data, jars, member.cluster_id, self.heap, self.security)
         self._start_kafka(jars, time.monotonic() + START_SECONDS)
 
     def _start_with_zookeeper(self, jars: Sequence[Path]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        port = self._start_zookeeper(jars, deadline)
+        port = start_zookeeper(self.data, self.zookeeper_port, jars, deadline)
         settings = {
             "listeners": f"PLAINTEXT://{self.bootstrap_servers}",
             "zookeeper.connect": f"localhost:{port}",
@@ -309,28 +255,6 @@ class LocalKafka:
         }
         self._kafka.write_settings("server.properties", {**settings, **self.properties})
         self._start_kafka(jars, deadline)
-
-    def _start_zookeeper(self, jars: Sequence[Path], deadline: float) -> int:
-        """Start ZooKeeper unless it runs, wait until it listens and return its port."""
-        zookeeper = self._zookeeper
-        owner = zookeeper.owner()
-        if owner is not None and zookeeper.process() is not None:
-            return int(owner.address.rpartition(":")[2])
-        if owner is not None:
-            zookeeper.remove_stale(owner)
-        port = self.zookeeper_port or free_port()
-        if listens("localhost", port):
-            raise LocalKafkaError(f"port {port}, meant for ZooKeeper, is taken by another program: stop that one")
-        data = self.data / "zookeeper"
-        settings = {"dataDir": data.as_posix(), "clientPort": str(port), "clientPortAddress": "localhost"}
-        zookeeper.write_settings("zookeeper.properties", settings)
-        # Its server and its purge task both make this directory at their start, and the slower one then gives up.
-        (data / "version-2").mkdir(parents=True, exist_ok=True)
-        offset = zookeeper.spawn(jars, ZOOKEEPER_HEAP, f"localhost:{port}")
-        while not listens("localhost", port):
-            zookeeper.check_alive(deadline, offset)
-            time.sleep(POLL_SECONDS)
-        return port
 
     def _start_kafka(self, jars: Sequence[Path], deadline: float) -> None:
         while True:
@@ -347,29 +271,3 @@ class LocalKafka:
         while not self.brokers_known():
             self._kafka.check_alive(deadline, offset)
             time.sleep(POLL_SECONDS)
-
-
-@contextmanager
-def explained(data: Path) -> Iterator[None]:
-    """Turn what the system refuses in the directory `data` into a user error."""
-    try:
-        yield
-    except OSError as error:
-        raise LocalKafkaError(
-            f"broker.data: cannot use {str(error.filename or data)!r}: {reason(error)}: give it space"
-            " and rights, make its parent or mount its disk, or name another directory"
-        ) from None
-    except psutil.Error as error:
-        raise LocalKafkaError(
-            f"Kafka's process in {str(data)!r} cannot be ended: {error}: is it another user's?"
-        ) from None
-
-
-def new_cluster_id() -> str:
-    """An identity for new storage, as Kafka writes it."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-
-
-def _quoted(option: str) -> str:
-    """Escape an option for Java's argument files."""
-    return option.replace("\\", "\\\\").replace('"', '\\"')

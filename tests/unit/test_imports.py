@@ -68,7 +68,7 @@ def foreign(path: Path) -> set[str]:
 def test_the_map_names_every_module_once() -> None:
     named = [name for rooms in MAP.values() for name in rooms]
     assert sorted(named) == sorted({*MODULES, "clients"})
-    assert set(MAP) == {"Pure", "Loops", "Edges", "Around", "Local", "Demo"}
+    assert set(MAP) == {"Pure", "Loops", "Edges", "Around", "Local", "Its", "Demo"}
 
 
 @pytest.mark.parametrize("name", sorted(MAP["Pure"]))
