@@ -176,7 +176,7 @@ class KafkaPythonSystem:
         return admin
 
     def evict(self, consumer: Consumer) -> None:
-        assert isinstance(consumer, kafka_python.KafkaPythonConsumer)
+        assert isinstance(consumer, kafka_python.consumer.KafkaPythonConsumer)
         metadata = consumer._consumer.group_metadata()
         self._remove(metadata.group_id, metadata.member_id)
 
@@ -844,7 +844,7 @@ def test_lag_counts_what_the_group_has_not_committed(
 def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
     system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for consumers in (kafka_python, librdkafka.consumer):
+    for consumers in (kafka_python.consumer, librdkafka.consumer):
         monkeypatch.setattr(consumers, "REQUEST_SECONDS", 0.5)
         monkeypatch.setattr(consumers, "CLOSE_SECONDS", 0.5)
     topic = new_topic()

@@ -12,7 +12,15 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
 
-from unique_users.clients.record_batches import ColumnBatch, ColumnRecords, Columns, columns, decode, encode, joined
+from unique_users.clients.kafka_python.record_batches import (
+    ColumnBatch,
+    ColumnRecords,
+    Columns,
+    columns,
+    decode,
+    encode,
+    joined,
+)
 
 PARTITION = TopicPartition("topic", 0)
 NONE, GZIP, LZ4 = 0, 1, 3

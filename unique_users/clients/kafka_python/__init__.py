@@ -1,0 +1,17 @@
+"""kafka-python behind the seam. The only package that imports it."""
+
+import logging
+
+from unique_users.clients.kafka_python.admin import KafkaPythonAdmin
+from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
+from unique_users.clients.kafka_python.producer import KafkaPythonProducer
+from unique_users.clients.kafka_python.refusals import hear_refusals
+
+# The client logs every attempt to reach a broker; what matters of it is said once, by the loops.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+hear_refusals()
+
+make_consumer = KafkaPythonConsumer
+make_producer = KafkaPythonProducer
+make_admin = KafkaPythonAdmin

@@ -1,0 +1,87 @@
+"""The admin client of kafka-python."""
+
+from collections.abc import Mapping, Sequence
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from unique_users.clients import REQUEST_SECONDS, TopicState
+from unique_users.clients.kafka_python.errors import explained
+from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.settings import settings_of
+from unique_users.config import Config, Topic
+from unique_users.errors import TopicError
+
+
+class _Admin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
+    pass
+
+
+class KafkaPythonAdmin:
+    """See clients.Admin."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        own = {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}
+        with explained(config):
+            self._admin = _Admin(**settings_of(config, own, KafkaAdminClient.DEFAULT_CONFIG))
+
+    def describe(self, name: str) -> TopicState | None:
+        with explained(self._config):
+            (topic,) = self._admin.describe_topics([name])
+            if topic["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+                return None
+            if topic["error_code"]:
+                raise kafka_errors.for_code(topic["error_code"])(name)
+        return TopicState(str(topic.get("topic_id") or ""), len(topic["partitions"]))
+
+    def settings(self, name: str) -> Mapping[str, str]:
+        with explained(self._config):
+            described = self._admin.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all"
+            )
+        return {key: setting["value"] for key, setting in described["topic"][name].items()}
+
+    def create(self, topic: Topic) -> None:
+        wanted = {
+            "num_partitions": topic.partitions,
+            "replication_factor": topic.replication,
+            "configs": {name: _text(value) for name, value in topic.settings.items()},
+        }
+        with explained(self._config):
+            try:
+                self._admin.create_topics({topic.name: wanted}, wait_for_metadata=True)
+            except kafka_errors.TopicAlreadyExistsError:
+                self._admin.wait_for_topics([topic.name])
+            except _CREATION_REFUSED as error:
+                message = f"topic {topic.name!r} cannot be created with {wanted}: {error}"
+                raise TopicError(message) from None
+
+    def delete(self, names: Sequence[str]) -> None:
+        with explained(self._config):
+            self._admin.delete_topics(list(names), raise_errors=False)
+
+    def lag(self, group: str, topic: str) -> int:
+        with explained(self._config):
+            (described,) = self._admin.describe_topics([topic])
+            asked = [TopicPartition(topic, part["partition_index"]) for part in described["partitions"]]
+            committed = self._admin.list_group_offsets({group: asked})[group]
+            ends = self._admin.list_partition_offsets(dict.fromkeys(asked, -1))
+        return sum(ends[tp].offset - max(0, committed[tp].offset if tp in committed else 0) for tp in asked)
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+_CREATION_REFUSED = (
+    kafka_errors.InvalidReplicationFactorError,
+    kafka_errors.InvalidPartitionsError,
+    kafka_errors.InvalidConfigurationError,
+    kafka_errors.PolicyViolationError,
+    kafka_errors.InvalidTopicError,
+)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,173 @@
+"""The consumer of kafka-python."""
+
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.kafka_python.errors import explained
+from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.record_batches import columns, joined, read_columns
+from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+
+CLOSE_SECONDS = 3.0
+GATHER_BYTES = 1024 * 1024  # what a broker gathers at most: the records of some polls
+GATHER_SECONDS = 0.25  # what records wait at most: it is the number of polls and fetches that costs
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes what a rebalance did; called on the client's I/O thread, asked by poll."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._taken: set[int] = set()
+        self._lost: set[int] = set()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        with self._lock:
+            self._taken |= {partition.partition for partition in assigned}
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        with self._lock:
+            gone = {partition.partition for partition in revoked}
+            self._taken -= gone
+            self._lost |= gone
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self.on_partitions_revoked(lost)
+
+    def changes(self) -> tuple[frozenset[int], frozenset[int]]:
+        with self._lock:
+            taken, lost = frozenset(self._taken), frozenset(self._lost)
+            self._taken, self._lost = set(), set()
+        return taken, lost
+
+
+class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
+    pass
+
+
+class KafkaPythonConsumer:
+    """See clients.Consumer."""
+
+    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
+        self._config = config
+        self._topic = topic
+        self._listener = _Listener()
+        self._started: set[int] = set()
+        own = {**CONSUMER, "group_id": group}
+        if gathers:
+            own |= {"fetch_min_bytes": GATHER_BYTES, "fetch_max_wait_ms": round(GATHER_SECONDS * 1000)}
+        settings = settings_of(config, own, KafkaConsumer.DEFAULT_CONFIG)
+        settings["enable_auto_commit"] = False
+        settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])
+        with explained(config):
+            self._consumer = _Consumer(**settings)
+            read_columns(self._consumer._fetcher, settings["max_poll_records"])  # noqa: SLF001
+            self._consumer.subscribe([topic], listener=self._listener)
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        self._rejoin_if_forgotten()
+        try:
+            with explained(self._config):
+                polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000, max_records=1)
+        except BrokerAwayError:
+            polled = {}
+        taken, lost = self._listener.changes()
+        self._started -= lost
+        batches = [
+            Batch(partition.partition, *joined([columns(record) for record in records]))
+            for partition, records in polled.items()
+            if partition.partition in self._started and records
+        ]
+        return Polled(batches, taken, lost)
+
+    def start(self, partition: int, offset: int) -> None:
+        with explained(self._config):
+            try:
+                self._consumer.seek(self._partition(partition), offset)
+            except (AssertionError, ValueError, kafka_errors.IllegalStateError):
+                return  # lost meanwhile: the next poll says so
+        self._started.add(partition)
+
+    def position(self, partition: int) -> int:
+        with explained(self._config):
+            offset = self._consumer.position(self._partition(partition), timeout_ms=REQUEST_SECONDS * 1000)
+        if offset is None:
+            raise BrokerAwayError(f"no answer about the position in {self._topic}-{partition}")
+        return int(offset)
+
+    def committed(self, partition: int) -> Position | None:
+        with explained(self._config):
+            committed = self._consumer.committed(
+                self._partition(partition), metadata=True, timeout_ms=REQUEST_SECONDS * 1000
+            )
+        if committed is None or committed.offset < 0:
+            return None
+        return Position(committed.offset, (committed.metadata or "").rstrip("\0"))
+
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
+        offsets = {
+            self._partition(partition): OffsetAndMetadata(position.offset, _terminated(position.metadata), -1)
+            for partition, position in positions.items()
+        }
+        try:
+            with explained(self._config):
+                self._consumer.commit(offsets, timeout_ms=timeout_seconds * 1000)
+        except BrokerAwayError:
+            raise
+        except BrokerError as error:
+            if isinstance(error.__context__, _REBALANCING):
+                return False
+            raise
+        return True
+
+    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+        asked = [self._partition(partition) for partition in partitions]
+        if not asked:
+            return {}
+        with explained(self._config):
+            first = self._consumer.beginning_offsets(asked, timeout_ms=timeout_seconds * 1000)
+        ends = self.ends([partition.partition for partition in asked], timeout_seconds)
+        return {p.partition: (first[p], ends[p.partition]) for p in asked}
+
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        asked = [self._partition(partition) for partition in partitions]
+        if not asked:
+            return {}
+        with explained(self._config):
+            ends = self._consumer.end_offsets(asked, timeout_ms=timeout_seconds * 1000)
+        return {partition.partition: end for partition, end in ends.items()}
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)
+
+    def _rejoin_if_forgotten(self) -> None:
+        """Mend a fault of kafka-python 3.0.12: a poll that times out during a rejoin leaves its result unapplied.
+
+        The member then keeps its place in the group and reads nothing, for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+
+    def _partition(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+
+_REBALANCING = (
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+    kafka_errors.RebalanceInProgressError,
+)
+
+
+def _terminated(metadata: str) -> str:
+    """As confluent-kafka writes it: that client reads beyond a text without a final zero byte."""
+    return metadata + "\0" if metadata else ""

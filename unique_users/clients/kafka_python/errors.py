@@ -1,0 +1,47 @@
+"""The errors of kafka-python, told in our own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka import errors as kafka_errors
+
+from unique_users.clients import FENCED
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, BrokerError, UsageError
+
+REFUSED = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.AuthorizationError,
+)
+
+
+def _refusal(servers: str, error: Exception) -> str:
+    """Who is refused needs another password or, once let in, more rights."""
+    mend = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
+    return f"the broker at {servers} refuses: {error}: check the {mend} of the `kafka:` section"
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Turn the client's errors into ours. Never prints a setting: some are secrets."""
+    servers = ", ".join(config.bootstrap_servers)
+    try:
+        yield
+    except REFUSED as error:
+        raise BrokerError(_refusal(servers, error)) from None
+    except (
+        kafka_errors.KafkaConfigurationError,
+        kafka_errors.UnsupportedCodecError,
+        AssertionError,
+    ) as error:
+        message = f"kafka: kafka-python does not take these settings: {error}"
+        raise UsageError(message) from None
+    except kafka_errors.FencedInstanceIdError:
+        raise BrokerError(FENCED) from None
+    except kafka_errors.RetriableError as error:
+        message = f"no answer from the broker at {servers} ({type(error).__name__})"
+        raise BrokerAwayError(message) from None
+    except kafka_errors.KafkaError as error:
+        message = f"the broker at {servers} answers with {type(error).__name__}: {error}"
+        raise BrokerError(message) from None

@@ -1,0 +1,17 @@
+"""What the consumer and the admin client of kafka-python do not do when no broker answers."""
+
+from typing import Any
+
+
+class LetsGo:
+    """Lets go of thread and sockets when no broker answers; the clients' own constructors keep them for ever."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except BaseException:
+            self._closed = True
+            if (connections := getattr(self, "_client", None)) is not None:
+                connections.close()
+                self._net.stop()  # type: ignore[attr-defined]
+            raise

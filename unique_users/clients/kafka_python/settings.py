@@ -1,0 +1,71 @@
+"""The settings of kafka-python: ours under the user's, whose names and values are judged here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+from unique_users.clients import REQUEST_SECONDS
+from unique_users.clients.kafka_python import msk
+from unique_users.config import Config
+from unique_users.errors import UsageError
+
+BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
+POLL_RECORDS_MAX = 5_000
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
+
+_CLIENT: dict[str, Any] = {
+    "bootstrap_timeout_ms": BOOTSTRAP_SECONDS * 1000,
+    "reconnect_backoff_max_ms": 1_000,  # the broker is often one that restarts nearby
+}
+CONSUMER: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "isolation_level": "read_committed",
+    "max_poll_records": POLL_RECORDS_MAX,
+    "max_partition_fetch_bytes": 4 * 1024 * 1024,
+    "fetch_max_bytes": 16 * 1024 * 1024,
+    "metrics_enabled": False,
+    # Members hear with a heartbeat that one has come or left, and read nothing until all have: 3 s are the default.
+    "heartbeat_interval_ms": 1_000,
+}
+PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    "batch_size": 1_000_000,  # uncompressed, and just below what a topic takes by default
+    "linger_ms": 0,  # records come in columns, as many as there are, and more gather while a batch is on its way
+    "max_request_size": REQUEST_BYTES_MAX,
+    "allow_auto_create_topics": False,
+    "metrics_enabled": False,
+    "delivery_timeout_ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
+    "max_block_ms": REQUEST_SECONDS * 1000,
+}
+_KNOWN = {*KafkaConsumer.DEFAULT_CONFIG, *KafkaProducer.DEFAULT_CONFIG, *KafkaAdminClient.DEFAULT_CONFIG}
+
+
+def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]) -> dict[str, Any]:
+    """Our settings under the user's `kafka:` section, of which each client gets the names it takes.
+
+    Names may be written with dots, as other clients do; texts from the environment become numbers where the client's
+    default is one.
+    """
+    settings = {name: value for name, value in {**_CLIENT, **own}.items() if name in takes}
+    for dotted, given in config.kafka.items():
+        name = dotted.replace(".", "_")
+        if name not in _KNOWN:
+            message = f"kafka.{dotted}: kafka-python has no such setting"
+            raise UsageError(message)
+        if name in takes:
+            settings[name] = _typed(given, takes[name], dotted)
+    if settings.get("sasl_mechanism") == msk.MECHANISM:
+        msk.check_iam(settings.get("security_protocol"))
+    return settings
+
+
+def _typed(given: Any, default: Any, name: str) -> Any:
+    if isinstance(given, str) and isinstance(default, int | float) and not isinstance(default, bool):
+        try:
+            return float(given) if "." in given else int(given)
+        except ValueError:
+            message = f"kafka.{name}: expected a number"
+            raise UsageError(message) from None
+    return given
