@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unique_users.config import load_config
+from unique_users.config_file import load_config
 from unique_users.java_daemon import shown
 from unique_users.kafka_jars import tool
 from unique_users.lifecycle import run_script, say

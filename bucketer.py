@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from unique_users.bucketing import Bucketing
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config_file import load_config
 from unique_users.frames import FrameParser
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals

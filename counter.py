@@ -8,7 +8,8 @@ from pathlib import Path
 from unique_users.buckets import Calendar
 from unique_users.clients import get_consumer, get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config, require_estimates
+from unique_users.config_checks import require_estimates
+from unique_users.config_file import load_config
 from unique_users.counting import Counting
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.publish import Publisher

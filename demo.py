@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from unique_users.buckets import Calendar
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config, require_estimates
+from unique_users.config_checks import require_estimates
+from unique_users.config_file import load_config
 from unique_users.demo_place import kafka_place
 from unique_users.demo_scripts import Scripts
 from unique_users.demo_stop import stop_on_signals

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from unique_users.clients import get_producer, when_broker_answers
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config_file import load_config
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
 from unique_users.frames import Line

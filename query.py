@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unique_users.buckets import INTERVALS, Calendar
 from unique_users.command_line import argument_parser
-from unique_users.config import load_config
+from unique_users.config_file import load_config
 from unique_users.errors import UsageError
 from unique_users.lifecycle import run_script
 from unique_users.querying import Range, answers, duration_seconds, last, minute_of

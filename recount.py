@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin, get_consumer
 from unique_users.command_line import argument_parser
-from unique_users.config import Config, load_config, require_estimates
+from unique_users.config import Config
+from unique_users.config_checks import require_estimates
+from unique_users.config_file import load_config
 from unique_users.estimates import Count
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say

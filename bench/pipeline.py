@@ -48,7 +48,7 @@ from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
 from unique_users.buckets import Bucket  # noqa: E402
-from unique_users.config import load_config  # noqa: E402
+from unique_users.config_file import load_config  # noqa: E402
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 

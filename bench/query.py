@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 from unique_users.buckets import Bucket, Calendar, iso_time  # noqa: E402
 from unique_users.cascade import Cascade  # noqa: E402
 from unique_users.clients import get_admin, get_producer  # noqa: E402
-from unique_users.config import Config, load_config  # noqa: E402
+from unique_users.config import Config  # noqa: E402
+from unique_users.config_file import load_config  # noqa: E402
 from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 from unique_users.refill import follow  # noqa: E402
 from unique_users.store import Store  # noqa: E402

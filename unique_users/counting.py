@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from unique_users.buckets import INTERVALS, Bucket, Calendar, iso_time
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
-from unique_users.config import Config, wrong_layout
+from unique_users.config import Config
+from unique_users.config_checks import wrong_layout
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
 from unique_users.estimates import Count, add_up, users_in
 from unique_users.layout import NEW_TOPIC

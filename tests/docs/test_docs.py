@@ -8,7 +8,8 @@ import msgspec
 import pytest
 import yaml
 
-from unique_users.config import Config, load_config
+from unique_users.config import Config
+from unique_users.config_file import load_config
 from unique_users.frames import Reason
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,8 @@ from worker import Worker
 
 from unique_users.buckets import INTERVALS
 from unique_users.clients import get_admin
-from unique_users.config import Config, load_config
+from unique_users.config import Config
+from unique_users.config_file import load_config
 from unique_users.errors import BrokerAwayError, BrokerError
 from unique_users.topics import ensure_topic
 

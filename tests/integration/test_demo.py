@@ -13,7 +13,7 @@ import pytest
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin
-from unique_users.config import load_config
+from unique_users.config_file import load_config
 from unique_users.demonstration import compare
 from unique_users.sample import write_sample
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from unique_users.config import Config, load_config
+from unique_users.config import Config
+from unique_users.config_file import load_config
 from unique_users.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

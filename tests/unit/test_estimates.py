@@ -22,7 +22,7 @@ pytest.importorskip("datasketches", reason="estimates need the package datasketc
 
 from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
-from unique_users.config import require_estimates
+from unique_users.config_checks import require_estimates
 from unique_users.errors import StateError, UsageError
 from unique_users.estimates import Count, Estimate, add_up
 from unique_users.publish import PublishedCount, encode_count, merged_buckets
@@ -277,7 +277,7 @@ def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp
 def test_with_the_package_estimates_are_welcome() -> None:
     require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))
     with (
-        patch("unique_users.config.sketch_class", side_effect=ImportError("none")),
+        patch("unique_users.config_checks.sketch_class", side_effect=ImportError("none")),
         pytest.raises(UsageError, match=r"counter\.estimates: needs the package datasketches"),
     ):
         require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))

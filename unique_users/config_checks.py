@@ -1,0 +1,111 @@
+"""What a configuration must hold beyond the types of its keys."""
+
+import re
+from zoneinfo import ZoneInfo
+
+from unique_users.buckets import MINUTE
+from unique_users.config import Config
+from unique_users.errors import UsageError
+from unique_users.estimates import sketch_class
+
+
+def check(config: Config, path: str) -> None:
+    """Check the configuration of the file `path` as a whole. Raises UsageError."""
+    _check_servers(config, path)
+    _check_retention(config, path)
+    _check_fields(config, path)
+    _check_topics(config, path)
+    _check_intervals(config, path)
+
+
+def _check_servers(config: Config, path: str) -> None:
+    servers = config.kafka.get("bootstrap_servers", config.kafka.get("bootstrap.servers"))
+    texts = servers.split(",") if isinstance(servers, str) else servers
+    if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
+        message = (
+            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between, got {servers!r}"
+        )
+        raise UsageError(message)
+    config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
+    config.kafka.pop("bootstrap.servers", None)
+
+
+def _check_retention(config: Config, path: str) -> None:
+    """The counter must keep every minute that the bucketer still lets in."""
+    lets_in, keeps = config.bucketer.retention_seconds, config.counter.retention_seconds
+    if keeps and (not lets_in or keeps < lets_in):
+        message = (
+            f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.retention_seconds"
+            f" ({lets_in}), got {keeps}"
+        )
+        raise UsageError(message)
+
+
+_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>[0-9]{1,5})\s*", re.ASCII)
+PORT_MAX = 65_535
+
+
+def _is_address(text: object) -> bool:
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    return match is not None and 0 < int(match["port"]) <= PORT_MAX
+
+
+def _check_fields(config: Config, path: str) -> None:
+    if config.frame.uid == config.frame.ts:
+        message = f"{path}: frame.ts: expected another field than frame.uid, got {config.frame.ts!r} for both"
+        raise UsageError(message)
+
+
+def _check_topics(config: Config, path: str) -> None:
+    topics = config.topics
+    names = [topic.name for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected)]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"{path}: topics: expected four different names, got {name!r} twice"
+            raise UsageError(message)
+
+
+def _check_intervals(config: Config, path: str) -> None:
+    intervals, timezone = config.counter.intervals, config.counter.timezone
+    for name in intervals:
+        if intervals.count(name) > 1:
+            message = f"{path}: counter.intervals: expected each interval once, got {name!r} twice"
+            raise UsageError(message)
+    for name in config.counter.estimates:
+        if name == MINUTE.name or name not in intervals or config.counter.estimates.count(name) > 1:
+            message = (
+                f"{path}: counter.estimates: expected some of counter.intervals, each once and never the minute,"
+                f" got {name!r}"
+            )
+            raise UsageError(message)
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):
+        message = f"{path}: counter.timezone: expected a zone like UTC or Europe/Berlin, got {timezone!r}"
+        raise UsageError(message) from None
+    if reason := wrong_layout(config, config.topics.bucketed.partitions):
+        message = f"{path}: {reason}"
+        raise UsageError(message)
+
+
+def require_estimates(config: Config) -> None:
+    """Raise UsageError when intervals are estimated and the package for that is missing."""
+    if not config.counter.estimates:
+        return
+    try:
+        sketch_class()
+    except ImportError as error:
+        message = f"counter.estimates: needs the package datasketches ({error}): pip install '.[estimates]'"
+        raise UsageError(message) from None
+
+
+def wrong_layout(config: Config, partitions: int) -> str | None:
+    """Why the configured intervals would be counted wrongly over so many partitions of bucketed; None if rightly."""
+    wide = [name for name in config.counter.intervals if name != MINUTE.name]
+    if partitions == 1 or config.bucketer.partition_by == "uid" or not wide:
+        return None
+    return (
+        f"counter.intervals: with bucketer.partition_by: bucket and {partitions} partitions of"
+        f" {config.topics.bucketed.name!r}, the minutes of one {wide[0]} stand in several partitions, and a user would"
+        " be counted in each of them: set bucketer.partition_by: uid with a new topic, or use one partition"
+    )
