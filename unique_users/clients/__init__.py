@@ -161,7 +161,7 @@ class Admin(Protocol):
 def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 
-    If it `gathers`, the broker may keep records a quarter of a second for more: polls are fewer and larger.
+    If it `gathers`, the broker may keep records for more to come, a quarter of a second at most: polls are fewer.
     """
     consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gathers=gathers))
     return consumer
