@@ -228,7 +228,7 @@ class Bench:
         self._number += 1
         place = self._scratch / str(self._number)
         place.mkdir()
-        own = ["counter.report_seconds=0.2", *variant.settings()]
+        own = ["counter.report_seconds=0.05", *variant.settings()]
         own += [f"{name}.group={name}{self._number}" for name in ("bucketer", "counter")]
         own += [f"topics.{name}.name={name}{self._number}" for name in ("bucketed", "counts", "rejected")]
         numbers = range(variant.processes)

@@ -5,7 +5,6 @@ import binascii
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 
 WINDOW = 1_001  # accepted times whose median is the clock
 JUDGES_FROM = 101  # accepted times before the clock calls anything late
@@ -23,6 +22,7 @@ class StreamClock:
     def __init__(self, retention_seconds: int, times: Sequence[int] = ()) -> None:
         self._retention = retention_seconds
         self._times: deque[int] = deque(times, maxlen=WINDOW)
+        self._no_later = max(times, default=0)  # an upper bound of `_times`
 
     def now(self) -> int | None:
         """The clock's time, or None while it does not judge yet."""
@@ -39,7 +39,7 @@ class StreamClock:
         """
         if not times:
             return []
-        if not self._retention or min(times) >= max(chain(self._times, times)) - self._retention:
+        if not self._retention or self._none_can_be_late(times):
             self._times.extend(times[-WINDOW:])
             return []
         late: list[int] = []
@@ -59,6 +59,13 @@ class StreamClock:
                 late.extend(start + index for index in self._admit_singly(chunk))
             start += reach
         return late
+
+    def _none_can_be_late(self, times: Sequence[int]) -> bool:
+        latest, floor = max(times), min(times) + self._retention
+        if max(latest, self._no_later) > floor:
+            self._no_later = max(self._times, default=0)
+        self._no_later = max(latest, self._no_later)
+        return self._no_later <= floor
 
     def _admit_singly(self, times: Sequence[int]) -> list[int]:
         late = []

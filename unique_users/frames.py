@@ -111,8 +111,12 @@ class FrameParser:
 
     def parse_all(self, raws: Sequence[bytes | None]) -> Parsed:
         """`parse` for many frames, at a fraction of its cost for those that are as usual. No value is no frame."""
-        texts: Sequence[bytes] = [raw or b"" for raw in raws] if not all(raws) else raws  # type: ignore[assignment]
-        if max(map(len, texts), default=0) > self._bytes_max:
+        try:
+            texts, longest = raws, max(map(len, raws), default=0)  # type: ignore[arg-type]
+        except TypeError:
+            texts = [raw or b"" for raw in raws]
+            longest = max(map(len, texts))
+        if longest > self._bytes_max:
             return _sorted_out([self._parsed(text) for text in texts])
         frames: list[Any] = []
         unusual = False

@@ -126,14 +126,14 @@ def _plain_records(uids: Sequence[str], times: Sequence[int], partitions: int | 
 
 
 def _combined_records(uids: Sequence[str], times: Sequence[int], partitions: int | None) -> Records:
-    buckets = {ts: bucket_timestamp(ts) for ts in set(times)}
-    by_bucket: defaultdict[int, list[str]] = defaultdict(list)
+    by_bucket: dict[int, dict[str, None]] = {}  # a dict, to keep their order
+    users_at = {ts: by_bucket.setdefault(bucket_timestamp(ts), {}) for ts in dict.fromkeys(times)}
     for uid, ts in zip(uids, times, strict=True):
-        by_bucket[buckets[ts]].append(uid)
+        users_at[ts][uid] = None
     records = [
         (b"%d" % bucket, value, partition)
         for bucket, users in by_bucket.items()
-        for partition, share in _shares(list(dict.fromkeys(users)), partitions)
+        for partition, share in _shares(list(users), partitions)
         for value in _combined(share)
     ]
     where = None if partitions is None else [partition for _, _, partition in records]
