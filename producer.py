@@ -11,7 +11,6 @@ from unique_users.command_line import argument_parser
 from unique_users.config_file import load_config
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
-from unique_users.frames import Line
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
 from unique_users.topics import prepare_topics
@@ -72,14 +71,13 @@ def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
     return text + (", stopped before the end" if stopped else "")
 
 
-def with_progress(file: FrameFile) -> Iterator[Line]:
+def with_progress(file: FrameFile) -> Iterator[list[bytes]]:
     """The file's lines, with a progress bar on a terminal."""
     bar = tqdm(total=file.bytes_total, unit="B", unit_scale=True, desc=file.path, disable=not sys.stderr.isatty())
     with bar:
-        for number, line in enumerate(file):
-            if number % 1000 == 0:
-                bar.update(file.bytes_read() - bar.n)
-            yield line
+        for lines in file:
+            bar.update(file.bytes_read() - bar.n)
+            yield lines
         bar.update(file.bytes_read() - bar.n)
 
 

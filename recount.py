@@ -4,6 +4,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from itertools import chain
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin, get_consumer
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     require_estimates(config)
 
     with FrameFile(arguments.file) as file:
-        result = recount((line.value for line in file), config, int(time.time() * 1000))
+        result = recount(chain.from_iterable(file), config, int(time.time() * 1000))
     say(str(result.counts))
     calendar = Calendar(config.counter.timezone)
     buckets = result.buckets(config.counter.intervals, calendar, config.counter.estimates)

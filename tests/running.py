@@ -50,12 +50,12 @@ class Running:
         assert text.returncode == code, f"{script} ended with {text.returncode}:\n{text.stdout}\n{text.stderr}"
         return text
 
-    def start(self, script: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a script that runs until it is stopped; its output goes to files in the directory."""
         out, err = (self.directory / f"{script}.{kind}" for kind in ("out", "err"))
         with out.open("a") as stdout, err.open("a") as stderr:
             process = subprocess.Popen(
-                self.arguments(script, *arguments), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
+                self.arguments(script, *arguments), stdin=stdin, stdout=stdout, stderr=stderr, text=True
             )
         self.processes.append(process)
         return process

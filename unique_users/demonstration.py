@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def _words(left: Left | None) -> str:
 def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
     """The true count of each bucket that is counted exactly, by plain sets. Raises InputError, DemoError."""
     with stop.promptly(), FrameFile(file) as lines:
-        result = recount((line.value for line in lines), config, int(time.time() * 1000))
+        result = recount(chain.from_iterable(lines), config, int(time.time() * 1000))
     say(f"recount: {result.counts}")
     buckets = result.buckets(exact_intervals(config), Calendar(config.counter.timezone))
     return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, Self
 
 import msgspec
 
@@ -36,11 +36,15 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
 
 
-class Line(NamedTuple):
-    """One line of a file without its end. `bytes_total` is larger than `len(value)` when the line was cut."""
+class CutLine(bytes):
+    """The first bytes of a line that is too long to be kept; `bytes_total` is its length."""
 
-    value: bytes
     bytes_total: int
+
+    def __new__(cls, value: bytes, bytes_total: int) -> Self:
+        line = super().__new__(cls, value)
+        line.bytes_total = bytes_total
+        return line
 
 
 class BadFrameError(Exception):
@@ -111,8 +115,9 @@ class FrameParser:
 
     def parse_all(self, raws: Sequence[bytes | None]) -> Parsed:
         """`parse` for many frames, at a fraction of its cost for those that are as usual. No value is no frame."""
+        texts: Sequence[bytes] = raws  # type: ignore[assignment]
         try:
-            texts, longest = raws, max(map(len, raws), default=0)  # type: ignore[arg-type]
+            longest = max(map(len, texts), default=0)
         except TypeError:
             texts = [raw or b"" for raw in raws]
             longest = max(map(len, texts))

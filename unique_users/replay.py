@@ -1,16 +1,15 @@
 """The producer's loop: the lines of a file become records of `feed`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from unique_users.clients import Producer
-from unique_users.errors import DeliveryError, InputError
-from unique_users.frames import Line, Reason
+from unique_users.errors import DeliveryError
+from unique_users.frames import CutLine, Reason
 from unique_users.lifecycle import Stop, say
 
 STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
-FLUSH_STEPS = 20  # steps between two flushes: the lines to send again when a producer fails
+FLUSH_LINES = 10_000  # lines between two flushes: those to send again when a producer fails
 ROOM_SECONDS = 1.0
 
 
@@ -30,14 +29,16 @@ class Replay:
 
     def __init__(
         self,
-        lines: Iterable[Line],
+        lines: Iterable[list[bytes]],
         new_producer: Callable[[], Producer | None],
         topics: tuple[str, str],
         stop: Stop,
         monotonic: Callable[[], float],
         rate: float | None = None,
     ) -> None:
-        self._lines: Iterator[Line] = iter(lines)
+        self._blocks = iter(lines)
+        self._block: list[bytes] = []  # of which those up to `_taken` are sent
+        self._taken = 0
         self._new_producer = new_producer
         self._feed, self._rejected = topics
         self._stop = stop
@@ -45,7 +46,7 @@ class Replay:
         self._rate = rate
         self._started = monotonic()
         self._handed_over = 0
-        self._unflushed: list[Line] = []
+        self._unflushed: list[bytes] = []
         self._producer: Producer | None = None
         self.sent = Sent(0, 0)
 
@@ -60,19 +61,14 @@ class Replay:
         """
         if self._stop.requested or self._producer is None:
             return False
-        lines: list[Line] = []
-        damage = None
-        try:
-            lines.extend(islice(self._lines, self._lines_due()))
-        except InputError as error:
-            damage = error
+        lines = self._next(self._lines_due())
+        if lines is None:
+            return False
         self._unflushed += lines
         self._attempt(lambda producer: self._send(producer, lines))
-        if len(self._unflushed) >= STEP_LINES * FLUSH_STEPS:
+        if len(self._unflushed) >= FLUSH_LINES:
             self.flush()
-        if damage is not None:
-            raise damage
-        return bool(lines)
+        return True
 
     def flush(self) -> bool:
         """Wait until all lines are acknowledged; return False when a forced end leaves some unsure."""
@@ -83,6 +79,17 @@ class Replay:
         """Let go of the connection."""
         if self._producer is not None:
             self._producer.close()
+
+    def _next(self, lines_max: int) -> list[bytes] | None:
+        """The next lines, those that are there: maybe none. None at the end of the file."""
+        if lines_max and self._taken == len(self._block):
+            block = next(self._blocks, None)
+            if block is None:
+                return None
+            self._block, self._taken = block, 0
+        lines = self._block[self._taken : self._taken + lines_max]
+        self._taken += len(lines)
+        return lines
 
     def _lines_due(self) -> int:
         """How many lines to send now; waits until it is at least one."""
@@ -114,19 +121,20 @@ class Replay:
         self._send(producer, self._unflushed)
         self._flush(producer)
 
-    def _send(self, producer: Producer, lines: Sequence[Line]) -> None:
-        producer.send_all(self._feed, [line.value for line in lines if line.bytes_total == len(line.value)])
-        for line in lines:
-            if line.bytes_total != len(line.value):
-                detail = f"a line of {line.bytes_total} bytes, of which the first {len(line.value)} are kept"
-                headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
-                producer.send(self._rejected, line.value, headers=headers)
+    def _send(self, producer: Producer, lines: Sequence[bytes]) -> None:
+        cut = [line for line in lines if isinstance(line, CutLine)]
+        if lines:
+            producer.send_all(self._feed, [line for line in lines if type(line) is bytes] if cut else lines)
+        for line in cut:
+            detail = f"a line of {line.bytes_total} bytes, of which the first {len(line)} are kept"
+            headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
+            producer.send(self._rejected, bytes(line), headers=headers)
         self._handed_over += len(lines)
         self._wait(producer.has_room)
 
     def _flush(self, producer: Producer) -> None:
         if self._wait(producer.flush):
-            cut = sum(line.bytes_total != len(line.value) for line in self._unflushed)
+            cut = sum(isinstance(line, CutLine) for line in self._unflushed)
             self.sent = Sent(self.sent.frames + len(self._unflushed) - cut, self.sent.cut + cut)
             self._unflushed = []
 

@@ -135,6 +135,22 @@ def records(running: Running, topic: str, count: int) -> Iterator[tuple[bytes | 
         yield from zip(batch.keys, batch.values, strict=True)
 
 
+def test_a_slow_pipe_is_sent_as_it_comes_and_a_stop_does_not_wait_for_more(running: Running) -> None:
+    running.run("bucketer.py", "--until-caught-up")  # makes the topics
+    producer = running.start("producer.py", "-", stdin=subprocess.PIPE)
+    assert producer.stdin
+    try:
+        for frame in (b"one", b"two"):
+            producer.stdin.write(f"{frame.decode()}\n")
+            producer.stdin.flush()
+            assert (None, frame) in list(records(running, "feed", 1 if frame == b"one" else 2))
+        assert running.end(producer) == 0
+        assert "2 frames acknowledged, stopped before the end" in running.said("producer.py")
+    finally:
+        running.end_all()
+        producer.stdin.close()
+
+
 def test_each_accepted_frame_is_one_record_keyed_by_its_minute(running: Running) -> None:
     text, _ = sample()
     running.run("producer.py", "-", stdin=text)

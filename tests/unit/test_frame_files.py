@@ -1,8 +1,11 @@
 import gzip
 import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zstandard
@@ -10,7 +13,7 @@ import zstandard
 from unique_users import frame_files
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
-from unique_users.frames import Line
+from unique_users.frames import CutLine
 
 LINES = [b'{"uid":"%d","ts":1468244384,"x":"%s"}' % (n, b"y" * 500) for n in range(2_000)]
 TEXT = b"".join(line + b"\n" for line in LINES)
@@ -35,17 +38,17 @@ def file(tmp_path: Path) -> Callable[[bytes], str]:
 
 
 def values(path: str) -> list[bytes]:
-    with FrameFile(path) as lines:
-        return [line.value for line in lines]
+    with FrameFile(path) as file:
+        return list(chain.from_iterable(file))
 
 
 def until_damage(path: str) -> tuple[list[bytes], InputError | None]:
     """The lines handed out, and the error that ended them."""
     seen: list[bytes] = []
-    with FrameFile(path) as lines:
+    with FrameFile(path) as file:
         try:
-            for line in lines:
-                seen.append(line.value)  # noqa: PERF401 (what came before the error is what is asked for)
+            for lines in file:
+                seen += lines
         except InputError as error:
             return seen, error
     return seen, None
@@ -70,7 +73,7 @@ def test_an_empty_file_has_no_lines(file: Callable[[bytes], str], form: str) -> 
 
 def test_line_ends_of_windows_and_blank_lines_are_left_out(file: Callable[[bytes], str]) -> None:
     with FrameFile(file(b"\n\na\r\n\r\n  \t\n b \nc")) as lines:
-        assert list(lines) == [Line(b"a", 1), Line(b" b ", 3), Line(b"c", 1)]
+        assert list(chain.from_iterable(lines)) == [b"a", b" b ", b"c"]
         assert lines.blank_lines == 4
 
 
@@ -107,39 +110,89 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
     return 10
 
 
+@pytest.mark.parametrize("block_bytes", [1, 3, 11, 100])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_a_line_longer_than_the_limit_is_cut_and_says_how_long_it_was(
-    file: Callable[[bytes], str], short_lines: int, end: bytes
+    file: Callable[[bytes], str], short_lines: int, monkeypatch: pytest.MonkeyPatch, end: bytes, block_bytes: int
 ) -> None:
-    with FrameFile(file(b"a\n" + b"b" * 35 + end + (b"c\n" if end else b""))) as lines:
-        found = list(lines)
-    assert found[:2] == [Line(b"a", 1), Line(b"b" * short_lines, 35)]
-    assert found[2:] == ([Line(b"c", 1)] if end else [])
+    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
+    seen = values(file(b"a\n" + b"b" * 35 + end + (b"c\n" + b"d" * 12 + end if end else b"")))
+    assert seen == [b"a", b"b" * short_lines, *([b"c", b"d" * short_lines] if end else [])]
+    cut = [line.bytes_total for line in seen if isinstance(line, CutLine)]
+    # Where a block ends between the two bytes of the end of a line that is cut, one of them is counted.
+    assert cut[0] - 35 in {0, len(end.strip(b"\n"))}
+    assert [total - 12 in {0, len(end.strip(b"\n"))} for total in cut[1:]] == [True] * bool(end)
+    assert [type(line) for line in seen[::2]] == [bytes] * len(seen[::2])
 
 
+@pytest.mark.parametrize("block_bytes", [1, 3, 11, 100])
 @pytest.mark.parametrize("length", [8, 9, 10])
-def test_a_line_as_long_as_the_limit_is_whole(file: Callable[[bytes], str], short_lines: int, length: int) -> None:
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_as_long_as_the_limit_is_whole(
+    file: Callable[[bytes], str],
+    short_lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    end: bytes,
+    length: int,
+    block_bytes: int,
+) -> None:
     assert length <= short_lines
-    with FrameFile(file(b"b" * length + b"\nc\n")) as lines:
-        assert list(lines) == [Line(b"b" * length, length), Line(b"c", 1)]
+    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
+    seen = values(file(b"b" * length + end + b"c\n"))
+    assert seen == [b"b" * length, b"c"]
+    assert [type(line) for line in seen] == [bytes, bytes]
 
 
-def test_stdin_is_read_and_told_by_its_content_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for form in FORMS.values():
-        stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(form(TEXT))))
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block_bytes", [1, 7, 4_096])
+def test_lines_are_the_same_wherever_blocks_end(
+    file: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch, form: str, block_bytes: int
+) -> None:
+    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
+    monkeypatch.setattr(frame_files, "COMPRESSED_BYTES", block_bytes)
+    lines = LINES[:40]
+    assert values(file(FORMS[form](b"\r\n\n".join(lines)))) == lines
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.FileIO]:
+    """What writes to stdin."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "wb", buffering=0) as program:
         monkeypatch.setattr(sys, "stdin", stdin)
-        with FrameFile("-") as lines:
-            assert lines.bytes_total is None
-            assert [line.value for line in lines] == LINES
-            assert lines.bytes_read() == 0
-        assert not stdin.buffer.closed
+        yield program
+
+
+def test_what_a_pipe_holds_is_handed_out_before_more_comes(pipe: io.FileIO) -> None:
+    pipe.write(b"first\nsec")
+    with FrameFile("-") as file:
+        lines = filter(None, file)
+        assert next(lines) == [b"first"]
+        pipe.write(b"ond\nthird\n")
+        assert next(lines) == [b"second", b"third"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_stdin_is_read_and_told_by_its_content_too(pipe: io.FileIO, form: str) -> None:
+    def write() -> None:
+        with pipe:
+            view = memoryview(FORMS[form](TEXT))
+            while view:
+                view = view[pipe.write(view) :]
+
+    Thread(target=write).start()
+    with FrameFile("-") as lines:
+        assert lines.bytes_total is None
+        assert list(chain.from_iterable(lines)) == LINES
+        assert lines.bytes_read() == 0
+    os.fstat(sys.stdin.fileno())  # raises where it was closed
 
 
 def test_progress_is_counted_in_bytes_of_the_file(file: Callable[[bytes], str]) -> None:
     data = gzip.compress(TEXT)
     with FrameFile(file(data)) as lines:
         assert lines.bytes_total == len(data)
-        assert sum(1 for _ in lines) == len(LINES)
+        assert sum(map(len, lines)) == len(LINES)
         assert lines.bytes_read() == len(data)
 
 

@@ -1,21 +1,24 @@
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import pytest
 from fakes import FakeClock, FakeKafka, FakeProducer, FakeStop
 
 from unique_users.errors import InputError
-from unique_users.frames import Line
+from unique_users.frames import CutLine
 from unique_users.replay import Replay, Sent
 
-CRASH = None
+CRASH = -1
 
 
-def lines_of(items: Sequence[int | None]) -> Iterator[Line]:
-    """The lines of a file that is damaged at CRASH."""
-    for item in items:
-        if item is CRASH:
+def lines_of(items: Sequence[int], block: int = 130) -> Iterator[list[bytes]]:
+    """The lines of a file that is damaged at CRASH, in blocks."""
+    for start in range(0, len(items), block):
+        lines = [b"%d" % item for item in takewhile(lambda item: item != CRASH, items[start : start + block])]
+        if lines:
+            yield lines
+        if len(lines) < len(items[start : start + block]):
             raise InputError("damaged here")
-        yield Line(b"%d" % item, len(b"%d" % item))
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def replay(kafka: FakeKafka, clock: FakeClock, stop: FakeStop) -> Callable[..., 
     """An open Replay of lines to the fake broker."""
 
     def build(
-        lines: Iterator[Line],
+        lines: Iterator[list[bytes]],
         rate: float | None = None,
         new_producer: Callable[[], FakeProducer | None] = lambda: FakeProducer(kafka),
     ) -> Replay:
@@ -42,8 +45,11 @@ def run(replay: Replay) -> bool:
     return complete
 
 
-def test_every_line_arrives_in_order_and_is_counted(kafka: FakeKafka, replay: Callable[..., Replay]) -> None:
-    sending = replay(lines_of(range(1_001)))
+@pytest.mark.parametrize("block", [1, 130, 500, 501, 2_000])
+def test_every_line_arrives_in_order_and_is_counted(
+    kafka: FakeKafka, replay: Callable[..., Replay], block: int
+) -> None:
+    sending = replay(lines_of(range(1_001), block))
     assert run(sending)
     assert kafka.values("feed") == [b"%d" % n for n in range(1_001)]
     assert {record.key for record in kafka.records("feed")} == {None}
@@ -59,6 +65,13 @@ def test_a_line_counts_as_sent_when_it_is_acknowledged_and_not_before(
     assert kafka.values("feed") == []
     assert sending.flush()
     assert sending.sent == Sent(100, 0)
+
+
+def test_where_no_line_is_there_yet_it_goes_on(kafka: FakeKafka, replay: Callable[..., Replay]) -> None:
+    sending = replay(iter([[], [b"a"], [], [b"b"]]))
+    assert run(sending)
+    assert kafka.values("feed") == [b"a", b"b"]
+    assert sending.sent == Sent(2, 0)
 
 
 def test_no_lines_are_sent_completely(kafka: FakeKafka, replay: Callable[..., Replay]) -> None:
@@ -107,7 +120,7 @@ def test_the_lines_before_the_damage_are_sent(kafka: FakeKafka, replay: Callable
 def test_a_line_too_long_for_kafka_goes_to_rejected_cut_and_with_its_reason(
     kafka: FakeKafka, replay: Callable[..., Replay]
 ) -> None:
-    sending = replay(iter([Line(b"a", 1), Line(b"bbb", 9_000_000), Line(b"c", 1)]))
+    sending = replay(iter([[b"a", CutLine(b"bbb", 9_000_000)], [b"c"]]))
     assert run(sending)
     assert kafka.values("feed") == [b"a", b"c"]
     (rejected,) = kafka.records("rejected")

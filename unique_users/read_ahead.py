@@ -1,0 +1,49 @@
+"""Reading ahead: blocks of a file are read in a thread of their own, before they are asked for."""
+
+from collections.abc import Iterable, Iterator
+from queue import Empty, Queue
+from threading import Thread
+
+BLOCKS_AHEAD_MAX = 64
+IDLE_SECONDS = 0.1
+
+
+def read_ahead(blocks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
+    """The same bytes: those that are there, joined to about `bytes_max`.
+
+    While there are none, it gives an empty block ten times a second, so that who waits for a pipe can look at other
+    things as well. An error comes behind the bytes before it. The thread ends with the process, be it in the middle of
+    a read.
+    """
+    queue: Queue[bytes | Exception | None] = Queue(BLOCKS_AHEAD_MAX)
+    Thread(target=_read, args=(blocks, queue), daemon=True).start()
+    held: list[bytes] = []
+    held_bytes = 0
+    while True:
+        try:
+            block = queue.get(block=not held, timeout=IDLE_SECONDS)
+        except Empty:
+            yield b"".join(held)
+            held, held_bytes = [], 0
+            continue
+        if isinstance(block, bytes):
+            held.append(block)
+            held_bytes += len(block)
+            if held_bytes < bytes_max:
+                continue
+        yield b"".join(held)
+        held, held_bytes = [], 0
+        if block is None:
+            return
+        if isinstance(block, Exception):
+            raise block
+
+
+def _read(blocks: Iterable[bytes], queue: "Queue[bytes | Exception | None]") -> None:
+    try:
+        for block in blocks:
+            queue.put(block)
+    except Exception as error:  # noqa: BLE001 - it is raised where the bytes are wanted
+        queue.put(error)
+    else:
+        queue.put(None)
