@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     with stop_on_signals() as stop:
         admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
         consumer = when_broker_answers(
-            config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group)
+            config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
         )
         if not admin or not consumer:
             return 0

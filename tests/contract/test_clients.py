@@ -929,9 +929,10 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
     assert not left, "loops try again every second, for as long as a broker is away"
 
 
-@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-def test_records_that_come_one_by_one_are_gathered_for_one_poll(broker: str, client: str, unique_name: Names) -> None:
-    config = config_for(broker, client=client, kafka={"fetch_max_wait_ms": 3_000})  # longer than ours, to see it
+def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll(
+    broker: str, unique_name: Names
+) -> None:
+    config = config_for(broker, kafka={"fetch_max_wait_ms": 3_000})  # longer than ours, to see it
     topic, sent = unique_name("topic"), [b"a", b"b", b"c"]
     admin, producer = clients.get_admin(config), clients.get_producer(config)
     admin.create(Topic(name=topic, partitions=1))

@@ -161,7 +161,8 @@ class Admin(Protocol):
 def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 
-    If it `gathers`, the broker may keep records for more to come, a quarter of a second at most: polls are fewer.
+    If it `gathers`, the broker may keep records for more to come, a quarter of a second at most, where that saves polls
+    and these are dear.
     """
     consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gathers=gathers))
     return consumer

@@ -18,7 +18,6 @@ from unique_users.errors import BrokerAwayError, BrokerError
 
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
-GATHER_BYTES = 512 * 1024  # what a broker gathers at most, for as long as a fetch may wait
 FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
 AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
 RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
@@ -29,10 +28,11 @@ class LibrdkafkaConsumer:
     """See clients.Consumer.
 
     A partition that the group gives us is assigned to librdkafka only when it is started, so that nothing is fetched
-    for it before. A commit waits for its answer where records come too: those are kept for the next poll.
+    for it before. A commit waits for its answer where records come too: those are kept for the next poll. Nothing is
+    gathered at the broker, as polls and fetches cost little here.
     """
 
-    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
+    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:  # noqa: ARG002
         self._config = config
         self._topic = topic
         self._owned: set[int] = set()
@@ -42,10 +42,7 @@ class LibrdkafkaConsumer:
         self._ahead: list[Message] = []
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
-        own = {**CONSUMER, "group.id": group}
-        if gathers:
-            own["fetch.min.bytes"] = GATHER_BYTES
-        settings = settings_of(config, own)
+        settings = settings_of(config, {**CONSUMER, "group.id": group})
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
         if settings.get("group.protocol") == "consumer":
