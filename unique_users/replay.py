@@ -123,8 +123,8 @@ class Replay:
 
     def _send(self, producer: Producer, lines: Sequence[bytes]) -> None:
         cut = [line for line in lines if isinstance(line, CutLine)]
-        if lines:
-            producer.send_all(self._feed, [line for line in lines if type(line) is bytes] if cut else lines)
+        if whole := [line for line in lines if type(line) is bytes] if cut else lines:
+            producer.send_all(self._feed, whole)
         for line in cut:
             detail = f"a line of {line.bytes_total} bytes, of which the first {len(line)} are kept"
             headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
