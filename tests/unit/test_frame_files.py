@@ -92,6 +92,7 @@ def test_a_file_that_was_cut_off_is_an_error_after_its_whole_lines(
     assert damage is not None, f"{len(seen)} of {len(whole)} lines, and no word of the missing ones"
     assert "cut off" in str(damage)
     assert seen == whole[: len(seen)]
+    assert len(seen) > 0.5 * kept * len(whole), "what was there is handed out"
 
 
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
@@ -110,12 +111,18 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
     return 10
 
 
-@pytest.mark.parametrize("block_bytes", [1, 3, 11, 100])
+@pytest.fixture(params=[1, 3, 7, 11, 100, 4_096])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read and handed out by so many bytes at a time."""
+    for name in ("PLAIN_BYTES", "COMPRESSED_BYTES", "JOINED_BYTES"):
+        monkeypatch.setattr(frame_files, name, request.param)
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_a_line_longer_than_the_limit_is_cut_and_says_how_long_it_was(
-    file: Callable[[bytes], str], short_lines: int, monkeypatch: pytest.MonkeyPatch, end: bytes, block_bytes: int
+    file: Callable[[bytes], str], short_lines: int, end: bytes
 ) -> None:
-    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
     seen = values(file(b"a\n" + b"b" * 35 + end + (b"c\n" + b"d" * 12 + end if end else b"")))
     assert seen == [b"a", b"b" * short_lines, *([b"c", b"d" * short_lines] if end else [])]
     cut = [line.bytes_total for line in seen if isinstance(line, CutLine)]
@@ -125,31 +132,21 @@ def test_a_line_longer_than_the_limit_is_cut_and_says_how_long_it_was(
     assert [type(line) for line in seen[::2]] == [bytes] * len(seen[::2])
 
 
-@pytest.mark.parametrize("block_bytes", [1, 3, 11, 100])
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("length", [8, 9, 10])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_line_as_long_as_the_limit_is_whole(
-    file: Callable[[bytes], str],
-    short_lines: int,
-    monkeypatch: pytest.MonkeyPatch,
-    end: bytes,
-    length: int,
-    block_bytes: int,
+    file: Callable[[bytes], str], short_lines: int, end: bytes, length: int
 ) -> None:
     assert length <= short_lines
-    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
     seen = values(file(b"b" * length + end + b"c\n"))
     assert seen == [b"b" * length, b"c"]
     assert [type(line) for line in seen] == [bytes, bytes]
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("block_bytes", [1, 7, 4_096])
-def test_lines_are_the_same_wherever_blocks_end(
-    file: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch, form: str, block_bytes: int
-) -> None:
-    monkeypatch.setattr(frame_files, "PLAIN_BYTES", block_bytes)
-    monkeypatch.setattr(frame_files, "COMPRESSED_BYTES", block_bytes)
+def test_lines_are_the_same_wherever_blocks_end(file: Callable[[bytes], str], form: str) -> None:
     lines = LINES[:40]
     assert values(file(FORMS[form](b"\r\n\n".join(lines)))) == lines
 
