@@ -93,7 +93,7 @@ class Counting:
     def save(self) -> None:
         """Bring state and broker up to date.
 
-        1. make sure that the topic is still the same
+        1. make sure that the topic is still the same, also when nothing came: a changed one may bring nothing more
         2. save
         3. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
         4. publish what is saved while that answer is fresh, then drop what is past its retention
@@ -103,7 +103,7 @@ class Counting:
             for p, ledger in self._ledgers.items()
             if ledger.position != self._committed.get(p) or ledger.unpublished
         }
-        if moved and not self._still_the_same_topic():
+        if self._ledgers and not self._still_the_same_topic():
             return
         for ledger in self._ledgers.values():
             ledger.save()

@@ -384,9 +384,13 @@ def test_records_that_were_under_way_when_a_topic_was_made_again_are_not_taken_f
     assert counter.held() == {MINUTE: 5}
 
 
-def test_more_partitions_are_refused_with_what_to_do(counter: Counter) -> None:
+@pytest.mark.parametrize("idle_seconds", [0, 3])
+def test_more_partitions_are_refused_with_what_to_do(counter: Counter, idle_seconds: int) -> None:
     counter.put("a")
     counter.step()
+    for _ in range(idle_seconds):
+        counter.clock.advance(1)
+        counter.step()
     counter.kafka.topics["bucketed"].partitions.append(type(counter.kafka.topics["bucketed"].partitions[0])())
     counter.clock.advance(1)
     with pytest.raises(StateError, match="had 1 partitions, now it has 2"):
