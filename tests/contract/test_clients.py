@@ -535,6 +535,18 @@ def test_a_member_gets_its_partitions_however_short_its_polls_are(
         consumer.close()
 
 
+def test_a_member_gets_its_partitions_however_long_it_does_not_poll(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    consumer = system.consumer(topic, unique_name("group"))
+    for _ in range(50):
+        if consumer.poll(0).taken:
+            return
+        time.sleep(0.1)  # so that joining the group goes on while nobody asks for it
+    pytest.fail("it never got its partition")
+
+
 def test_two_consumers_share_the_partitions_and_the_one_that_stays_takes_over(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:

@@ -4,6 +4,7 @@ import logging
 
 from unique_users.clients.kafka_python.admin import KafkaPythonAdmin
 from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
+from unique_users.clients.kafka_python.joins import finish_joins
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
 from unique_users.clients.kafka_python.refusals import hear_refusals
 
@@ -11,6 +12,7 @@ from unique_users.clients.kafka_python.refusals import hear_refusals
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 hear_refusals()
+finish_joins()
 
 make_consumer = KafkaPythonConsumer
 make_producer = KafkaPythonProducer

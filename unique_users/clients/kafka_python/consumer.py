@@ -72,7 +72,6 @@ class KafkaPythonConsumer:
             self._consumer.subscribe([topic], listener=self._listener)
 
     def poll(self, timeout_seconds: float) -> Polled:
-        self._rejoin_if_forgotten()
         try:
             with explained(self._config):
                 polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000, max_records=1)
@@ -146,15 +145,6 @@ class KafkaPythonConsumer:
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)
-
-    def _rejoin_if_forgotten(self) -> None:
-        """Mend a fault of kafka-python 3.0.12: a poll that times out during a rejoin leaves its result unapplied.
-
-        The member then keeps its place in the group and reads nothing, for ever.
-        """
-        coordinator = self._consumer._coordinator  # noqa: SLF001
-        if coordinator.rejoining and not coordinator.need_rejoin():
-            coordinator.request_rejoin()
 
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
