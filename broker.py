@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unique_users.config_file import load_config
 from unique_users.java_daemon import shown
-from unique_users.kafka_jars import tool
+from unique_users.kafka_tools import tool
 from unique_users.lifecycle import run_script, say
 from unique_users.local_cluster import LocalCluster, local_kafka
 from unique_users.local_kafka import LocalKafka, local_address

@@ -5,7 +5,7 @@ Loops (clients given):  replay, bucketing, counting, recounting, querying; ledge
 Edges:  clients/ (the only place that imports a Kafka client), topics, store, saved, frame_files, sample
 Around them:  config, config_file, config_checks, errors, lifecycle, read_ahead, command_line
 Local Kafka:  local_kafka, local_data, local_cluster, local_security
-Its processes:  zookeeper, java_daemon, daemons, broker_probe, kafka_jars
+Its processes:  zookeeper, java_daemon, daemons, broker_probe, kafka_jars, kafka_tools
 Demo:  demonstration, demo_place, demo_scripts, demo_stop
 
 Arrows go one way: scripts → loops and edges → pure.

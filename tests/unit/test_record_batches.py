@@ -12,15 +12,9 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
 
-from unique_users.clients.kafka_python.record_batches import (
-    ColumnBatch,
-    ColumnRecords,
-    Columns,
-    columns,
-    decode,
-    encode,
-    joined,
-)
+from unique_users.clients.kafka_python.column_reading import ColumnRecords, columns, joined
+from unique_users.clients.kafka_python.column_sending import ColumnBatch
+from unique_users.clients.kafka_python.record_format import Columns, decode, encode
 
 PARTITION = TopicPartition("topic", 0)
 NONE, GZIP, LZ4 = 0, 1, 3

@@ -8,9 +8,9 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.kafka_python.column_reading import columns, joined, read_columns
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.letting_go import LetsGo
-from unique_users.clients.kafka_python.record_batches import columns, joined, read_columns
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError

@@ -11,8 +11,8 @@ from kafka import errors as kafka_errors
 from kafka.partitioner.default import murmur2
 
 from unique_users.clients import Headers
+from unique_users.clients.kafka_python.column_sending import acknowledged, hand_over
 from unique_users.clients.kafka_python.errors import REFUSED, explained
-from unique_users.clients.kafka_python.record_batches import acknowledged, hand_over
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerError, DeliveryError
