@@ -4,9 +4,8 @@ Uids stand in compressed deltas that carry a checksum, and together they must gi
 sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
 """
 
-import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +18,12 @@ from unique_users.buckets import MINUTE, Bucket
 from unique_users.cascade import Rule
 from unique_users.errors import LockedError, StateError
 from unique_users.estimates import Count, DamagedSketchError, Estimate, sketch_class
+from unique_users.state_form import APPLICATION_ID, VERSION, digest_of, sealed
 from unique_users.tally import Origin
 
 if TYPE_CHECKING:
     from unique_users.sketches import Sketch
 
-VERSION = 2
-APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
 READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or moves the file
 
 # What reading a damaged file can raise, from SQLite's pages up to the uids.
@@ -189,31 +187,6 @@ class SavedState(SavedFile):
             message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
             raise StateError(message)
         return self._read_and_check()
-
-
-def sealed(origin: Origin, next_offset: int, floor: int, digest: int, intervals: Mapping[str, Rule] | None) -> bytes:
-    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints."""
-    said: tuple[object, ...] = (*origin, next_offset, floor, digest)
-    if intervals is not None:  # as from form 2 on
-        said = (*said, sorted((name, *rule) for name, rule in intervals.items()))
-    return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
-
-
-def fingerprint(bucket: Bucket, count: Count, version: int = VERSION) -> int:
-    """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
-    if not count:
-        return 0
-    said = ":".join(map(str, count)) if isinstance(count, Estimate) else str(count)
-    text = f"{bucket.interval}:{bucket.start}:{said}" if version > 1 else f"{bucket.start}:{said}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def digest_of(counts: Mapping[Bucket, Count], version: int = VERSION) -> int:
-    """All rows together."""
-    digest = 0
-    for bucket, count in counts.items():
-        digest ^= fingerprint(bucket, count, version)
-    return digest
 
 
 def damaged(path: Path, finding: str) -> StateError:

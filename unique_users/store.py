@@ -24,17 +24,9 @@ from unique_users.cascade import Rule
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.estimates import Count, Estimate, sketch_checksum, sketch_class
 from unique_users.layout import NEW_TOPIC
-from unique_users.saved import (
-    APPLICATION_ID,
-    VERSION,
-    SavedFile,
-    damaged,
-    digest_of,
-    explained,
-    fingerprint,
-    path_of,
-    sealed,
-)
+from unique_users.saved import SavedFile, damaged, explained, path_of
+from unique_users.state_form import VERSION, create, digest_of, fingerprint, migrate, sealed
+from unique_users.state_lock import LOCK_SECONDS, StateLock
 from unique_users.tally import Origin
 
 if TYPE_CHECKING:
@@ -42,44 +34,11 @@ if TYPE_CHECKING:
 
 # What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
 WAL_BYTES_MAX = 4 * 1024 * 1024
-LOCK_SECONDS = 0.2  # the caller tries again
 
 # A bucket that was added to so many times gets its small blocks joined. Larger ones stay, so that what a save rewrites
 # does not grow with the bucket.
 SMALL_BLOCKS_MAX = 64
 SMALL_BLOCK_BYTES = 64 * 1024
-
-_SCHEMA = """
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-BEGIN;
-CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
-                     partitions INTEGER NOT NULL) STRICT;
-CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
-CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
-CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
-                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
-CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
-                       PRIMARY KEY (interval, start)) STRICT;
-CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
-CREATE INDEX added_by_bucket ON added (interval, start);
-"""
-
-# From form 1, which knew minutes alone. The uids stay where they are.
-_MIGRATION = """
-CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
-INSERT INTO intervals VALUES ('minute', '', 'exact');
-ALTER TABLE buckets RENAME TO minutes;
-CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
-                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
-INSERT INTO buckets SELECT 'minute', start, unique_users, NULL, NULL FROM minutes;
-CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
-                       PRIMARY KEY (interval, start)) STRICT;
-DROP TABLE minutes;
-DROP INDEX added_by_start;
-ALTER TABLE added ADD COLUMN interval TEXT NOT NULL DEFAULT 'minute';
-CREATE INDEX added_by_bucket ON added (interval, start);
-"""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -100,7 +59,7 @@ class Stores:
         number = 1
         while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
             number += 1
-        with explained(path), _Lock(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
+        with explained(path), StateLock(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
             # Into the file itself with what stands beside it. Refused while somebody reads.
             db.execute("PRAGMA journal_mode = DELETE").fetchall()
         try:
@@ -109,30 +68,6 @@ class Stores:
             message = f"{path}: cannot be set aside: {error.strerror}: move it away yourself"
             raise StateError(message) from None
         return aside
-
-
-class _Lock:
-    """Held by one process at a time, and by none that has ended. Raises sqlite3's errors, `locked` among them."""
-
-    def __init__(self, state: Path) -> None:
-        # An empty database whose lock is used on every system in the same way.
-        self._db = sqlite3.connect(state.with_suffix(".lock"), timeout=LOCK_SECONDS, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode = MEMORY").fetchall()
-            self._db.execute("BEGIN EXCLUSIVE")
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give it back."""
-        self._db.close()
 
 
 class Store(SavedFile):
@@ -149,7 +84,7 @@ class Store(SavedFile):
         self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
         with explained(self.path):
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(self.path)
+            self._lock = StateLock(self.path)
         try:
             with explained(self.path):
                 self._db = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
@@ -240,7 +175,7 @@ class Store(SavedFile):
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}").fetchall()
             if self._is_empty():
-                self._create()
+                create(self._db, self._origin)
             else:
                 self._check_form()
                 self._check_pages()
@@ -250,22 +185,13 @@ class Store(SavedFile):
             # Last, as it changes a file of an older version, and one that is refused shall stay as it is.
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()
 
-    def _create(self) -> None:
-        self._db.executescript(_SCHEMA)
-        self._db.execute("INSERT INTO origin VALUES (?, ?, ?, ?)", self._origin)
-        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-        self._db.execute("COMMIT")
-
     def _migrate(self) -> None:
         """Bring a file of form 1, which was checked, to this form, in one transaction."""
         self._digest = digest_of(self._counts)
         with self._transaction():
-            for statement in _MIGRATION.split(";"):
-                self._db.execute(statement)
+            migrate(self._db)
             if self.next_offset is not None:
                 self._write_progress(self.next_offset, self.floor, self._digest)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
         self.version = VERSION
 
     def _insert(self, bucket: Bucket, uids: Collection[str]) -> None:
