@@ -4,22 +4,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from unique_users.buckets import INTERVALS, Bucket, Calendar, iso_time
+from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
-from unique_users.config_checks import wrong_layout
-from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, OtherTopicError, StateError
+from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
 from unique_users.estimates import Count, add_up, users_in
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
-from unique_users.positions import ANSWER_SECONDS, RECREATED, look_for_loss, say_lost, say_trimmed
+from unique_users.opening import Opening
+from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
 from unique_users.publish import Publisher
-from unique_users.refill import follow
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
-from unique_users.tally import Origin
 
 POLL_SECONDS = 0.5
 SURE_SECONDS = 1.0  # a commit that was accepted since tells that the partitions are ours; sessions last longer
@@ -48,7 +46,6 @@ class Counting:
         self._config = config
         self._consumer = consumer
         self._describe = describe
-        self._stores = stores
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
         self._stop = stop
@@ -58,14 +55,13 @@ class Counting:
         self._until = until
         self._ledgers: dict[int, Ledger] = {}
         self._unopened: dict[int, float] = {}  # partitions taken, and since when their state is waited for
-        self._trimmed: set[int] = set()  # partitions counted anew whose first records are gone
-        self._outdated: set[int] = set()  # partitions whose state is of a topic that is gone, which no id would tell
         self._committed: dict[int, int] = {}
         self._sure_at = monotonic()
         self._new = Counter[Bucket]()
         self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
         settings = config.counter
         self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
+        self._opening = Opening(config, consumer, describe, stores, self._cascade)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -149,7 +145,7 @@ class Counting:
     def _open_partitions(self) -> None:
         for partition, since in list(self._unopened.items()):
             try:
-                self._open(partition)
+                ledger = self._opening.ledger(partition)
             except BrokerAwayError:
                 return
             except LockedError:
@@ -157,55 +153,9 @@ class Counting:
                 if self._monotonic() - since > LOCK_SECONDS:
                     raise
                 continue
+            self._ledgers[partition] = ledger
+            self._consumer.start(partition, ledger.position)
             del self._unopened[partition]
-
-    def _open(self, partition: int) -> None:
-        """1. find or begin the state, 2. find out where the topic can be read, 3. start there."""
-        name = self._config.topics.bucketed.name
-        topic = self._describe()
-        first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
-        origin = Origin(name, topic.id, partition, topic.partitions)
-        if partition in self._outdated:
-            say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
-            self._outdated.discard(partition)
-        ledger = self._ledger(origin)
-        if (saved := ledger.saved_offset) is None:
-            ledger.position = first
-            if first > 0:
-                self._trimmed.add(partition)
-        elif saved > end:
-            ledger.close()
-            aside = self._stores.set_aside(ledger.origin)
-            say(
-                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
-                f" the old state is {aside}"
-            )
-            return self._open(partition)
-        elif saved < first:
-            ledger.position = first
-            say_lost(name, partition, saved, first)
-        ledger.publish_from = end
-        self._ledgers[partition] = ledger
-        self._consumer.start(partition, ledger.position)
-        return None
-
-    def _ledger(self, origin: Origin) -> Ledger:
-        settings = self._config.counter
-        if reason := wrong_layout(self._config, origin.partitions):
-            raise StateError(reason)
-        uids_max = settings.uids_in_memory_max // origin.partitions
-        try:
-            store = self._stores.open(origin)
-        except OtherTopicError as error:
-            aside = self._stores.set_aside(origin)
-            say(f"{error}; counting the new one from its start, the old state is {aside}")
-            store = self._stores.open(origin)
-        if filled := follow(store, self._cascade):
-            say(
-                f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}; buckets that began"
-                f" before {iso_time(store.floor)} may be too low"
-            )
-        return Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
 
     def _handle(self, batch: Batch) -> None:
         topic = self._config.topics.bucketed.name
@@ -216,8 +166,8 @@ class Counting:
             return
         if first > ledger.position:
             look_for_loss(self._consumer, topic, batch.partition, ledger.position)
-        if batch.partition in self._trimmed:
-            self._trimmed.discard(batch.partition)
+        if ledger.trimmed:
+            ledger.trimmed = False
             say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
         ledger.add(batch)
         self._messages_read += len(batch.offsets)
@@ -225,7 +175,6 @@ class Counting:
     def _let_go(self, partition: int) -> None:
         """Save and close a partition that belongs to another member now."""
         self._unopened.pop(partition, None)
-        self._trimmed.discard(partition)
         self._committed.pop(partition, None)
         ledger = self._ledgers.pop(partition, None)
         if ledger is not None:
@@ -259,7 +208,7 @@ class Counting:
         say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
         self._unopened[partition] = self._monotonic()
         if not ledger.origin.topic_id:
-            self._outdated.add(partition)
+            self._opening.begin_anew(partition)
 
     def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
         positions = {p: Position(ledger.position) for p, ledger in moved.items()}

@@ -95,6 +95,7 @@ class Ledger:
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
+        self.trimmed = False  # counted from where the topic's first records are gone, which is not said yet
         self.unreadable = 0
         self.ignored = 0
 
