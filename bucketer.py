@@ -7,7 +7,7 @@ from functools import partial
 from msgspec.structs import asdict
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import get_consumer, get_producer, when_broker_answers
+from unique_users.clients import get_consumer, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config_file import load_config
 from unique_users.frames import FrameParser
@@ -69,9 +69,10 @@ def main(argv: Sequence[str]) -> int:
         )
         bucketing.open()
         say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
-        while bucketing.step():
-            pass
-        bucketing.close()
+        with leaving_on_error(consumer):
+            while bucketing.step():
+                pass
+            bucketing.close()
         watch.close()
         say("bucketer: finished")
     return 0

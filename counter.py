@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from unique_users.buckets import Calendar
-from unique_users.clients import get_consumer, get_producer, when_broker_answers
+from unique_users.clients import get_consumer, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
@@ -58,9 +58,10 @@ def main(argv: Sequence[str]) -> int:
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
-        while counting.step():
-            pass
-        counting.close()
+        with leaving_on_error(consumer):
+            while counting.step():
+                pass
+            counting.close()
         watch.close()
         say("counter: finished")
     return 0

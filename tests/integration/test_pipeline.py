@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from brokers import config_for
+from kafka import KafkaAdminClient
 from running import CLIENT, ROOT, Running
 
 from unique_users.clients import Batch, get_consumer
@@ -266,6 +267,11 @@ def partitions_of_counter(running: Running) -> int:
     return next((len(report["partitions"]) for report in reports if "report" in report), 0)
 
 
+def members(broker: str, group: str) -> int:
+    with KafkaAdminClient(bootstrap_servers=broker) as admin:
+        return len(admin.describe_groups([group])[group]["members"])
+
+
 def published_exactly(running: Running, text: bytes) -> bool:
     check = running.arguments("recount.py", "-", "--against", "counts")
     return subprocess.run(check, input=text, capture_output=True, check=False).returncode == 0
@@ -308,6 +314,7 @@ def test_a_bucketer_with_another_partition_by_stops_and_leaves_the_others_exact(
         refused = new.start("bucketer.py")
         assert refused.wait(60) == 1
         assert "was written by uid over 2 partitions, now it is to be by bucket" in new.said("bucketer.py")
+        assert members(broker, f"{old.name}-bucketer") == 1  # the others need not wait for its session to run out
         old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 2 :]))
         await_true(lambda: published_exactly(old, text))
         assert [old.end(process) for process in olds] == [0, 0]

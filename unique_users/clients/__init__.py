@@ -3,7 +3,8 @@
 Records move as *batches of columns*, so that the hot loops pay for no object per record.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -204,6 +205,17 @@ def _chosen(config: Config) -> Any:
 Built = TypeVar("Built")
 
 RETRY_SECONDS = 1.0
+
+
+@contextmanager
+def leaving_on_error(consumer: Consumer) -> Iterator[None]:
+    """Have a consumer leave its group when an error ends the process: others would wait for its session to run out."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to be told
+            consumer.close()
+        raise
 
 
 def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float = 0.9) -> int | None:
