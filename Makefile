@@ -26,7 +26,7 @@ demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that
 	@$(BIN)/python demo.py
 
 test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 unit: $(VENV)/dev  ## the tests that need no broker, in seconds
 	$(BIN)/python -m pytest tests/unit
