@@ -6,6 +6,7 @@ from threading import Thread
 
 BLOCKS_AHEAD_MAX = 64
 IDLE_SECONDS = 0.1
+THREAD_NAME = "read ahead"
 
 
 def read_ahead(blocks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
@@ -16,7 +17,7 @@ def read_ahead(blocks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
     a read.
     """
     queue: Queue[bytes | Exception | None] = Queue(BLOCKS_AHEAD_MAX)
-    Thread(target=_read, args=(blocks, queue), daemon=True).start()
+    Thread(target=_read, args=(blocks, queue), name=THREAD_NAME, daemon=True).start()
     held: list[bytes] = []
     held_bytes = 0
     while True:

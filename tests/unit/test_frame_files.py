@@ -2,6 +2,7 @@ import gzip
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from unique_users import frame_files
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
 from unique_users.frames import CutLine
+from unique_users.read_ahead import THREAD_NAME
 
 LINES = [b'{"uid":"%d","ts":1468244384,"x":"%s"}' % (n, b"y" * 500) for n in range(2_000)]
 TEXT = b"".join(line + b"\n" for line in LINES)
@@ -158,6 +160,11 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.FileIO]:
     with os.fdopen(reader) as stdin, os.fdopen(writer, "wb", buffering=0) as program:
         monkeypatch.setattr(sys, "stdin", stdin)
         yield program
+        program.close()
+        # A thread that is still about to read would read from the next pipe, which gets this one's number.
+        for thread in threading.enumerate():
+            if thread.name == THREAD_NAME:
+                thread.join(10)
 
 
 def test_what_a_pipe_holds_is_handed_out_before_more_comes(pipe: io.FileIO) -> None:
