@@ -63,7 +63,7 @@ class SavedFile:
         self._digest = 0
         self.next_offset: int | None = None
         self.floor = 0
-        self._decompress = zstandard.ZstdDecompressor().decompress
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -88,7 +88,12 @@ class SavedFile:
         return uids
 
     def _uids(self, block: bytes) -> list[str]:
-        return _unpack(self._decompress(block))
+        # Not at once: that would take as much memory as a damaged block may say that it holds.
+        decompressor = self._decompressor.decompressobj()
+        packed = decompressor.decompress(block)
+        if not decompressor.eof:
+            raise zstandard.ZstdError("a block of uids is cut off")
+        return _unpack(packed)
 
     def load_sketch(self, bucket: Bucket) -> "Sketch":
         """The saved sketch of an estimated bucket, which must be there."""

@@ -257,6 +257,32 @@ def test_a_damaged_block_is_noticed_when_it_is_to_be_joined_and_nothing_is_saved
     assert store.next_offset == len(blocks_of(store)) == SMALL_BLOCKS_MAX - 1
 
 
+def test_a_block_that_says_it_holds_more_than_there_is_memory_is_damaged(store: Store) -> None:
+    # A frame of zstd with eight bytes for its length (2 to the 62nd), and the one block of the saved frame.
+    save(store, *(f"user {number}" for number in range(20)))
+    db = sqlite3.connect(store.path)
+    (block,) = db.execute("SELECT uids FROM added").fetchone()
+    assert block[4] & 0xE0 == 0x20, "one byte for the length, no window"
+    damaged = block[:4] + bytes([block[4] & 0x1F | 0xE0]) + (1 << 62).to_bytes(8, "little") + block[6:]
+    db.execute("UPDATE added SET uids = ?", [damaged])
+    db.commit()
+    db.close()
+    with pytest.raises(StateError, match="damaged"):
+        store.load(Bucket("minute", MINUTE))
+
+
+@pytest.mark.parametrize("kept", [0, 5, -1])
+def test_a_block_that_is_cut_off_is_damaged(store: Store, kept: int) -> None:
+    save(store, *(f"user {number}" for number in range(20)))
+    db = sqlite3.connect(store.path)
+    (block,) = db.execute("SELECT uids FROM added").fetchone()
+    db.execute("UPDATE added SET uids = ?", [block[:kept]])
+    db.commit()
+    db.close()
+    with pytest.raises(StateError, match="damaged"):
+        store.load(Bucket("minute", MINUTE))
+
+
 FORM_1 = """
 PRAGMA auto_vacuum = INCREMENTAL;
 BEGIN;
