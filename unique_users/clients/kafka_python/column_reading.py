@@ -15,10 +15,9 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
-from unique_users.clients.kafka_python.record_format import Columns, decode
+from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode
 
 TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: a batch more at most
-_MAGIC = 2  # of the format that is read here; older ones are read by kafka-python alone
 
 
 class _Batch:
@@ -47,8 +46,8 @@ class _Batches:
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
-        if batch is None or batch.magic != _MAGIC or batch.is_control_batch:
-            return batch
+        if batch is None or batch.magic != MAGIC or batch.is_control_batch:
+            return batch  # kafka-python reads older formats alone
         return _Batch(batch, self._first_offset)
 
 

@@ -15,9 +15,8 @@ from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from unique_users.clients.kafka_python.record_format import encode
+from unique_users.clients.kafka_python.record_format import MAGIC, encode
 
-_MAGIC = 2  # of the format that is written here
 _SPLIT_SECONDS = 0.01  # between two looks at a batch that the client is splitting
 
 
@@ -41,7 +40,7 @@ class ColumnBatch(ProducerBatch):  # type: ignore[misc]
     """Records on their way to one partition, encoded as they come."""
 
     def __init__(self, partition: TopicPartition, codec: int, bytes_max: int) -> None:
-        super().__init__(partition, MemoryRecordsBuilder(_MAGIC, codec, bytes_max))
+        super().__init__(partition, MemoryRecordsBuilder(MAGIC, codec, bytes_max))
         self._record_futures = _Futures(self)
 
     def filled(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
+MAGIC = 2  # what tells a broker that a batch is of this format
 RECORD_BYTES_MAX = 32  # what a record takes at most beside its key and value
 _LOW, _MORE = 0x7F, 0x80  # the bits of a number's byte: seven of its own, and whether another byte follows
 
