@@ -10,6 +10,7 @@ from unique_users.cascade import Cascade, Rule
 from unique_users.clients import Batch
 from unique_users.clock import WINDOW, StreamClock
 from unique_users.estimates import Count
+from unique_users.facts import Facts
 from unique_users.lifecycle import give_memory_back
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
@@ -27,6 +28,7 @@ class Store(Protocol):
     next_offset: int | None
     floor: int
     intervals: dict[str, Rule]
+    facts: Facts
 
     @property
     def counts(self) -> dict[Bucket, Count]:
@@ -44,6 +46,7 @@ class Store(Protocol):
         sketches: Mapping[Bucket, "Sketch"],
         counts: Mapping[Bucket, Count],
         next_offset: int,
+        facts: Facts | None = None,
     ) -> None:
         """Save what was added, the sketches that changed, and the position in one transaction."""
 
@@ -55,6 +58,7 @@ class Store(Protocol):
         intervals: Mapping[str, Rule],
         dropped: Sequence[Bucket],
         filled: Iterable[tuple[Bucket, Iterable[str]]],
+        facts: Facts | None = None,
     ) -> None:
         """Note other intervals, delete buckets and save new ones in one transaction."""
 

@@ -18,6 +18,7 @@ from unique_users.buckets import MINUTE, Bucket
 from unique_users.cascade import Rule
 from unique_users.errors import LockedError, StateError
 from unique_users.estimates import Count, DamagedSketchError, Estimate, sketch_class
+from unique_users.facts import Facts, unpack_facts
 from unique_users.state_form import APPLICATION_ID, VERSION, digest_of, sealed
 from unique_users.tally import Origin
 
@@ -63,6 +64,7 @@ class SavedFile:
         self._digest = 0
         self.next_offset: int | None = None
         self.floor = 0
+        self.facts = Facts()
         self._decompressor = zstandard.ZstdDecompressor()
 
     def close(self) -> None:
@@ -138,18 +140,18 @@ class SavedFile:
             for interval, start, count, lower, upper in rows
         }
         self._digest = digest_of(self._counts, self.version)
-        progress = self._db.execute("SELECT next_offset, floor, digest FROM progress").fetchone()
+        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that brought them
+        progress = self._db.execute(f"SELECT next_offset, floor, digest, {facts} FROM progress").fetchone()  # noqa: S608
         if progress is not None:
-            self.next_offset, self.floor, digest = progress
-            if digest != self._sealed(found):
+            self.next_offset, self.floor, digest, packed = progress
+            intervals = None if self.version == 1 else self.intervals
+            if digest != sealed(found, self.next_offset or 0, self.floor, self._digest, intervals, packed):
                 raise damaged(self.path, "the checksum of counts and position does not fit")
+            if packed is not None:
+                self.facts = unpack_facts(packed)
         elif self._counts:
             raise damaged(self.path, "counts without a position")
         return found
-
-    def _sealed(self, origin: Origin) -> bytes:
-        intervals = None if self.version == 1 else self.intervals
-        return sealed(origin, self.next_offset or 0, self.floor, self._digest, intervals)
 
 
 class SavedState(SavedFile):

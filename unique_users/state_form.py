@@ -9,7 +9,7 @@ from unique_users.cascade import Rule
 from unique_users.estimates import Count, Estimate
 from unique_users.tally import Origin
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
 
 _SCHEMA = """
@@ -18,7 +18,8 @@ PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
                      partitions INTEGER NOT NULL) STRICT;
-CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL,
+                       facts BLOB NOT NULL) STRICT;
 CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
 CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
                       lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
@@ -28,8 +29,8 @@ CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NO
 CREATE INDEX added_by_bucket ON added (interval, start);
 """
 
-# From form 1, which knew minutes alone. The uids stay where they are.
-_MIGRATION = """
+# From form 1, which knew minutes alone, to form 2. The uids stay where they are.
+_FROM_1 = """
 CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
 INSERT INTO intervals VALUES ('minute', '', 'exact');
 ALTER TABLE buckets RENAME TO minutes;
@@ -43,6 +44,7 @@ DROP INDEX added_by_start;
 ALTER TABLE added ADD COLUMN interval TEXT NOT NULL DEFAULT 'minute';
 CREATE INDEX added_by_bucket ON added (interval, start);
 """
+_FROM_2 = "ALTER TABLE progress ADD COLUMN facts BLOB NOT NULL DEFAULT X''"
 
 
 def create(db: sqlite3.Connection, origin: Origin) -> None:
@@ -54,18 +56,30 @@ def create(db: sqlite3.Connection, origin: Origin) -> None:
     db.execute("COMMIT")
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Bring the tables of form 1 to this form. For a transaction, which also writes the checksum anew."""
-    for statement in _MIGRATION.split(";"):
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of an older form to this form. For a transaction, which also writes the checksum anew."""
+    for statement in (*(_FROM_1.split(";") if version == 1 else ()), _FROM_2):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def sealed(origin: Origin, next_offset: int, floor: int, digest: int, intervals: Mapping[str, Rule] | None) -> bytes:
-    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints."""
+def sealed(
+    origin: Origin,
+    next_offset: int,
+    floor: int,
+    digest: int,
+    intervals: Mapping[str, Rule] | None = None,
+    facts: bytes | None = None,
+) -> bytes:
+    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints.
+
+    `intervals` are there from form 2 on, `facts` from form 3 on.
+    """
     said: tuple[object, ...] = (*origin, next_offset, floor, digest)
-    if intervals is not None:  # as from form 2 on
+    if intervals is not None:
         said = (*said, sorted((name, *rule) for name, rule in intervals.items()))
+    if facts is not None:
+        said = (*said, facts)
     return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
 
 

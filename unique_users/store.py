@@ -23,6 +23,7 @@ from unique_users.buckets import Bucket
 from unique_users.cascade import Rule
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.estimates import Count, Estimate, sketch_checksum, sketch_class
+from unique_users.facts import Facts, pack_facts
 from unique_users.layout import NEW_TOPIC
 from unique_users.saved import SavedFile, damaged, explained, path_of
 from unique_users.state_form import VERSION, create, digest_of, fingerprint, migrate, sealed
@@ -103,8 +104,13 @@ class Store(SavedFile):
         sketches: Mapping[Bucket, "Sketch"],
         counts: Mapping[Bucket, Count],
         next_offset: int,
+        facts: Facts | None = None,
     ) -> None:
-        """Save, in one transaction, uids `added` to buckets, changed sketches, their `counts`, and the position."""
+        """Save, in one transaction, uids `added` to buckets, changed sketches, their `counts`, and the position.
+
+        And the facts, where they have changed.
+        """
+        facts = facts or self.facts
         changed = {bucket: counts[bucket] for bucket in (*added, *sketches)}
         digest = self._digest
         for bucket, count in changed.items():
@@ -117,11 +123,11 @@ class Store(SavedFile):
             for bucket, sketch in sketches.items():
                 self._write_sketch(bucket, sketch)
             self._write_counts(changed)
-            self._write_progress(next_offset, self.floor, digest)
+            self._write_progress(next_offset, self.floor, digest, facts)
         self._counts.update(changed)
         for bucket in added:
             self._blocks[bucket] = (self._blocks[bucket] + 1) % SMALL_BLOCKS_MAX
-        self._digest, self.next_offset = digest, next_offset
+        self._digest, self.next_offset, self.facts = digest, next_offset, facts
 
     def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
         """Delete buckets, give their space back to the disk, and keep `floor`, before which no minute is left."""
@@ -130,7 +136,7 @@ class Store(SavedFile):
         digest = self._digest ^ digest_of({bucket: self._counts[bucket] for bucket in dropped})
         with self._transaction():
             self._delete(dropped)
-            self._write_progress(self.next_offset, floor, digest)
+            self._write_progress(self.next_offset, floor, digest, self.facts)
         for bucket in dropped:
             del self._counts[bucket]
             self._blocks.pop(bucket, None)
@@ -142,8 +148,11 @@ class Store(SavedFile):
         intervals: Mapping[str, Rule],
         dropped: Sequence[Bucket],
         filled: Iterable[tuple[Bucket, Iterable[str]]],
+        facts: Facts | None = None,
     ) -> None:
         """In one transaction, note the intervals, delete buckets and save new ones from all of their users.
+
+        And the facts, where they have changed.
 
         While `filled` is asked for the next one, `counts` and `load` know those before. After an error, close.
         """
@@ -159,9 +168,10 @@ class Store(SavedFile):
             rows = [(name, *rule) for name, rule in intervals.items()]
             self._db.executemany("INSERT INTO intervals VALUES (?, ?, ?)", rows)
             self.intervals = dict(intervals)
+            self.facts = facts or self.facts
             self._digest = digest_of(self._counts)
             if self.next_offset is not None:
-                self._write_progress(self.next_offset, self.floor, self._digest)
+                self._write_progress(self.next_offset, self.floor, self._digest, self.facts)
         self._give_back()
 
     def close(self) -> None:
@@ -186,12 +196,12 @@ class Store(SavedFile):
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()
 
     def _migrate(self) -> None:
-        """Bring a file of form 1, which was checked, to this form, in one transaction."""
+        """Bring a file of an older form, which was checked, to this form, in one transaction."""
         self._digest = digest_of(self._counts)
         with self._transaction():
-            migrate(self._db)
+            migrate(self._db, self.version)
             if self.next_offset is not None:
-                self._write_progress(self.next_offset, self.floor, self._digest)
+                self._write_progress(self.next_offset, self.floor, self._digest, self.facts)
         self.version = VERSION
 
     def _insert(self, bucket: Bucket, uids: Collection[str]) -> None:
@@ -259,10 +269,11 @@ class Store(SavedFile):
             )
             raise StateError(message)
 
-    def _write_progress(self, next_offset: int, floor: int, digest: int) -> None:
+    def _write_progress(self, next_offset: int, floor: int, digest: int, facts: Facts) -> None:
+        packed = pack_facts(facts)
         self._db.execute("DELETE FROM progress")
-        row = (next_offset, floor, sealed(self._origin, next_offset, floor, digest, self.intervals))
-        self._db.execute("INSERT INTO progress VALUES (?, ?, ?)", row)
+        row = (next_offset, floor, sealed(self._origin, next_offset, floor, digest, self.intervals, packed), packed)
+        self._db.execute("INSERT INTO progress VALUES (?, ?, ?, ?)", row)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

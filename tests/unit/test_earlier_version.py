@@ -1,0 +1,42 @@
+"""What version 0.1 left behind is continued exactly."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from unique_users.buckets import Bucket
+from unique_users.estimates import Count, Estimate
+from unique_users.store import Store
+from unique_users.tally import Origin
+
+SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
+ORIGIN = Origin("bucketed", "8c6f7a3e-0000-4000-8000-000000000001", 0, 1)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    shutil.copy(SAVED / "bucketed-0.sqlite", tmp_path)
+    return tmp_path
+
+
+def saved_counts() -> dict[Bucket, Count]:
+    saved = json.loads((SAVED / "counts.json").read_text(encoding="utf-8"))["counts"]
+    return {
+        Bucket(name, int(start)): Estimate(*n) if isinstance(n, list) else n
+        for name, start, n in ((*key.rsplit(":", 1), n) for key, n in saved.items())
+    }
+
+
+def test_a_state_of_form_2_is_continued(directory: Path) -> None:
+    for _ in range(2):  # brought to this form, then opened in it
+        store = Store(directory, ORIGIN)
+        assert store.counts == saved_counts()
+        assert store.next_offset == 800
+        for bucket, count in store.counts.items():
+            if isinstance(count, Estimate):
+                assert store.load_sketch(bucket).estimate() == count
+            else:
+                assert len(set(store.load(bucket))) == count
+        store.close()

@@ -1,0 +1,32 @@
+"""Facts: what a state knows of itself, besides its counts and its position. Pure."""
+
+import msgspec
+
+from unique_users.buckets import Bucket
+from unique_users.checkpoints import Checkpoint
+from unique_users.marks import Gap
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Saved with the position in one transaction."""
+
+    generation: str = ""  # of the counts that are published from it; empty for those of form 2
+    retention_seconds: int | None = None  # that it was kept with; None before form 3
+    late: int = 0  # users that came for buckets that were gone, and went to the dead-letter topic
+    gaps: tuple[Gap, ...] = ()
+    withdrawn: tuple[Bucket, ...] = ()  # counts that were published and are to be deleted there
+    history: tuple[Checkpoint, ...] = ()  # oldest first
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Facts).decode
+
+
+def pack_facts(facts: Facts) -> bytes:
+    """As a state holds them."""
+    return _pack(facts)
+
+
+def unpack_facts(data: bytes) -> Facts:
+    """What `pack_facts` wrote. Raises msgspec.DecodeError."""
+    return _unpack(data)
