@@ -15,6 +15,7 @@ from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
+from unique_users.offset_metadata import OffsetMetadata
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
@@ -35,11 +36,25 @@ class Reading:
     clock: StreamClock
     position: int
     committed: int
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them
+    newest_ms: int | None = None  # the Kafka time of the last frame read
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
-        return Position(self.position, f"{self.topic_id} {self.clock.to_metadata()} {layout}")
+        totals = self.totals + self.pending
+        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms)
+        return Position(self.position, metadata.text())
+
+    def mark_committed(self) -> None:
+        """What was read so far is committed."""
+        self.committed = self.position
+        self.totals += self.pending
+        self.pending = FrameCounts()
+
+    def begin_again(self, offset: int, clock: StreamClock) -> None:
+        """The topic is another one, which is read from an offset on."""
+        self.committed, self.clock, self.totals = offset, clock, FrameCounts()
 
 
 class Bucketing:
@@ -130,9 +145,8 @@ class Bucketing:
                 say("the broker acknowledges again, going on")
                 self._waiting = False
             for reading in due.values():
-                reading.committed = reading.position
                 self.counts += reading.pending
-                reading.pending = FrameCounts()
+                reading.mark_committed()
             self._uncommitted = 0
         return done
 
@@ -171,19 +185,20 @@ class Bucketing:
             try:
                 self._look_at_all_layouts()
                 topic_id = self._describe().id
-                committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
-                id_then, clock_then, layout_then = (*committed.metadata.split(" "), "", "", "")[:3]
-                if former := Layout.parsed(layout_then):
-                    self._checked_layout(former)
+                committed = self._consumer.committed(partition) or Position(0)
+                then = OffsetMetadata.parsed(committed.metadata)
+                if then.layout:
+                    self._checked_layout(then.layout)
                 # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
-                if {id_then, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+                if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
                     say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, clock_then = Position(0), ""
+                    committed, then = Position(0), OffsetMetadata()
                 offset = readable_offset(self._consumer, name, partition, committed.offset)
             except BrokerAwayError:
                 return
-            clock = StreamClock.from_metadata(settings.retention_seconds, clock_then)
-            self._readings[partition] = Reading(topic_id, clock, offset, offset)
+            clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
+            totals = then.totals or FrameCounts()
+            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, then.newest_ms)
             self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
@@ -194,7 +209,7 @@ class Bucketing:
             return
         for partition in range(self._describe().partitions):
             committed = self._consumer.committed(partition) or Position(0)
-            if former := Layout.parsed("".join(committed.metadata.split(" ")[2:3])):
+            if former := OffsetMetadata.parsed(committed.metadata).layout:
                 self._checked_layout(former)
         self._looked_at_all = True
 
@@ -224,14 +239,15 @@ class Bucketing:
         reading = self._readings[batch.partition]
         if batch.offsets[0] < reading.position:
             say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
-            reading.committed = batch.offsets[0]  # the broker forgot what was committed of the old topic
-            reading.clock = StreamClock(self._config.bucketer.retention_seconds)
+            # The broker forgot what was committed of the old topic.
+            reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
         rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
+        reading.newest_ms = batch.timestamps_ms[-1]
         self._uncommitted += len(batch.offsets)
 
     def _send(self, batch: Batch, rekeyed: Rekeyed) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from unique_users.buckets import Bucket, bucket_timestamp
 from unique_users.cascade import Cascade, Rule
 from unique_users.clients import Batch
-from unique_users.clock import WINDOW, StreamClock
+from unique_users.clock import BLOCK, MEDIANS, StreamClock
 from unique_users.estimates import Count
 from unique_users.facts import Facts
 from unique_users.lifecycle import give_memory_back
@@ -91,7 +91,7 @@ class Ledger:
         self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
         self._retention = retention_seconds
         self._uids_in_memory_max = uids_in_memory_max
-        self._clock = StreamClock(retention_seconds=0)
+        self._clock = StreamClock(0)
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
         self._freed_uids = 0  # since memory was given back
@@ -127,7 +127,7 @@ class Ledger:
             new = self._tally.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
-            self._clock.admit([minute] * min(len(uids), WINDOW))
+            self._clock.admit([minute] * min(len(uids), BLOCK * MEDIANS))
             if not self._evict():
                 # Uids saved ahead of the position are read again after a crash, and change nothing then.
                 self.save()

@@ -19,6 +19,12 @@ KEY = b"%d" % MINUTE
 MESSAGE_BYTES_MAX = 1_048_588  # what a topic takes by default
 
 
+def clock_at(ts: int) -> StreamClock:
+    clock = StreamClock(DAY)
+    clock.admit([ts] * 202)
+    return clock
+
+
 def frame(uid: str, ts: int = NOW) -> bytes:
     return json.dumps({"uid": uid, "ts": ts, "x": "y" * 50}).encode()
 
@@ -53,8 +59,8 @@ def test_no_frames_are_no_records() -> None:
 
 def test_what_is_rejected_is_rejected_as_without_combining() -> None:
     frames = [frame("a"), b"{", frame("b", NOW - DAY - 1), None, frame("c", NOW + 3_601), frame("a")]
-    with_it = rekeyed(list(frames), clock=StreamClock(DAY, [NOW] * 200))
-    without = rekeyed(list(frames), clock=StreamClock(DAY, [NOW] * 200), combine=False)
+    with_it = rekeyed(list(frames), clock=clock_at(NOW))
+    without = rekeyed(list(frames), clock=clock_at(NOW), combine=False)
     assert with_it.rejected == without.rejected
     assert [r.reason for r in with_it.rejected] == [Reason.NOT_JSON, Reason.NOT_JSON, Reason.FUTURE, Reason.LATE]
     assert with_it.counts() == without.counts()

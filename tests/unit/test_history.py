@@ -10,7 +10,7 @@ from fakes import FakeKafka
 from test_bucketing import Feed
 from test_counting import Counter
 
-from unique_users.clock import WINDOW
+from unique_users.clock import BLOCK, MEDIANS
 from unique_users.recounting import recount
 
 DAY, MINUTE = 86_400, 60
@@ -57,8 +57,8 @@ def test_two_years_of_history_are_counted_exactly_with_bounded_memory(kafka: Fak
     assert len(expected.users) == DAYS * MINUTES_A_DAY
     assert expected.counts.rejected == {"late": len(range(63, DAYS, 7))}
     assert uids_held <= UIDS_MAX
-    # The stream clock is the median of the last 1,001 times: as thin a stream as this moves it on three weeks late.
-    clock_lag_days = WINDOW // 2 // (MINUTES_A_DAY * FRAMES_A_MINUTE) + 1
+    # The stream clock is the median of nine medians of 101 times: as thin a stream as this moves it on a month late.
+    clock_lag_days = BLOCK * (MEDIANS // 2 + 2) // (MINUTES_A_DAY * FRAMES_A_MINUTE) + 1
     kept_days = counter.config.counter.retention_seconds // DAY + clock_lag_days + 1
     unsaved = 2 * (STEP_FRAMES // FRAMES_A_MINUTE + 1)
     assert buckets_held <= kept_days * MINUTES_A_DAY + unsaved

@@ -20,6 +20,12 @@ def rekeyer(future_seconds_max: int = 3_600) -> Rekeyer:
     return Rekeyer(FrameParser(), future_seconds_max)
 
 
+def clock_at(ts: int) -> StreamClock:
+    clock = StreamClock(DAY)
+    clock.admit([ts] * 202)
+    return clock
+
+
 def frame(uid: str, ts: int) -> bytes:
     return json.dumps({"uid": uid, "ts": ts, "x": "y" * 50}).encode()
 
@@ -63,7 +69,7 @@ anything = st.one_of(
 @settings(max_examples=80, deadline=None)
 @given(st.lists(anything, max_size=300), st.booleans())
 def test_every_frame_is_accepted_or_rejected_once(frames: list[bytes | None], judges: bool) -> None:  # noqa: FBT001
-    clock = StreamClock(DAY, [NOW] * 200 if judges else [])
+    clock = clock_at(NOW) if judges else StreamClock(DAY)
     rekeyed = rekeyer().rekey(frames, [NOW * 1000] * len(frames), clock)
     counts = rekeyed.counts()
     assert counts.read == len(frames) == counts.accepted + counts.rejected.total()
@@ -74,7 +80,7 @@ def test_every_frame_is_accepted_or_rejected_once(frames: list[bytes | None], ju
 
 
 def test_reasons_are_counted_and_places_name_the_frames() -> None:
-    clock = StreamClock(DAY, [NOW] * 200)
+    clock = clock_at(NOW)
     batch = [frame("a", NOW), b"{", frame("b", NOW - DAY - 1), None, frame("c", NOW + 3_601), frame("d", NOW - DAY)]
     rekeyed = rekeyer().rekey(batch, [NOW * 1000] * 6, clock)
     assert sorted((rejected.place, rejected.reason) for rejected in rekeyed.rejected) == [
@@ -97,7 +103,7 @@ def test_the_future_begins_after_the_records_own_time_and_not_for_records_withou
 
 
 def test_a_rejected_time_does_not_move_the_clock() -> None:
-    clock = StreamClock(DAY, [NOW] * 200)
+    clock = clock_at(NOW)
     future = [frame("u", NOW + 5 * DAY)] * 1_000
     assert len(rekeyer().rekey(future, [NOW * 1000] * 1_000, clock).rejected) == 1_000
     assert clock.now() == NOW

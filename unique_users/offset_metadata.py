@@ -1,0 +1,61 @@
+"""The text that the bucketer stores with its committed offsets, written and read here alone. Pure.
+
+Words with one space between: the topic's id, the stream clock, the layout of `bucketed`; and since version 0.2 further
+words of the form `name=value`, of which a reader passes over those that it does not know.
+"""
+
+from collections import Counter
+from typing import NamedTuple, Self
+
+from unique_users.clock import StreamClock
+from unique_users.layout import Layout
+from unique_users.rekey import FrameCounts
+
+_TOTALS, _NEWEST = "frames", "newest_ms"
+
+
+class OffsetMetadata(NamedTuple):
+    """What a restart and other processes need to know of one partition of `feed`, as of a committed offset."""
+
+    topic_id: str = ""
+    clock: str = ""  # see StreamClock.to_metadata
+    layout: Layout | None = None
+    totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
+    newest_ms: int | None = None  # the Kafka time of the last frame before the offset
+
+    def text(self) -> str:
+        """As a broker stores it."""
+        words = [self.topic_id, self.clock, "" if self.layout is None else str(self.layout)]
+        if self.totals is not None:
+            rejected = (f"{reason}:{number}" for reason, number in sorted(self.totals.rejected.items()))
+            words.append(f"{_TOTALS}={','.join([str(self.totals.read), str(self.totals.accepted), *rejected])}")
+        if self.newest_ms is not None:
+            words.append(f"{_NEWEST}={self.newest_ms}")
+        return " ".join(words)
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """What `text` wrote, in this version or before; empty for what another program wrote."""
+        topic_id, clock, layout, *more = (*text.split(" "), "", "", "")[: max(3, text.count(" ") + 1)]
+        words = dict(word.split("=", 1) for word in more if "=" in word)
+        newest = words.get(_NEWEST, "")
+        return cls(
+            topic_id,
+            clock,
+            Layout.parsed(layout),
+            _totals(words.get(_TOTALS, "")),
+            int(newest) if newest.removeprefix("-").isdecimal() else None,
+        )
+
+    def watermark(self) -> int | None:
+        """No frame before this time will be accepted from the partition any more; None while anything may come."""
+        return StreamClock.from_metadata(0, self.clock).watermark()
+
+
+def _totals(text: str) -> FrameCounts | None:
+    try:
+        read, accepted, *rejected = text.split(",")
+        pairs = (pair.split(":") for pair in rejected)
+        return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
+    except ValueError:
+        return None
