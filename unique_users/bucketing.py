@@ -164,36 +164,44 @@ class Bucketing:
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
-        """Go to the committed position of each partition taken, with the clock that was committed there."""
-        settings = self._config.bucketer
-        name = self._config.topics.feed.name
-        for partition in sorted(self._unopened):
-            try:
-                self._look_at_all_layouts()
-                topic_id = self._describe().id
-                committed = self._consumer.committed(partition) or Position(0, f"{topic_id} ")
-                id_then, clock_then, layout_then = (*committed.metadata.split(" "), "", "", "")[:3]
-                if former := Layout.parsed(layout_then):
-                    self._checked_layout(former)
-                # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
-                if {id_then, self._topic_ids.get(partition, "")} - {topic_id, ""}:
-                    say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, clock_then = Position(0), ""
-                offset = readable_offset(self._consumer, name, partition, committed.offset)
-            except BrokerAwayError:
-                return
-            clock = StreamClock.from_metadata(settings.retention_seconds, clock_then)
-            self._readings[partition] = Reading(topic_id, clock, offset, offset)
-            self._topic_ids[partition] = topic_id
-            self._consumer.start(partition, offset)
-            self._unopened.discard(partition)
+        """Go to the committed position of each partition taken, asking the broker for all of them at once."""
+        if not self._unopened:
+            return
+        try:
+            topic = self._describe()
+            self._look_at_all_layouts(topic.partitions)
+            # Those that a topic made again does not have are about to be lost.
+            opened = sorted(partition for partition in self._unopened if partition < topic.partitions)
+            positions = self._consumer.committed(opened)
+            bounds = self._consumer.bounds(opened)
+            for partition in opened:
+                self._open(partition, topic.id, positions.get(partition), bounds[partition])
+        except BrokerAwayError:
+            return
 
-    def _look_at_all_layouts(self) -> None:
+    def _open(self, partition: int, topic_id: str, committed: Position | None, bounds: tuple[int, int]) -> None:
+        """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
+        name = self._config.topics.feed.name
+        committed = committed or Position(0, f"{topic_id} ")
+        id_then, clock_then, layout_then = (*committed.metadata.split(" "), "", "", "")[:3]
+        if former := Layout.parsed(layout_then):
+            self._checked_layout(former)
+        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        if {id_then, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+            say(f"{name}-{partition}: was deleted and made again: reading it from its start")
+            committed, clock_then = Position(0), ""
+        offset = readable_offset(name, partition, committed.offset, bounds)
+        clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, clock_then)
+        self._readings[partition] = Reading(topic_id, clock, offset, offset)
+        self._topic_ids[partition] = topic_id
+        self._consumer.start(partition, offset)
+        self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self, partitions: int) -> None:
         """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
         if self._looked_at_all:
             return
-        for partition in range(self._describe().partitions):
-            committed = self._consumer.committed(partition) or Position(0)
+        for committed in self._consumer.committed(range(partitions)).values():
             if former := Layout.parsed("".join(committed.metadata.split(" ")[2:3])):
                 self._checked_layout(former)
         self._looked_at_all = True
