@@ -38,6 +38,7 @@ class Reading:
     committed: int
     totals: FrameCounts  # of all frames up to `committed`, whoever read them
     newest_ms: int | None = None  # the Kafka time of the last frame read
+    announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
@@ -48,7 +49,7 @@ class Reading:
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
-        self.committed = self.position
+        self.committed, self.announced = self.position, True
         self.totals += self.pending
         self.pending = FrameCounts()
 
@@ -128,7 +129,7 @@ class Bucketing:
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
-        due = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
+        due = {p: r for p, r in self._readings.items() if r.position != r.committed or not r.announced}
         if not due:
             return True
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
@@ -178,37 +179,46 @@ class Bucketing:
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
-        """Go to the committed position of each partition taken, with the clock that was committed there."""
-        settings = self._config.bucketer
-        name = self._config.topics.feed.name
-        for partition in sorted(self._unopened):
-            try:
-                self._look_at_all_layouts()
-                topic_id = self._describe().id
-                committed = self._consumer.committed(partition) or Position(0)
-                then = OffsetMetadata.parsed(committed.metadata)
-                if then.layout:
-                    self._checked_layout(then.layout)
-                # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
-                if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
-                    say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, then = Position(0), OffsetMetadata()
-                offset = readable_offset(self._consumer, name, partition, committed.offset)
-            except BrokerAwayError:
-                return
-            clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
-            totals = then.totals or FrameCounts()
-            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, then.newest_ms)
-            self._topic_ids[partition] = topic_id
-            self._consumer.start(partition, offset)
-            self._unopened.discard(partition)
+        """Go to the committed position of each partition taken, asking the broker for all of them at once."""
+        if not self._unopened:
+            return
+        try:
+            topic = self._describe()
+            self._look_at_all_layouts(topic.partitions)
+            # Those that a topic made again does not have are about to be lost.
+            opened = sorted(partition for partition in self._unopened if partition < topic.partitions)
+            positions = self._consumer.committed(opened)
+            bounds = self._consumer.bounds(opened)
+            for partition in opened:
+                self._open(partition, topic.id, positions.get(partition), bounds[partition])
+        except BrokerAwayError:
+            return
 
-    def _look_at_all_layouts(self) -> None:
+    def _open(self, partition: int, topic_id: str, committed: Position | None, bounds: tuple[int, int]) -> None:
+        """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
+        name = self._config.topics.feed.name
+        wanted = committed.offset if committed else 0
+        then = OffsetMetadata.parsed(committed.metadata if committed else "")
+        if then.layout:
+            self._checked_layout(then.layout)
+        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+            say(f"{name}-{partition}: was deleted and made again: reading it from its start")
+            wanted, then = 0, OffsetMetadata()
+        offset = readable_offset(name, partition, wanted, bounds)
+        clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, then.clock)
+        announced = committed is not None and committed.offset == offset
+        reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), then.newest_ms, announced)
+        self._readings[partition] = reading
+        self._topic_ids[partition] = topic_id
+        self._consumer.start(partition, offset)
+        self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self, partitions: int) -> None:
         """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
         if self._looked_at_all:
             return
-        for partition in range(self._describe().partitions):
-            committed = self._consumer.committed(partition) or Position(0)
+        for committed in self._consumer.committed(range(partitions)).values():
             if former := OffsetMetadata.parsed(committed.metadata).layout:
                 self._checked_layout(former)
         self._looked_at_all = True

@@ -1,6 +1,6 @@
 """Where the counting of a partition goes on: with which state, and from which record of its topic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
@@ -37,20 +37,28 @@ class Opening:
         """Have the next opening set the saved state aside: it is of a topic that is gone, which no id would tell."""
         self._outdated.add(partition)
 
-    def ledger(self, partition: int) -> Ledger:
-        """1. find or begin the state, 2. find out where the topic can be read.
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Where the topic can be read, of those of its partitions that it has: one question for all of them.
+
+        Raises BrokerAwayError.
+        """
+        there = self._describe().partitions if partitions else 0
+        return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
+
+    def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
+        """1. find or begin the state, 2. see whether the topic, which has these bounds, can be read from there.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
         BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._describe()
-        first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
         origin = Origin(name, topic.id, partition, topic.partitions)
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
+        first, end = self._bounds_now(ledger, bounds)
         if (saved := ledger.saved_offset) is None:
             ledger.position = first
             ledger.trimmed = first > 0
@@ -61,12 +69,23 @@ class Opening:
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
                 f" the old state is {aside}"
             )
-            return self.ledger(partition)
+            return self.ledger(partition, bounds)
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
         ledger.publish_from = end
         return ledger
+
+    def _bounds_now(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[int, int]:
+        """The partition's bounds, asked for again where a former owner may have counted on since."""
+        partition, saved = ledger.origin.partition, ledger.saved_offset
+        if saved is None or saved <= bounds[1]:
+            return bounds
+        try:
+            return self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+        except BaseException:
+            ledger.close()
+            raise
 
     def _with_state(self, origin: Origin) -> Ledger:
         settings = self._config.counter

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -391,11 +391,11 @@ def test_metadata_of_another_program_is_no_hindrance(feed: Feed) -> None:
 def test_a_partition_is_opened_when_the_broker_is_back(kafka: FakeKafka) -> None:
     feed = Feed(kafka)
     feed.put("a")
-    answers: Callable[..., Position | None] = feed.consumer.committed
+    answers = feed.consumer.committed
 
-    def silent(partition: int) -> Position | None:
+    def silent(partitions: Iterable[int]) -> dict[int, Position]:
         kafka.away = True
-        return answers(partition)
+        return answers(partitions)
 
     feed.consumer.committed = silent  # type: ignore[method-assign]
     feed.step(3)

@@ -31,7 +31,7 @@ class _Batch:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[DefaultRecord]:
-        data = _unpacked(self._batch)
+        data = unpacked(self._batch)
         read = _from(decode(data, self._batch), self._first_offset)
         if read.offsets:
             yield DefaultRecord(len(data), read.offsets[-1], -1, self._batch.timestamp_type, None, read, [])
@@ -112,7 +112,8 @@ _UNPACK: dict[int, Callable[[bytes], bytes]] = {
 }
 
 
-def _unpacked(batch: DefaultRecordBatch) -> bytes:
+def unpacked(batch: DefaultRecordBatch) -> bytes:
+    """The records in a batch, as they are without its compression."""
     codec = batch.compression_type
     if codec != batch.CODEC_NONE:
         batch._assert_has_codec(codec)  # raises the client's own error
