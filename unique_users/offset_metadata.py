@@ -59,3 +59,17 @@ def _totals(text: str) -> FrameCounts | None:
         return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
     except ValueError:
         return None
+
+
+_LATE = "late="
+
+
+def late_text(late: int) -> str:
+    """What a counter stores with its offsets: how many users of its partition it has rejected as late."""
+    return f"{_LATE}{late}" if late else ""
+
+
+def late_of(text: str) -> int:
+    """The number in what `late_text` wrote, 0 in any other text."""
+    number = text.removeprefix(_LATE)
+    return int(number) if text.startswith(_LATE) and number.isdecimal() else 0

@@ -37,7 +37,11 @@ class FrameCounts:
         return FrameCounts(self.read + other.read, self.accepted + other.accepted, self.rejected + other.rejected)
 
     def __str__(self) -> str:
-        text = f"{self.read:,} frames read = {self.accepted:,} accepted + {self.rejected.total():,} rejected"
+        return self.sum_text("accepted")
+
+    def sum_text(self, accepted: str) -> str:
+        """In words, with a word for those that are accepted."""
+        text = f"{self.read:,} frames read = {self.accepted:,} {accepted} + {self.rejected.total():,} rejected"
         if self.rejected:
             text += f" ({', '.join(f'{reason} {n:,}' for reason, n in sorted(self.rejected.items()))})"
         return text
