@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+import zstandard
+
+from unique_users.clients import REQUEST_BYTES_MAX, REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
 from unique_users.lifecycle import Stop
 
 BOOTSTRAP_SECONDS = 2.0
-REQUEST_BYTES_MAX = 16 * 1024 * 1024
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
 
@@ -273,9 +274,10 @@ class FakeConsumer:
 class FakeProducer:
     """See clients.Producer."""
 
-    def __init__(self, kafka: FakeKafka) -> None:
+    def __init__(self, kafka: FakeKafka, compression: str = "none") -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
+        self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
         self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
         self._failed = False
         self._turns = count()
@@ -296,8 +298,10 @@ class FakeProducer:
         partition: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
-        if self._failed or topic not in self._kafka.topics or len(value) > REQUEST_BYTES_MAX:
+        if self._failed or topic not in self._kafka.topics:
             self._fail(f"a record of {len(value)} bytes for {topic!r}")
+        if len(value) > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
@@ -336,14 +340,16 @@ class FakeProducer:
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
-            if refuse_after == 0 or len(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+            if refuse_after == 0:
                 self._fail(f"a record of {len(value)} bytes for {topic!r}")
+            if self._size(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
             self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
         return True
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:
         self._failed = True
-        raise DeliveryError(f"records were not acknowledged: {what}")
+        raise kind(f"records were not acknowledged: {what}")
 
 
 class FakeAdmin:

@@ -13,8 +13,9 @@ from unique_users.clients import Position, TopicState
 from unique_users.errors import TopicError
 from unique_users.frames import FrameParser
 from unique_users.layout import Layout, partition_of
-from unique_users.rekey import Rekeyer
-from unique_users.topics import current_state
+from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
+from unique_users.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
+from unique_users.topics import batch_bytes_max, current_state
 
 DAY = 86_400
 CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK = "CRASH", "COMMIT", "REFUSE", "EVICT", "AWAY", "BACK"
@@ -29,10 +30,17 @@ class Feed:
         self.stop = stop or FakeStop(kafka.clock)
         self.config = config_for("fake:1", bucketer=rules)
         self.producers: list[FakeProducer] = []
+        self.letters_producers: list[FakeProducer] = []
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None) -> None:
         self.consumer = FakeConsumer(self.kafka, "feed", "bucketer")
+        self.rekeyer = Rekeyer(
+            FrameParser(),
+            self.config.bucketer.future_seconds_max,
+            combine=self.config.bucketer.combine,
+            partitions=self._user_partitions(),
+        )
         self.bucketing = Bucketing(
             self.config,
             self.consumer,
@@ -40,12 +48,7 @@ class Feed:
             self._layout(),
             self._layout,
             self._new_producer,
-            Rekeyer(
-                FrameParser(),
-                self.config.bucketer.future_seconds_max,
-                combine=self.config.bucketer.combine,
-                partitions=self._user_partitions(),
-            ),
+            self.rekeyer,
             self.stop,
             self.clock.monotonic,
             until,
@@ -65,9 +68,20 @@ class Feed:
     def _user_partitions(self) -> int | None:
         return self._layout().partitions if self.config.bucketer.partition_by == "uid" else None
 
-    def _new_producer(self) -> FakeProducer:
+    def _new_producer(self) -> Sending:
+        """As bucketer.py does."""
+        bytes_max = self._bytes_max("bucketed") - BATCH_OVERHEAD_BYTES
+        self.rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
         self.producers.append(FakeProducer(self.kafka))
-        return self.producers[-1]
+        letters = DeadLetters("rejected", lambda: self._bytes_max("rejected"), self._new_letters_producer)
+        return Sending(self.producers[-1], letters)
+
+    def _new_letters_producer(self, _bytes_max: int) -> FakeProducer:
+        self.letters_producers.append(FakeProducer(self.kafka, COMPRESSION))
+        return self.letters_producers[-1]
+
+    def _bytes_max(self, topic: str) -> int:
+        return batch_bytes_max(FakeAdmin(self.kafka), topic)
 
     def put(self, uid: str, ts: float | None = None, partition: int = 0) -> None:
         """Append a frame to `feed`."""
