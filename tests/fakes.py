@@ -7,7 +7,7 @@ Whatever waits lets the FakeClock go on by as much instead.
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
 from typing import NamedTuple
 
 import zstandard
@@ -59,6 +59,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    unreadable: str = ""
 
 
 @dataclass
@@ -119,6 +120,13 @@ class FakeKafka:
         at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
         for value in values:
             log.records.append(Record(log.end, at, key, value, headers or []))
+
+    def append_unreadable(self, topic: str, count: int, why: str, partition: int = 0) -> None:
+        """Put a batch at the end of a partition that cannot be unpacked."""
+        log = self.topics[topic].partitions[partition]
+        at = int(self.clock.wall() * 1000)
+        for _ in range(count):
+            log.records.append(Record(log.end, at, None, None, [], why))
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         return self.topics[topic].partitions[partition].records
@@ -199,8 +207,7 @@ class FakeConsumer:
             self._kafka.balance(self._group, self.topic)
         taken, lost = frozenset(self._taken), frozenset(self._lost)
         self._taken, self._lost = set(), set()
-        batches = [self._read(partition) for partition in sorted(self._positions)]
-        polled = Polled([batch for batch in batches if batch.offsets], taken, lost)
+        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], taken, lost)
         if polled == Polled([]):
             self._kafka.clock.advance(timeout_seconds)
         return polled
@@ -255,20 +262,25 @@ class FakeConsumer:
         for partition in gone:
             self._positions.pop(partition, None)
 
-    def _read(self, partition: int) -> Batch:
+    def _read(self, partition: int) -> list[Batch]:
         log = self._log(partition)
         if not log.first <= self._positions[partition] <= log.end:
             self._positions[partition] = log.first
         begin = self._positions[partition] - log.first
         records = log.records[begin : begin + self._kafka.records_per_poll]
         self._positions[partition] += len(records)
-        return Batch(
-            partition,
-            [record.key for record in records],
-            [record.value for record in records],
-            [record.timestamp_ms for record in records],
-            [record.offset for record in records],
-        )
+        runs = (list(run) for _, run in groupby(records, key=lambda record: record.unreadable))
+        return [
+            Batch(
+                partition,
+                [record.key for record in run],
+                [record.value for record in run],
+                [record.timestamp_ms for record in run],
+                [record.offset for record in run],
+                run[0].unreadable,
+            )
+            for run in runs
+        ]
 
 
 class FakeProducer:
