@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
+from unique_users.clients import Batch, Consumer, Polled, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
+from unique_users.frames import Reason
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
 from unique_users.offset_metadata import OffsetMetadata
-from unique_users.positions import RECREATED, look_for_loss, readable_offset
-from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
+from unique_users.positions import RECREATED, look_for_loss, readable_offset, say_unreadable
+from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer, all_rejected
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
@@ -90,6 +91,7 @@ class Bucketing:
         self._topic_ids: dict[int, str] = {}  # of what was read last
         self._looked_at_all = False
         self._uncommitted = 0
+        self._refused_at: dict[int, int] | None = None  # the positions committed when a record was too large
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
         self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
@@ -107,7 +109,7 @@ class Bucketing:
         try:
             if not self._broker_keeps_up(self._producer.has_room):
                 return True
-            polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+            polled = self._poll()
             self._forget(polled.lost)
             for batch in polled.batches:
                 if batch.partition in self._readings:
@@ -171,6 +173,17 @@ class Bucketing:
         if self._producer is not None:
             self._producer.close()
         self._consumer.close()
+
+    def _poll(self) -> Polled:
+        try:
+            return self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+        except TopicError:
+            # Whoever passes what is damaged sets the position behind it: what was read before must not be lost.
+            deadline = self._monotonic() + STOP_SECONDS
+            with suppress(BrokerError, DeliveryError):
+                while not self.commit() and self._monotonic() < deadline:
+                    self._stop.wait(POLL_SECONDS)
+            raise
 
     def _forget(self, lost: Iterable[int]) -> None:
         """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
@@ -253,7 +266,11 @@ class Bucketing:
             reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
-        rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
+        if batch.unreadable:
+            say_unreadable(self._config.topics.feed.name, batch)
+            rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)
+        else:
+            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
@@ -280,6 +297,7 @@ class Bucketing:
 
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
+        self._give_up_if_stuck(error)
         say(f"{error}; reading again from the last commit")
         if self._producer is not None:
             self._producer.close()
@@ -288,6 +306,19 @@ class Bucketing:
         self._unopened |= set(self._readings)
         self._readings.clear()
         self._uncommitted = 0
+
+    def _give_up_if_stuck(self, error: DeliveryError) -> None:
+        """Raise TopicError when a record is too large for `bucketed` again, and nothing was committed in between."""
+        if not isinstance(error, TooLargeError):
+            return
+        committed = {p: reading.committed for p, reading in self._readings.items()}
+        if committed and committed == self._refused_at:
+            name = self._config.topics.bucketed.name
+            raise TopicError(
+                f"topic {name!r} takes none of the records that the bucketer sends: {error}: raise its"
+                " max.message.bytes with kafka-configs, and kafka.max_request_size if that is set"
+            )
+        self._refused_at = committed
 
     def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)

@@ -18,7 +18,7 @@ from unique_users.lifecycle import Stop, say
 from unique_users.line import LineSource
 from unique_users.offset_metadata import late_text
 from unique_users.opening import Opening
-from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
+from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
 from unique_users.publish import Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -187,6 +187,8 @@ class Counting:
         if ledger.trimmed:
             ledger.trimmed = False
             say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
+        if batch.unreadable:
+            say_unreadable(topic, batch)
         ledger.add(batch)
         self._messages_read += len(batch.offsets)
 

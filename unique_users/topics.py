@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from threading import Thread
 
-from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
+from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.lifecycle import Stop
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
+BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
 
 
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
@@ -49,6 +50,26 @@ def current_state(admin: Admin, name: str) -> TopicState:
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")
     return state
+
+
+def batch_bytes_max(admin: Admin, name: str) -> int:
+    """How many bytes of records, compressed, a topic takes at once. Raises TopicError when it is of no use.
+
+    Without the right to ask, the most that a producer sends: the topic refuses what is too large for it.
+    """
+    try:
+        settings = admin.settings(name)
+    except BrokerAwayError:
+        raise
+    except BrokerError:
+        return REQUEST_BYTES_MAX
+    taken = int(settings.get("max.message.bytes", REQUEST_BYTES_MAX))
+    if taken < BATCH_BYTES_NEEDED:
+        raise TopicError(
+            f"topic {name!r} has max.message.bytes={taken}, which is less than one record may need: set it to"
+            f" {BATCH_BYTES_NEEDED} or more with kafka-configs"
+        )
+    return min(taken, REQUEST_BYTES_MAX)
 
 
 class TopicWatch:

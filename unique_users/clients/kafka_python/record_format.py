@@ -21,6 +21,7 @@ class Columns(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]
     offsets: Sequence[int]
+    unreadable: str = ""  # see clients.Batch
 
 
 def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:
