@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     bucketed = config.topics.bucketed
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [bucketed, config.topics.counts], stop)
+        admin = prepare_topics(config, [bucketed, config.topics.counts], stop, reads=bucketed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )
