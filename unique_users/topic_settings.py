@@ -67,9 +67,10 @@ def refusal(config: Config, settings: Settings) -> str | None:
     for name, reason in why.items():
         policy = settings.get(name, {}).get("cleanup.policy") or ""
         if "compact" in policy:
+            way_out = change(config, name, "cleanup.policy=delete")
             return (
-                f"topic {name!r} has cleanup.policy={policy}, {reason}: {change(name, 'cleanup.policy=delete')},"
-                " or use another topic name; and replay what was compacted"
+                f"topic {name!r} has cleanup.policy={policy}, {reason}: {way_out}, or use another topic name;"
+                " and replay what was compacted"
             )
     return None
 
@@ -86,7 +87,7 @@ def notes(config: Config, reads: Topic, settings: Settings, now: int) -> Iterato
     if counts.get("cleanup.policy") == "delete" and retention.bounded:
         yield (
             f"topic {names.counts.name!r} has cleanup.policy=delete and keeps {retention}: counts that do not change"
-            f" any more go then; {change(names.counts.name, 'cleanup.policy=compact')}"
+            f" any more go then; {change(config, names.counts.name, 'cleanup.policy=compact')}"
         )
 
 
@@ -119,16 +120,18 @@ class Retention(NamedTuple):
         return f"{time} and at most {size}" if time else f"at most {size}"
 
 
-def change(topic: str, *settings: str) -> str:
+def change(config: Config, topic: str, *settings: str) -> str:
     """The command that changes settings of a topic, as a way out."""
     options = f"--alter --entity-type topics --entity-name {topic} --add-config {','.join(settings)}"
-    return f"`python broker.py tool kafka-configs {options}`"
+    # The tool of 2.4 changes topics through ZooKeeper alone; newer ones come with a version of the broker too.
+    version = " --kafka-version 4.3.1" if config.broker.version == "2.4.0" else ""
+    return f"`python broker.py tool{version} kafka-configs {options}`"
 
 
 def _bounded_feed(config: Config, kept: Retention, _now: int) -> str | None:
     if kept.keeps(FEED_SECONDS_MIN) and kept.bytes is None:
         return None
-    way_out = _widen(config.topics.feed.name, kept, FEED_SECONDS_MIN, RETENTION_SECONDS_MIN * 1000)
+    way_out = _widen(config, config.topics.feed.name, kept, FEED_SECONDS_MIN, RETENTION_SECONDS_MIN * 1000)
     return f"topic {config.topics.feed.name!r} keeps {kept}: frames that are not read by then are lost; {way_out}"
 
 
@@ -146,13 +149,13 @@ def _bounded_rebuild(config: Config, kept: Retention, now: int) -> str | None:
     lost = "" if kept.keeps(HOUR) else ", and what is not counted by then is lost"
     return (
         f"topic {name!r} keeps {kept}, and counting anew without the state takes {takes}: now only buckets {reach}"
-        f" would be whole{lost}; back the state up, or {_widen(name, kept, needed, retention_ms(config))}"
+        f" would be whole{lost}; back the state up, or {_widen(config, name, kept, needed, retention_ms(config))}"
     )
 
 
-def _widen(name: str, kept: Retention, needed: int | None, milliseconds: int) -> str:
+def _widen(config: Config, name: str, kept: Retention, needed: int | None, milliseconds: int) -> str:
     wider = [] if kept.keeps(needed) else [f"retention.ms={milliseconds}"]
-    return change(name, *wider, *([] if kept.bytes is None else ["retention.bytes=-1"]))
+    return change(config, name, *wider, *([] if kept.bytes is None else ["retention.bytes=-1"]))
 
 
 def _bound(value: str | None) -> int | None:

@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 from brokers import config_for
+from msgspec.structs import replace
 
-from unique_users.config import Config
-from unique_users.topic_settings import as_created, notes, rebuild_seconds, retention_ms
+from unique_users.config import Broker, Config
+from unique_users.topic_settings import as_created, change, notes, rebuild_seconds, retention_ms
 
 DAY, HOUR = 86_400, 3_600
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
@@ -100,3 +101,11 @@ def test_counts_that_are_deleted_are_said_and_compacted_ones_or_those_kept_forev
     assert line.endswith("--entity-name counts --add-config cleanup.policy=compact`")
     assert not about(cleanup_policy="delete", retention_ms=-1)
     assert not about(cleanup_policy="compact", retention_ms=7 * DAY * 1000)
+
+
+def test_the_command_names_a_tool_that_can_change_topics_where_that_of_the_local_broker_cannot() -> None:
+    assert change(config(), "feed", "a=1", "b=2") == (
+        "`python broker.py tool kafka-configs --alter --entity-type topics --entity-name feed --add-config a=1,b=2`"
+    )
+    old = replace(config(), broker=Broker(version="2.4.0"))
+    assert change(old, "feed", "a=1").startswith("`python broker.py tool --kafka-version 4.3.1 kafka-configs --alter")
