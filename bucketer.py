@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
+        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop, reads=topics.feed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
         )

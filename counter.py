@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
     with stop_on_signals() as stop:
         topics = config.topics
-        admin = prepare_topics(config, [bucketed, topics.counts, topics.rejected], stop)
+        admin = prepare_topics(config, [bucketed, topics.counts, topics.rejected], stop, reads=bucketed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )

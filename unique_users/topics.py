@@ -1,14 +1,15 @@
 """The topics are made when they are missing, and checked when they exist."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
 from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.lifecycle import Stop
+from unique_users.lifecycle import Stop, say
+from unique_users.topic_settings import as_created, notes, refusal
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
@@ -28,18 +29,6 @@ def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
         raise TopicError(
             f"topic {topic.name!r} has {state.partitions} partitions, the configuration says {topic.partitions}:"
             " lower `partitions`, or use another topic name"
-        )
-    return state
-
-
-def ensure_log_of_record(admin: Admin, topic: Topic) -> TopicState:
-    """As `ensure_topic`, and refuse a compacted topic: compaction keeps one user of each minute."""
-    state = ensure_topic(admin, topic)
-    policy = admin.settings(topic.name).get("cleanup.policy", "")
-    if "compact" in policy:
-        raise TopicError(
-            f"topic {topic.name!r} has cleanup.policy={policy}, which deletes users: set it to `delete` with"
-            " kafka-configs, or use another topic name; and replay what was compacted"
         )
     return state
 
@@ -113,21 +102,53 @@ class TopicWatch:
                 self._seen[name] = (time.monotonic(), current_state(self._admin, name))
 
 
-def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:
-    """Wait for the broker and ensure `topics`; return the admin client, None when a stop is requested first."""
+def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:
+    """Wait for the broker, ensure `topics` and check their settings; say what the reader of `reads` has to know.
 
-    def prepare() -> Admin:
+    Return the admin client, None when a stop is requested first. Raises TopicError.
+    """
+
+    def prepare() -> tuple[Admin, list[str]]:
         admin = get_admin(config)
         try:
             for topic in topics:
-                ensure = ensure_log_of_record if topic is config.topics.bucketed else ensure_topic
-                ensure(admin, topic)
+                ensure_topic(admin, as_created(config, topic))
+            return admin, check_settings(config, admin, topics, reads)
         except BaseException:
             admin.close()
             raise
-        return admin
 
-    return when_broker_answers(config, stop, prepare)
+    prepared = when_broker_answers(config, stop, prepare)
+    if prepared is None:
+        return None
+    admin, lines = prepared
+    for line in lines:
+        say(line)
+    return admin
+
+
+def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads: Topic | None) -> list[str]:
+    """What is to be said about the settings of these topics. Raises TopicError for those that make counts wrong."""
+    settings: dict[str, Mapping[str, str]] = {}
+    unread: list[str] = []
+    why = None
+    for topic in topics:
+        try:
+            settings[topic.name] = admin.settings(topic.name)
+        except BrokerAwayError:
+            raise
+        except BrokerError as error:
+            unread.append(repr(topic.name))
+            why = error
+    if reason := refusal(config, settings):
+        raise TopicError(reason)
+    lines = [] if reads is None else list(notes(config, reads, settings, int(time.time())))
+    if unread:
+        names = ", ".join(unread)
+        lines.append(
+            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+        )
+    return lines
 
 
 def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:
