@@ -156,7 +156,7 @@ class Bucketing:
     def report(self) -> None:
         """Print what this process has committed, and what it has still to do."""
         committed = {p: reading.committed for p, reading in self._readings.items()}
-        print(bucketer_report(self.counts, lag(self._consumer, committed)), flush=True)
+        print(bucketer_report(self.counts, lag(self._consumer, committed), len(committed)), flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""

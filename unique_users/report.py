@@ -13,9 +13,9 @@ from unique_users.rekey import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None) -> str:
-    """The bucketer's line."""
-    return f"{counts}, {_lag(lag)}"
+def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int) -> str:
+    """The bucketer's line. Without a partition there is nothing for it to do: others of its group have them all."""
+    return f"{counts}, {_lag(lag)}" + ("" if partitions else ", no partition")
 
 
 class BucketCount(NamedTuple):
