@@ -71,9 +71,9 @@ def main(argv: Sequence[str]) -> int:
             time.monotonic,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
         )
-        bucketing.open()
-        say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
         with leaving_on_error(consumer):
+            bucketing.open()
+            say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
             while bucketing.step():
                 pass
             bucketing.close()

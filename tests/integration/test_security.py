@@ -20,7 +20,7 @@ from unique_users.sample import frames
 
 pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]
-FRAMES = b"\n".join(frames(2_000)) + b"\n"
+FRAMES = b"\n".join(frames(2_000)) + b"\nnot a frame\n"
 
 
 class Secured:

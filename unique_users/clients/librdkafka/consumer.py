@@ -21,6 +21,7 @@ from unique_users.errors import BrokerAwayError, BrokerError
 
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
+POLL_BYTES_MAX = 16 * 1024 * 1024  # of records that are all as large as the first
 FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
 AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
 RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
@@ -66,7 +67,9 @@ class LibrdkafkaConsumer:
                 if self._taken or self._lost or monotonic() >= deadline:
                     break
             if messages:
-                messages += self._consumer.consume(POLL_RECORDS_MAX - 1, FILL_SECONDS)
+                more = min(POLL_RECORDS_MAX - 1, POLL_BYTES_MAX // (len(messages[0]) + 1))
+                if more:
+                    messages += self._consumer.consume(more, FILL_SECONDS)
         self._refusal.check()
         failed: dict[int, int] = {}
         passed: list[Batch] = []
