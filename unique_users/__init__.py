@@ -3,8 +3,9 @@
 Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, estimates, sketches, report
 Loops (clients given):  replay, bucketing, counting, recounting, querying, publish
 Parts of loops:  opening, ledger, refill, positions, schedule
-Edges:  clients/ (alone imports Kafka clients), topics, store, saved, state_form, state_lock, frame_files, sample
-Around them:  config, config_file, config_checks, errors, lifecycle, read_ahead, decompression, command_line
+Edges:  clients/ (alone has Kafka), topics, store, saved, state_form, state_lock, state_rights, state_copies,
+Edges that are files:  frame_files, sample
+Around them:  config, config_file, config_checks, errors, lifecycle, read_ahead, decompression, command_line, state
 Local Kafka:  local_kafka, local_data, local_cluster, local_security
 Its processes:  zookeeper, java_daemon, daemons, broker_probe, kafka_jars, kafka_tools
 Demo:  demonstration, demo_place, demo_scripts, demo_stop

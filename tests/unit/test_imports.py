@@ -25,12 +25,13 @@ WORLD = {
 
 def the_map() -> dict[str, set[str]]:
     """The modules of each layer, by the first word of the layer's line."""
-    layers = {}
+    layers: dict[str, set[str]] = {}
     for line in (unique_users.__doc__ or "").splitlines():
         layer, colon, rooms = line.partition(":  ")
         if colon:
             rooms = re.sub(r"\([^)]*\)", "", rooms)
-            layers[layer.split()[0]] = {name for name in re.findall(r"\w+", rooms) if name in {*MODULES, "clients"}}
+            found = {name for name in re.findall(r"\w+", rooms) if name in {*MODULES, "clients"}}
+            layers.setdefault(layer.split()[0], set()).update(found)
     return layers
 
 
