@@ -4,8 +4,7 @@ It shares with the bucketer the rules of what a frame is, and nothing of the way
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -21,7 +20,9 @@ from unique_users.frames import FrameParser
 from unique_users.rekey import FrameCounts, Rejected, Rekeyer
 from unique_users.report import BucketCount, Format
 
+# What is judged at a time.
 CHUNK_FRAMES = 10_000
+CHUNK_BYTES = 12_000_000
 SHOWN_BYTES = 80  # of a rejected frame
 
 
@@ -81,8 +82,7 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()
     first_rejected = None
-    remaining = iter(frames)
-    while chunk := list(islice(remaining, CHUNK_FRAMES)):
+    for chunk in _chunks(frames):
         rekeyed = rekeyer.rekey(chunk, [timestamp_ms] * len(chunk), clock)
         for key, value in zip(rekeyed.keys, rekeyed.values, strict=True):
             users[int(key)].add(orjson.loads(value)["uid"])
@@ -90,6 +90,19 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
             first_rejected = _first(rekeyed.rejected, chunk, counts.read)
         counts += rekeyed.counts()
     return Recount(dict(users), counts, first_rejected)
+
+
+def _chunks(frames: Iterable[bytes]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    chunk_bytes = 0
+    for frame in frames:
+        chunk.append(frame)
+        chunk_bytes += len(frame)
+        if len(chunk) == CHUNK_FRAMES or chunk_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, chunk_bytes = [], 0
+    if chunk:
+        yield chunk
 
 
 def _first(rejected: Iterable[Rejected], chunk: Sequence[bytes], read_before: int) -> FirstRejected:

@@ -9,7 +9,9 @@ from unique_users.frames import CutLine, Reason
 from unique_users.lifecycle import Stop, say
 
 STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
-FLUSH_LINES = 10_000  # lines between two flushes: those to send again when a producer fails
+# Between two flushes: what is sent again when a producer fails. Frames of 2 KB reach the first, long lines the second.
+FLUSH_LINES = 10_000
+FLUSH_BYTES = 24_000_000
 ROOM_SECONDS = 1.0
 
 
@@ -47,6 +49,7 @@ class Replay:
         self._started = monotonic()
         self._handed_over = 0
         self._unflushed: list[bytes] = []
+        self._unflushed_bytes = 0
         self._producer: Producer | None = None
         self.sent = Sent(0, 0)
 
@@ -65,8 +68,9 @@ class Replay:
         if lines is None:
             return False
         self._unflushed += lines
+        self._unflushed_bytes += sum(map(len, lines))
         self._attempt(lambda producer: self._send(producer, lines))
-        if len(self._unflushed) >= FLUSH_LINES:
+        if len(self._unflushed) >= FLUSH_LINES or self._unflushed_bytes >= FLUSH_BYTES:
             self.flush()
         return True
 
@@ -136,7 +140,7 @@ class Replay:
         if self._wait(producer.flush):
             cut = sum(isinstance(line, CutLine) for line in self._unflushed)
             self.sent = Sent(self.sent.frames + len(self._unflushed) - cut, self.sent.cut + cut)
-            self._unflushed = []
+            self._unflushed, self._unflushed_bytes = [], 0
 
     def _wait(self, ready: Callable[[float], bool]) -> bool:
         """Wait for the broker, for as long as it takes; a stop is granted a few more seconds."""

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 import zstandard
 
-from unique_users import frame_files
+from unique_users import decompression, frame_files
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
 from unique_users.frames import CutLine
@@ -125,8 +125,13 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture(params=[1, 3, 7, 11, 100, 4_096])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read and handed out by so many bytes at a time."""
-    for name in ("PLAIN_BYTES", "COMPRESSED_BYTES", "JOINED_BYTES"):
-        monkeypatch.setattr(frame_files, name, request.param)
+    for module, name in (
+        (frame_files, "PLAIN_BYTES"),
+        (frame_files, "JOINED_BYTES"),
+        (decompression, "COMPRESSED_BYTES"),
+        (decompression, "UNPACKED_BYTES"),
+    ):
+        monkeypatch.setattr(module, name, request.param)
 
 
 @pytest.mark.usefixtures("blocks")

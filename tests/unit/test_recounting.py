@@ -1,11 +1,12 @@
 import json
+from collections.abc import Iterator
 
 import pytest
 from brokers import config_for
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.errors import InputError
-from unique_users.recounting import Difference, FirstRejected, differences, recount, require_accepted
+from unique_users.recounting import Difference, FirstRejected, _chunks, differences, recount, require_accepted
 from unique_users.report import BucketCount
 
 MINUTE = 1_468_244_340
@@ -57,6 +58,20 @@ def test_frames_are_counted_across_chunks() -> None:
     result = recount(iter(frames), CONFIG, MINUTE * 1000)
     assert len(result.users[MINUTE]) == 7_000
     assert result.counts.read == 25_000
+
+
+def test_long_frames_are_judged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unique_users.recounting.CHUNK_BYTES", 250)
+    taken: list[int] = []
+
+    def frames() -> Iterator[bytes]:
+        for number in range(7):
+            taken.append(number)
+            yield frame(f"u{number}", MINUTE) + b" " * 100
+
+    chunks = _chunks(frames())
+    assert [(len(chunk), len(taken)) for chunk in chunks] == [(2, 2), (2, 4), (2, 6), (1, 7)]
+    assert recount(frames(), CONFIG, MINUTE * 1000).counts.accepted == 7
 
 
 def test_nothing_counts_nothing() -> None:

@@ -56,6 +56,17 @@ def test_every_line_arrives_in_order_and_is_counted(
     assert sending.sent == Sent(1_001, 0)
 
 
+def test_long_lines_are_flushed_before_they_fill_the_memory(
+    replay: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unique_users.replay.FLUSH_BYTES", 1_000)
+    sending = replay(iter([[b"x" * 400]] * 5))
+    acknowledged = []
+    while sending.step():
+        acknowledged.append(sending.sent.frames)
+    assert acknowledged == [0, 0, 3, 3, 3]
+
+
 def test_a_line_counts_as_sent_when_it_is_acknowledged_and_not_before(
     kafka: FakeKafka, replay: Callable[..., Replay]
 ) -> None:
