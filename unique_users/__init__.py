@@ -6,7 +6,7 @@ Loops (clients given):  replay, bucketing, counting, recounting, querying, publi
 Parts of loops:  line, sending, opening, ledger, refill, positions, schedule
 Edges:  clients/ (alone imports Kafka clients), topics, frame_files, sample
 Edges, the state:  store, saved, state_form, state_lock, state_rights, state_copies
-Around them:  line_watch, config, config_file, config_checks, topic_settings, errors, lifecycle
+Around them:  line_watch, config, config_file, config_checks, topic_settings, yaml_text, hiding, errors, lifecycle
 Around files and terminals:  read_ahead, decompression, command_line, state
 Local Kafka:  local_kafka, local_data, local_cluster, local_security
 Its processes:  zookeeper, java_daemon, daemons, broker_probe, kafka_jars, kafka_tools

@@ -8,6 +8,18 @@ from unique_users.config import Config
 from unique_users.errors import UsageError
 from unique_users.estimates import sketch_class
 
+_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
+
+
+def check_kafka_names(section: object, path: str) -> None:
+    """Check that names stand where names should: `{password:secret}` is one name to YAML. Raises UsageError."""
+    if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
+        message = (
+            f"{path}: kafka: a name in it has other signs than letters, digits, `_` and `.`:"
+            " write `name: value`, with a space after the colon"
+        )
+        raise UsageError(message)
+
 
 def check(config: Config, path: str) -> None:
     """Check the configuration of the file `path` as a whole. Raises UsageError."""
@@ -23,7 +35,8 @@ def _check_servers(config: Config, path: str) -> None:
     texts = servers.split(",") if isinstance(servers, str) else servers
     if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
         message = (
-            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between, got {servers!r}"
+            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between,"
+            " without a user or password"
         )
         raise UsageError(message)
     config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
@@ -41,7 +54,7 @@ def _check_retention(config: Config, path: str) -> None:
         raise UsageError(message)
 
 
-_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>[0-9]{1,5})\s*", re.ASCII)
+_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>[0-9]{1,5})\s*")
 PORT_MAX = 65_535
 
 

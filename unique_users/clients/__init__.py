@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from unique_users.clients.tls import explain_silence
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, TopicError, UsageError
+from unique_users.hiding import without_values
 from unique_users.lifecycle import Stop, say
 
 Headers = list[tuple[str, bytes]]
@@ -248,6 +249,11 @@ def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
     except BrokerAwayError:
         explain_silence(config)
         raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        if config.kafka.keys() == {"bootstrap_servers"}:
+            raise  # no setting of the user's can be the cause
+        said = without_values(f"{type(error).__name__}: {error}", config.kafka)
+        raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
 
 
 def _chosen(config: Config) -> Any:

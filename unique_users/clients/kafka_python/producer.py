@@ -16,6 +16,7 @@ from unique_users.clients.kafka_python.errors import REFUSED, explained
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerError, DeliveryError, TooLargeError
+from unique_users.hiding import without_values
 
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
 RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes
@@ -55,7 +56,7 @@ class KafkaPythonProducer:
         try:
             future = self._producer.send(topic, value, key, headers, partition)
         except kafka_errors.KafkaError as error:
-            raise _undelivered(error) from None
+            raise _undelivered(error, self._config) from None
         self._sent(partial(acknowledged, future), len(value) + RECORD_OVERHEAD_BYTES)
 
     def send_all(
@@ -71,7 +72,7 @@ class KafkaPythonProducer:
             for partition, its_values, its_keys in _by_partition(values, keys, chosen):
                 self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
         except kafka_errors.KafkaError as error:
-            raise _undelivered(error) from None
+            raise _undelivered(error, self._config) from None
 
     def _chosen(self, partitions: int, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
         """The partition of each record, or the one of all of them."""
@@ -105,7 +106,7 @@ class KafkaPythonProducer:
                 if not acknowledged(max(0, deadline - monotonic())):
                     return False
             except kafka_errors.KafkaError as error:
-                raise _undelivered(error) from None
+                raise _undelivered(error, self._config) from None
             self._in_flight.popleft()
             self._bytes -= size
         return True
@@ -142,8 +143,9 @@ def _hash(key: bytes) -> int:
 _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
-def _undelivered(error: Exception) -> DeliveryError | BrokerError:
+def _undelivered(error: Exception, config: Config) -> DeliveryError | BrokerError:
+    said = without_values(str(error), config.kafka)
     if isinstance(error, REFUSED):
-        return BrokerError(f"records were not acknowledged: {error}: check the rights of the `kafka:` section")
+        return BrokerError(f"records were not acknowledged: {said}: check the rights of the `kafka:` section")
     kind = TooLargeError if isinstance(error, _TOO_LARGE) else DeliveryError
-    return kind(f"records were not acknowledged: {type(error).__name__}: {error}")
+    return kind(f"records were not acknowledged: {type(error).__name__}: {said}")

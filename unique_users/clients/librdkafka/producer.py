@@ -15,6 +15,7 @@ from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, 
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerError, DeliveryError, TooLargeError
+from unique_users.hiding import without_values
 
 
 class LibrdkafkaProducer:
@@ -62,7 +63,7 @@ class LibrdkafkaProducer:
             except BufferError:
                 pass
             except KafkaException as error:
-                raise _undelivered(error.args[0]) from None
+                raise _undelivered(error.args[0], self._config) from None
             else:
                 return
         self._waiting.append((topic, value, key, to, headers or []))
@@ -93,7 +94,7 @@ class LibrdkafkaProducer:
         except BufferError:
             return len(values) - length_hint(untried) - 1
         except KafkaException as error:
-            raise _undelivered(error.args[0]) from None
+            raise _undelivered(error.args[0], self._config) from None
         return len(values)
 
     def has_room(self, timeout_seconds: float) -> bool:
@@ -121,7 +122,7 @@ class LibrdkafkaProducer:
                 self._producer.poll(max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
                 self._check()
             except KafkaException as error:
-                raise _undelivered(error.args[0]) from None
+                raise _undelivered(error.args[0], self._config) from None
             else:
                 self._waiting.popleft()
         return True
@@ -136,7 +137,7 @@ class LibrdkafkaProducer:
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise _undelivered(self._failure)
+            raise _undelivered(self._failure, self._config)
 
     def close(self) -> None:
         if self._producer is not None:
@@ -147,8 +148,9 @@ class LibrdkafkaProducer:
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
-def _undelivered(error: KafkaError) -> DeliveryError | BrokerError:
+def _undelivered(error: KafkaError, config: Config) -> DeliveryError | BrokerError:
+    said = without_values(reason(error), config.kafka)
     if error.code() in REFUSED:
-        return BrokerError(f"records were not acknowledged: {reason(error)}: check the rights of the `kafka:` section")
+        return BrokerError(f"records were not acknowledged: {said}: check the rights of the `kafka:` section")
     kind = TooLargeError if error.code() in _TOO_LARGE else DeliveryError
-    return kind(f"records were not acknowledged: {error.name()}: {reason(error)}")
+    return kind(f"records were not acknowledged: {error.name()}: {said}")
