@@ -5,13 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from unique_users.buckets import Bucket, bucket_timestamp
+from msgspec.structs import replace
+
+from unique_users.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.cascade import Cascade, Rule
+from unique_users.checkpoints import Found
 from unique_users.clients import Batch
 from unique_users.clock import BLOCK, MEDIANS, StreamClock
 from unique_users.estimates import Count
 from unique_users.facts import Facts
 from unique_users.lifecycle import give_memory_back
+from unique_users.marks import Gap, Why
+from unique_users.past import Past
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
 
@@ -94,6 +99,7 @@ class Ledger:
         self._clock = StreamClock(0)
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
+        self.past = Past(self._store.facts.history)
         self._freed_uids = 0  # since memory was given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
@@ -116,14 +122,15 @@ class Ledger:
         """All buckets held."""
         return set(self._tally.counts())
 
-    def add(self, batch: Batch) -> None:
-        """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
+    def add(self, batch: Batch, now: float = 0.0) -> None:
+        """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
         for minute, uids in users.by_bucket.items():
             if minute < self._store.floor:
                 self.ignored += len(uids)
                 continue
+            self.past.cover(minute)
             new = self._tally.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
@@ -133,15 +140,37 @@ class Ledger:
                 self.save()
                 self._evict()
         self.position = batch.next_offset
+        self.past.read(batch, now)
 
     def save(self) -> None:
         """Write what was added and the position. Raises StateError; then the last save is still valid."""
         tally = self._tally
         if self.position == self.saved_offset and not tally.unsaved() and not tally.unsaved_sketches():
             return
-        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position)
+        facts = replace(self._store.facts, history=self.past.remember())
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position, facts)
         tally.mark_saved()
         self.saved_offset = self.position
+
+    def go_back(self, found: Found) -> tuple[int, int] | None:
+        """Keep the users, go back in the log to where it still is the one that was read, and save.
+
+        Returns the first and the last minute that may hold users of records that are gone; these are marked.
+        """
+        assert found.back_to is not None
+        minutes = self.past.go_back(found.back_to)
+        facts = replace(self._store.facts, history=self.past.history)
+        if minutes:
+            gap = Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)
+            facts = replace(facts, gaps=(*facts.gaps, gap))
+        tally = self._tally
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), found.offset, facts)
+        tally.mark_saved()
+        self.position = self.saved_offset = found.offset
+        # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
+        self.unpublished = set(tally.counts())
+        self.publish_from = min(self.publish_from, found.end)
+        return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
         """The counts that changed since this was called last.

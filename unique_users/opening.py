@@ -8,9 +8,10 @@ from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
 from unique_users.errors import OtherTopicError, StateError
+from unique_users.history_check import HistoryCheck
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import say
-from unique_users.positions import ANSWER_SECONDS, RECREATED, say_lost
+from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
 
@@ -25,12 +26,14 @@ class Opening:
         describe: Callable[[], TopicState],
         stores: Stores,
         cascade: Cascade,
+        history: HistoryCheck,
     ) -> None:
         self._config = config
         self._consumer = consumer
         self._describe = describe
         self._stores = stores
         self._cascade = cascade
+        self._history = history
         self._outdated: set[int] = set()
 
     def begin_anew(self, partition: int) -> None:
@@ -38,7 +41,7 @@ class Opening:
         self._outdated.add(partition)
 
     def ledger(self, partition: int) -> Ledger:
-        """1. find or begin the state, 2. find out where the topic can be read.
+        """1. find or begin the state, 2. see whether the topic is the one it was counted from, 3. find where to read on.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
         BrokerAwayError.
@@ -51,17 +54,25 @@ class Opening:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
-        if (saved := ledger.saved_offset) is None:
+        saved = ledger.saved_offset
+        try:
+            found = None if saved is None else self._history.opened(partition, ledger.past, saved, (first, end))
+        except BaseException:
+            ledger.close()
+            raise
+        if saved is None:
             ledger.position = first
             ledger.trimmed = first > 0
-        elif saved > end:
+        elif found and found.back_to is None:
             ledger.close()
             aside = self._stores.set_aside(origin)
             say(
-                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
-                f" the old state is {aside}"
+                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
+                f" counting it from its start, the old state is {aside}"
             )
             return self.ledger(partition)
+        elif found:
+            self._history.say(partition, found, ledger.go_back(found))
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)

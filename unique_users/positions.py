@@ -24,6 +24,7 @@ def readable_offset(consumer: Consumer, topic: str, partition: int, wanted: int)
 
 
 RECREATED = "it ends before that, so it was deleted and made again"
+OTHER = "it holds other records, so it was deleted and made again"
 
 
 def look_for_loss(consumer: Consumer, topic: str, partition: int, position: int) -> None:

@@ -12,6 +12,7 @@ from unique_users.lifecycle import Stop
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
+BREAK_SECONDS = 1.6  # between answers, where a look takes milliseconds; a broker takes longer to start again
 
 
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
@@ -63,6 +64,8 @@ class TopicWatch:
         self._names = names
         self._seen: dict[str, tuple[float, TopicState]] = {}
         self._stop = Stop()
+        self._answered_at = time.monotonic()
+        self._interruptions = 0
         self._look()
         self._thread = Thread(target=self._run, name=f"watch {', '.join(names)}", daemon=True)
         self._thread.start()
@@ -75,6 +78,13 @@ class TopicWatch:
             raise BrokerAwayError(message)
         return seen[1]
 
+    def answers(self) -> tuple[float, int]:
+        """Up to when the broker answered without a break, and how many breaks there were: looks that failed or took long.
+
+        After a break, the time is that of before until the number has changed.
+        """
+        return self._answered_at, self._interruptions
+
     def close(self) -> None:
         """Stop looking and close the admin client."""
         self._stop.request()
@@ -86,10 +96,17 @@ class TopicWatch:
             self._look()
 
     def _look(self) -> None:
+        began = time.monotonic()
         for name in self._names:
             # A silent broker is said by the loops, when what they know is too old.
             with suppress(BrokerError):
                 self._seen[name] = (time.monotonic(), current_state(self._admin, name))
+        answered = all(self._seen.get(name, (-1.0,))[0] >= began for name in self._names)
+        # Also when this process was stopped meanwhile, and a broker that was away would not be noticed.
+        if not answered or time.monotonic() - self._answered_at > BREAK_SECONDS:
+            self._interruptions += 1
+        if answered:
+            self._answered_at = began
 
 
 def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:

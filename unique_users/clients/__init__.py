@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]  # -1 where a record has none
     offsets: Sequence[int]
+    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
     @property
     def next_offset(self) -> int:

@@ -33,6 +33,7 @@ class _Batch:
     def __iter__(self) -> Iterator[DefaultRecord]:
         data = _unpacked(self._batch)
         read = _from(decode(data, self._batch), self._first_offset)
+        read = read._replace(leader_epoch=self._batch.leader_epoch)
         if read.offsets:
             yield DefaultRecord(len(data), read.offsets[-1], -1, self._batch.timestamp_type, None, read, [])
 
@@ -100,6 +101,7 @@ def joined(parts: Sequence[Columns]) -> Columns:
         [value for part in parts for value in part.values],
         [timestamp for part in parts for timestamp in part.timestamps_ms],
         range(first, last + 1) if whole else [offset for part in parts for offset in part.offsets],
+        parts[-1].leader_epoch,
     )
 
 
@@ -124,5 +126,5 @@ def _from(read: Columns, first_offset: int) -> Columns:
     if not read.offsets or read.offsets[0] >= first_offset:
         return read
     skipped = sum(offset < first_offset for offset in read.offsets)
-    keys, values, timestamps_ms, offsets = read
+    keys, values, timestamps_ms, offsets, _ = read
     return Columns(keys[skipped:], values[skipped:], timestamps_ms[skipped:], offsets[skipped:])
