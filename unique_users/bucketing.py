@@ -13,10 +13,12 @@ from unique_users.clients import Batch, Consumer, Position, Producer, TopicState
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
-from unique_users.offset_metadata import OffsetMetadata
-from unique_users.positions import RECREATED, look_for_loss, readable_offset
+from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
+from unique_users.past import Past
+from unique_users.positions import OTHER, RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -36,25 +38,39 @@ class Reading:
     clock: StreamClock
     position: int
     committed: int
-    totals: FrameCounts  # of all frames up to `committed`, whoever read them
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
+    past: Past
+    recorded: int | None = None  # what the broker said that the group has committed
     newest_ms: int | None = None  # the Kafka time of the last frame read
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
-        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms)
+        clock, history = self.clock.to_metadata(), self.past.remember()
+        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history)
         return Position(self.position, metadata.text())
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
-        self.committed = self.position
+        self.committed = self.recorded = self.position
         self.totals += self.pending
         self.pending = FrameCounts()
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """The topic is another one, which is read from an offset on."""
-        self.committed, self.clock, self.totals = offset, clock, FrameCounts()
+        self.committed = self.position = offset
+        self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
+
+    def go_back(self, offset: int) -> None:
+        """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
+        self.past.go_back(offset)
+        self.position = offset
+
+
+def remembered(history: Sequence[Checkpoint]) -> Past:
+    """The past of a partition of `feed`, of which a commit holds as much as it has room for."""
+    return Past(history, CHECKPOINTS_MAX, RECENT)
 
 
 class Bucketing:
@@ -65,6 +81,7 @@ class Bucketing:
         config: Config,
         consumer: Consumer,
         describe: Callable[[], TopicState],
+        history: HistoryCheck,
         began: Layout,  # that the rekeyer was made for
         layout: Callable[[], Layout],
         new_producer: Callable[[], Producer | None],
@@ -76,6 +93,7 @@ class Bucketing:
         self._config = config
         self._consumer = consumer
         self._describe = describe
+        self._history = history
         self._layout = layout
         self._began = began
         self._new_producer = new_producer
@@ -108,12 +126,14 @@ class Bucketing:
                 return True
             polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
             self._forget(polled.lost)
+            self._history.notice({p: reading.past for p, reading in self._readings.items()})
             for batch in polled.batches:
                 if batch.partition in self._readings:
                     self._handle(batch)
             # Not before: what was polled of a partition that is opened now came from another position.
             self._unopened |= polled.taken
             self._open_partitions()
+            self._settle_doubts()
             if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
                 with suppress(BrokerAwayError):
                     self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
@@ -128,7 +148,9 @@ class Bucketing:
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
-        due = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
+        doubts = self._history.in_doubt  # a broker that went back shall keep what was committed then
+        moved = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
+        due = {p: reading for p, reading in moved.items() if p not in doubts}
         if not due:
             return True
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
@@ -169,12 +191,14 @@ class Bucketing:
         self.report()
         if self._producer is not None:
             self._producer.close()
+        self._history.close()
         self._consumer.close()
 
     def _forget(self, lost: Iterable[int]) -> None:
         """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
         for partition in lost:
             self._readings.pop(partition, None)
+            self._history.forget(partition)
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
@@ -193,12 +217,18 @@ class Bucketing:
                 if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
                     say(f"{name}-{partition}: was deleted and made again: reading it from its start")
                     committed, then = Position(0), OffsetMetadata()
+                past = remembered(then.history)
+                found = self._history.opened(partition, past, committed.offset, self._consumer.bounds([partition])[partition])
                 offset = readable_offset(self._consumer, name, partition, committed.offset)
+                if found and found.back_to:
+                    self._history.say(partition, found)
+                    past.go_back(found.offset)
+                    offset = found.offset
             except BrokerAwayError:
                 return
             clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
             totals = then.totals or FrameCounts()
-            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, then.newest_ms)
+            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, past, recorded, then.newest_ms)
             self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
@@ -231,16 +261,13 @@ class Bucketing:
         topic_id = self._describe().id
         if all(reading.topic_id == topic_id for reading in self._readings.values()):
             return False
-        self._unopened |= set(self._readings)
-        self._readings.clear()
+        self._open_again()
         return True
 
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
-        if batch.offsets[0] < reading.position:
-            say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
-            # The broker forgot what was committed of the old topic.
-            reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
+        if not self._history.continues(reading.past, reading.position, batch):
+            return
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
         rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
@@ -275,9 +302,14 @@ class Bucketing:
             self._producer.close()
         self._stop.wait(ACKNOWLEDGE_SECONDS)
         self._producer = self._new_producer()
+        self._open_again()
+        self._uncommitted = 0
+
+    def _open_again(self) -> None:
+        for partition in self._readings:
+            self._history.forget(partition)
         self._unopened |= set(self._readings)
         self._readings.clear()
-        self._uncommitted = 0
 
     def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)
@@ -290,7 +322,7 @@ class Bucketing:
         return keeps_up
 
     def _caught_up(self) -> bool:
-        if self._until is None or self._unopened:
+        if self._until is None or self._unopened or self._history.in_doubt:
             return False
         if not self._readings:
             return self._no_partition_due.due()

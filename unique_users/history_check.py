@@ -38,7 +38,7 @@ class HistoryCheck:
         self._new_peek = new_peek
         self._peek: Peek | None = None
         self._answers = answers
-        _, self._interruptions = answers()
+        _, self._breaks = answers()
         self._doubts: dict[int, _Doubt] = {}
 
     @property
@@ -53,9 +53,9 @@ class HistoryCheck:
 
     def notice(self, pasts: Mapping[int, Past]) -> None:
         """Doubt every partition when the broker was away. To be called before what was polled is handled."""
-        answered_at, interruptions = self._answers()
-        if interruptions != self._interruptions:
-            self._interruptions = interruptions
+        answered_at, breaks = self._answers()
+        if breaks != self._breaks:
+            self._breaks = breaks
             for partition in pasts:
                 self._doubts.setdefault(partition, _Doubt(-1, before=False))
         for partition, past in pasts.items():

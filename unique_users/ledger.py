@@ -157,8 +157,7 @@ class Ledger:
 
         Returns the first and the last minute that may hold users of records that are gone; these are marked.
         """
-        assert found.back_to is not None
-        minutes = self.past.go_back(found.back_to)
+        minutes = self.past.go_back(found.offset)
         facts = replace(self._store.facts, history=self.past.history)
         if minutes:
             gap = Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)

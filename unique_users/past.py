@@ -100,11 +100,11 @@ class Past:
         """What a log that was cut back while nobody read it would not hold any more."""
         return list(self.history[-NEWEST:])
 
-    def go_back(self, to: Checkpoint) -> tuple[int, int] | None:
-        """Forget what came after a checkpoint; return the first and the last minute that it had users of."""
-        forgotten = [c for c in self.history if c.next_offset > to.next_offset]
+    def go_back(self, offset: int) -> tuple[int, int] | None:
+        """Forget what came after an offset; return the first and the last minute that it had users of."""
+        forgotten = [c for c in self.history if c.next_offset > offset]
         minutes = [minute for c in forgotten if c.last_minute for minute in (c.first_minute, c.last_minute)]
         minutes += self._minutes or ()
-        self.history = tuple(c for c in self.history if c.next_offset <= to.next_offset)
+        self.history = tuple(c for c in self.history if c.next_offset <= offset)
         self._last, self._pauses, self._minutes = None, [], None
         return (min(minutes), max(minutes)) if minutes else None

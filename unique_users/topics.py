@@ -64,8 +64,8 @@ class TopicWatch:
         self._names = names
         self._seen: dict[str, tuple[float, TopicState]] = {}
         self._stop = Stop()
-        self._answered_at = time.monotonic()
-        self._interruptions = 0
+        self._answered_at = self._heard_at = time.monotonic()
+        self._breaks = 0
         self._look()
         self._thread = Thread(target=self._run, name=f"watch {', '.join(names)}", daemon=True)
         self._thread.start()
@@ -81,9 +81,10 @@ class TopicWatch:
     def answers(self) -> tuple[float, int]:
         """Up to when the broker answered without a break, and how many breaks there were: looks that failed or took long.
 
-        After a break, the time is that of before until the number has changed.
+        The number is one more while a look takes long. It changes before the time is one of after a break.
         """
-        return self._answered_at, self._interruptions
+        answered_at = self._answered_at
+        return answered_at, self._breaks + self._takes_long()
 
     def close(self) -> None:
         """Stop looking and close the admin client."""
@@ -103,10 +104,13 @@ class TopicWatch:
                 self._seen[name] = (time.monotonic(), current_state(self._admin, name))
         answered = all(self._seen.get(name, (-1.0,))[0] >= began for name in self._names)
         # Also when this process was stopped meanwhile, and a broker that was away would not be noticed.
-        if not answered or time.monotonic() - self._answered_at > BREAK_SECONDS:
-            self._interruptions += 1
+        if not answered or self._takes_long():
+            self._breaks += 1
         if answered:
-            self._answered_at = began
+            self._answered_at, self._heard_at = began, time.monotonic()
+
+    def _takes_long(self) -> bool:
+        return time.monotonic() - self._heard_at > BREAK_SECONDS
 
 
 def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:

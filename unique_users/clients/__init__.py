@@ -228,7 +228,7 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
         ends = consumer.ends(positions or [0], timeout_seconds)
     except BrokerAwayError:
         return None
-    return sum(ends[partition] - position for partition, position in positions.items())
+    return sum(max(0, ends[partition] - position) for partition, position in positions.items())
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
