@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Peeked, Polled, Position, TopicState
 from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
 from unique_users.lifecycle import Stop
@@ -58,13 +58,15 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    leader_epoch: int = 0
 
 
 @dataclass
 class FakePartition:
-    """A log: what is left of it, and where it starts."""
+    """A log: what is left of it, and where it starts. `leader_epoch` is that of the records to come."""
 
     first: int = 0
+    leader_epoch: int = 0
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -98,6 +100,9 @@ class FakeKafka:
         self.groups: dict[tuple[str, str], FakeGroup] = {}
         self.away = False
         self.refuse_after: int | None = None
+        self._breaks = 0
+        self._was_away = False
+        self._answered_at = 0.0
         self.records_per_poll = 5_000
 
     def create(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
@@ -117,7 +122,7 @@ class FakeKafka:
         log = self.topics[topic].partitions[partition]
         at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
         for value in values:
-            log.records.append(Record(log.end, at, key, value, headers or []))
+            log.records.append(Record(log.end, at, key, value, headers or [], log.leader_epoch))
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         return self.topics[topic].partitions[partition].records
@@ -131,6 +136,23 @@ class FakeKafka:
         log = self.topics[topic].partitions[partition]
         log.records = [record for record in log.records if record.offset >= before]
         log.first = before
+
+    def cut_back(self, topic: str, end: int, partition: int = 0, *, noticed: bool = True) -> None:
+        """Lose the records from an offset on, as a broker that was restored; or as another leader, not `noticed`."""
+        log = self.topics[topic].partitions[partition]
+        log.records = [record for record in log.records if record.offset < end]
+        log.leader_epoch += 1
+        self._breaks += noticed
+
+    def answers(self) -> tuple[float, int]:
+        """As TopicWatch does."""
+        if self.away:
+            self._was_away = True
+            return self._answered_at, self._breaks + 1
+        self._breaks += self._was_away
+        self._was_away = False
+        self._answered_at = self.clock.monotonic()
+        return self._answered_at, self._breaks
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and with it what groups have committed of it."""
@@ -167,6 +189,13 @@ class FakeKafka:
         for partition in sorted(free):
             min(shares.values(), key=len).add(partition)
         self.assign(shares)
+
+    def existing(self, topic: str) -> FakeTopic:
+        """The topic as a broker that answers has it. Raises BrokerAwayError."""
+        self.require()
+        if topic not in self.topics:
+            raise BrokerAwayError(f"no topic {topic!r}")
+        return self.topics[topic]
 
     def require(self, timeout_seconds: float = REQUEST_SECONDS) -> None:
         """Raise BrokerAwayError after the time a client would wait, if the broker is away."""
@@ -215,9 +244,9 @@ class FakeConsumer:
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)
 
-    def committed(self, partition: int) -> Position | None:
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         self._kafka.require()
-        return self._group.committed.get(partition)
+        return {p: self._group.committed[p] for p in partitions if p in self._group.committed}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
@@ -267,6 +296,7 @@ class FakeConsumer:
             [record.value for record in records],
             [record.timestamp_ms for record in records],
             [record.offset for record in records],
+            records[-1].leader_epoch if records else -1,
         )
 
 
@@ -381,6 +411,37 @@ class FakeAdmin:
         committed = self._kafka.group(group, topic).committed
         logs = self._kafka.topics[topic].partitions
         return sum(log.end - committed.get(p, Position(0)).offset for p, log in enumerate(logs))
+
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        self._kafka.require()
+        return dict(self._kafka.groups.get((group, topic), FakeGroup()).committed)
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return {p: log.end for p, log in enumerate(self._kafka.existing(topic).partitions)}
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        logs = self._kafka.existing(topic).partitions
+        return {p: max(record.timestamp_ms for record in log.records) for p, log in enumerate(logs) if log.records}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakePeek:
+    """See clients.Peek."""
+
+    def __init__(self, kafka: FakeKafka, topic: str) -> None:
+        kafka.require(BOOTSTRAP_SECONDS)
+        self._kafka = kafka
+        self._topic = topic
+        self.closed = False
+
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+        self._kafka.require(timeout_seconds)
+        for record in self._kafka.existing(self._topic).partitions[partition].records:
+            if record.offset == offset:
+                return Peeked(offset, record.leader_epoch, record.key, record.value, record.timestamp_ms)
+        return None
 
     def close(self) -> None:
         self.closed = True

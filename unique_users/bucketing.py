@@ -5,10 +5,11 @@ position. Whatever happens in between, the next start reads the frames again, an
 count.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from unique_users.checkpoints import Checkpoint, Found
 from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
@@ -18,7 +19,7 @@ from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
 from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.past import Past
-from unique_users.positions import OTHER, RECREATED, look_for_loss, readable_offset
+from unique_users.positions import look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -202,43 +203,50 @@ class Bucketing:
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
-        """Go to the committed position of each partition taken, with the clock that was committed there."""
-        settings = self._config.bucketer
-        name = self._config.topics.feed.name
-        for partition in sorted(self._unopened):
-            try:
-                self._look_at_all_layouts()
-                topic_id = self._describe().id
-                committed = self._consumer.committed(partition) or Position(0)
-                then = OffsetMetadata.parsed(committed.metadata)
-                if then.layout:
-                    self._checked_layout(then.layout)
-                # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
-                if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
-                    say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, then = Position(0), OffsetMetadata()
-                past = remembered(then.history)
-                found = self._history.opened(partition, past, committed.offset, self._consumer.bounds([partition])[partition])
-                offset = readable_offset(self._consumer, name, partition, committed.offset)
-                if found and found.back_to:
-                    self._history.say(partition, found)
-                    past.go_back(found.offset)
-                    offset = found.offset
-            except BrokerAwayError:
-                return
-            clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
-            totals = then.totals or FrameCounts()
-            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, past, recorded, then.newest_ms)
-            self._topic_ids[partition] = topic_id
-            self._consumer.start(partition, offset)
-            self._unopened.discard(partition)
+        """Go to the committed position of each partition taken, asking the broker for all of them at once."""
+        if not self._unopened:
+            return
+        try:
+            topic = self._describe()
+            self._look_at_all_layouts(topic.partitions)
+            # Those that a topic made again does not have are about to be lost.
+            opened = sorted(partition for partition in self._unopened if partition < topic.partitions)
+            positions = self._consumer.committed(opened)
+            bounds = self._consumer.bounds(opened)
+            for partition in opened:
+                self._open(partition, topic.id, positions.get(partition), bounds[partition])
+        except BrokerAwayError:
+            return
 
-    def _look_at_all_layouts(self) -> None:
+    def _open(self, partition: int, topic_id: str, committed: Position | None, bounds: tuple[int, int]) -> None:
+        """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
+        name = self._config.topics.feed.name
+        recorded = committed and committed.offset
+        committed = committed or Position(0)
+        then = OffsetMetadata.parsed(committed.metadata)
+        if then.layout:
+            self._checked_layout(then.layout)
+        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+            say(f"{name}-{partition}: was deleted and made again: reading it from its start")
+            committed, then = Position(0), OffsetMetadata()
+        past = remembered(then.history)
+        if found := self._history.opened(partition, past, committed.offset, bounds):
+            self._history.say(partition, found, committed.offset)
+            past.go_back(found.offset)
+        offset = found.offset if found else readable_offset(name, partition, committed.offset, bounds)
+        clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, then.clock)
+        totals = then.totals or FrameCounts()
+        self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, past, recorded, then.newest_ms)
+        self._topic_ids[partition] = topic_id
+        self._consumer.start(partition, offset)
+        self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self, partitions: int) -> None:
         """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
         if self._looked_at_all:
             return
-        for partition in range(self._describe().partitions):
-            committed = self._consumer.committed(partition) or Position(0)
+        for committed in self._consumer.committed(range(partitions)).values():
             if former := OffsetMetadata.parsed(committed.metadata).layout:
                 self._checked_layout(former)
         self._looked_at_all = True
@@ -264,6 +272,38 @@ class Bucketing:
         self._open_again()
         return True
 
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was read. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            reading = self._readings[partition]
+            try:
+                found = self._history.differs(partition, reading.past, reading.position)
+                if found:
+                    self._history.say(partition, found, reading.position)
+                    self._go_back(reading, found)
+                self._follow_commits(partition, reading)
+                self._consumer.start(partition, reading.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, reading.past)
+
+    def _go_back(self, reading: Reading, found: Found) -> None:
+        if found.back_to is None:
+            reading.begin_again(found.offset, StreamClock(self._config.bucketer.retention_seconds))
+        else:
+            reading.go_back(found.offset)
+
+    def _follow_commits(self, partition: int, reading: Reading) -> None:
+        """Go back to what is committed where that went back: what was made of later frames may be gone as well."""
+        committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
+        if reading.recorded is None or committed >= min(reading.recorded, reading.position):
+            return
+        first, _ = self._consumer.bounds([partition])[partition]
+        reading.go_back(max(first, committed))
+        reading.recorded = committed
+        name = self._config.topics.feed.name
+        say(f"{name}-{partition}: what was committed went back: reading again from offset {reading.position}")
+
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
         if not self._history.continues(reading.past, reading.position, batch):
@@ -274,6 +314,7 @@ class Bucketing:
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
+        reading.past.read(batch, self._monotonic())
         reading.newest_ms = batch.timestamps_ms[-1]
         self._uncommitted += len(batch.offsets)
 

@@ -1,7 +1,7 @@
 """Checkpoints: what a reader of a log remembers of its own past, to recognise a log that was cut back. Pure.
 
-A log is *cut back* when a broker loses records that were read: restored from a copy, or after an unclean election. Other
-records then take their offsets, so a position alone does not tell that it is of another history.
+A log is *cut back* when a broker loses records that were read: one that was restored from a copy, or an unclean
+election. Other records then take their offsets, so a position alone does not tell that it is of another history.
 """
 
 from collections.abc import Callable, Iterable, Sequence

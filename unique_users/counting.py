@@ -149,9 +149,14 @@ class Counting:
         self._consumer.close()
 
     def _open_partitions(self) -> None:
-        for partition, since in list(self._unopened.items()):
+        try:
+            bounds = self._opening.bounds(self._unopened)
+        except BrokerAwayError:
+            return
+        for partition in bounds:
+            since = self._unopened[partition]
             try:
-                ledger = self._opening.ledger(partition)
+                ledger = self._opening.ledger(partition, bounds[partition])
             except BrokerAwayError:
                 return
             except LockedError:
@@ -173,7 +178,7 @@ class Counting:
                     self._count_again(partition)
                     continue
                 if found:
-                    self._history.say(partition, found, ledger.go_back(found))
+                    self._history.say(partition, found, ledger.position, ledger.go_back(found))
                 self._consumer.start(partition, ledger.position)
             except BrokerAwayError:
                 return

@@ -8,7 +8,7 @@ from unique_users.checkpoints import Checkpoint, Found, compare, record_hash
 from unique_users.clients import Batch, Consumer, Peek
 from unique_users.lifecycle import say
 from unique_users.past import Past
-from unique_users.positions import ANSWER_SECONDS
+from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED
 
 PEEK_SECONDS = 2.0  # for one record: rarely asked for, and then nothing is read before the answer
 
@@ -75,7 +75,7 @@ class HistoryCheck:
         suspects = past.suspects()
         found = compare(past.history, suspects, bounds, self._agrees(partition))
         if found is None and not suspects and self._doubts[partition].before:
-            return Found(None, *bounds, bounds[0])  # nothing is known of what was read
+            return Found(None, *bounds, differs_at=bounds[0])  # nothing is known of what was read
         return found or _beyond(position, bounds)
 
     def settle(self, partition: int, past: Past) -> None:
@@ -86,15 +86,19 @@ class HistoryCheck:
         """The partition is not read any more, or is about to be opened again."""
         self._doubts.pop(partition, None)
 
-    def say(self, partition: int, found: Found, minutes: tuple[int, int] | None = None) -> None:
-        """Say in one line what was found, and which minutes may hold users of records that are gone."""
+    def say(self, partition: int, found: Found, position: int, minutes: tuple[int, int] | None = None) -> None:
+        """Say in one line what was found of a log that was read up to a position, and which minutes are marked."""
+        if found.back_to is None:
+            why = RECREATED if position > found.end else OTHER
+            say(f"{self._topic}-{partition}: was read up to offset {position}, but {why}: reading it from its start")
+            return
         marked = ""
         if minutes:
             first, last = map(iso_time, minutes)
-            marked = f"; minutes {first} to {last} may hold users of the lost records, and are marked"
+            marked = f"; minutes {first} to {last} are marked, as they may hold users of lost records"
         say(
-            f"{self._topic}-{partition}: the log was cut back: offset {found.differs_at} does not hold what was read"
-            f" there: reading again from offset {found.offset}{marked}"
+            f"{self._topic}-{partition}: was cut back: offset {found.differs_at} does not hold the record that was read"
+            f" there: reading again from offset {found.offset}, up to which it is the same{marked}"
         )
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
 """Where the counting of a partition goes on: with which state, and from which record of its topic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
+from unique_users.checkpoints import Found
 from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
@@ -40,26 +41,29 @@ class Opening:
         """Have the next opening set the saved state aside: it is of a topic that is gone, which no id would tell."""
         self._outdated.add(partition)
 
-    def ledger(self, partition: int) -> Ledger:
-        """1. find or begin the state, 2. see whether the topic is the one it was counted from, 3. find where to read on.
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Where the topic can be read, of those of its partitions that it has: one question for all of them.
+
+        Raises BrokerAwayError.
+        """
+        there = self._describe().partitions if partitions else 0
+        return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
+
+    def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
+        """1. find or begin the state, 2. see whether the topic, which has these bounds, is the one it was counted from.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
         BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._describe()
-        first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
         origin = Origin(name, topic.id, partition, topic.partitions)
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
         saved = ledger.saved_offset
-        try:
-            found = None if saved is None else self._history.opened(partition, ledger.past, saved, (first, end))
-        except BaseException:
-            ledger.close()
-            raise
+        (first, end), found = self._looked_at(ledger, bounds)
         if saved is None:
             ledger.position = first
             ledger.trimmed = first > 0
@@ -70,14 +74,27 @@ class Opening:
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
                 f" counting it from its start, the old state is {aside}"
             )
-            return self.ledger(partition)
+            return self.ledger(partition, bounds)
         elif found:
-            self._history.say(partition, found, ledger.go_back(found))
+            self._history.say(partition, found, saved, ledger.go_back(found))
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
         ledger.publish_from = end
         return ledger
+
+    def _looked_at(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
+        """The partition's bounds, and how it differs from what was counted of it. Closes the ledger on an error."""
+        partition, saved = ledger.origin.partition, ledger.saved_offset
+        if saved is None:
+            return bounds, None
+        try:
+            if saved > bounds[1]:  # a former owner may have counted on since these were asked for
+                bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+            return bounds, self._history.opened(partition, ledger.past, saved, bounds)
+        except BaseException:
+            ledger.close()
+            raise
 
     def _with_state(self, origin: Origin) -> Ledger:
         settings = self._config.counter

@@ -1,6 +1,7 @@
 """The past of one partition as its reader knows it: what is saved of it, and what only this process knows."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from unique_users.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, record_hash, thinned
@@ -14,7 +15,7 @@ PAUSES_MAX = 64
 class Pause(NamedTuple):
     """A while in which nothing came, and the last record before it."""
 
-    began: float
+    began: float  # long ago where this reader had read nothing yet
     ended: float
     checkpoint: Checkpoint
 
@@ -36,13 +37,11 @@ class _Last(NamedTuple):
 class Past:
     """Remembers checkpoints of what is read.
 
-    `history` is what is to be saved with the position, oldest first. Beside it stands the last record before each pause:
-    after a cut, a checkpoint that was saved since may be of the new log already.
+    `history` is what is to be saved with the position, oldest first. Beside it stands the last record before each
+    pause: after a cut, a checkpoint that was saved since may be of the new log already.
     """
 
-    def __init__(
-        self, history: Sequence[Checkpoint] = (), most: int = CHECKPOINTS_MAX, recent: int = RECENT
-    ) -> None:
+    def __init__(self, history: Sequence[Checkpoint] = (), most: int = CHECKPOINTS_MAX, recent: int = RECENT) -> None:
         self.history = tuple(history)
         self._most = most
         self._recent = recent
@@ -58,10 +57,12 @@ class Past:
 
     def read(self, batch: Batch, now: float) -> None:
         """All of a batch is read."""
-        if self._last is not None and now - self._last.at >= PAUSE_SECONDS:
+        if self._last is None and self.history:
+            self._pauses.append(Pause(-inf, now, self.history[-1]))
+        elif self._last is not None and now - self._last.at >= PAUSE_SECONDS:
             self._pauses.append(Pause(self._last.at, now, self._last.checkpoint()))
-            if len(self._pauses) > PAUSES_MAX:
-                self._pauses.remove(min(self._pauses, key=lambda pause: pause.ended - pause.began))
+        if len(self._pauses) > PAUSES_MAX:
+            self._pauses.remove(min(self._pauses, key=lambda pause: pause.ended - pause.began))
         last = batch.keys[-1], batch.values[-1], batch.timestamps_ms[-1]
         self._last = _Last(now, batch.next_offset, batch.leader_epoch, *last)
         self._leader_epoch = batch.leader_epoch

@@ -8,16 +8,12 @@ from unique_users.lifecycle import say
 ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
 
 
-def readable_offset(consumer: Consumer, topic: str, partition: int, wanted: int) -> int:
+def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
     """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
 
-    Says in one line what is missing: records that the topic's retention deleted before they were read, or all of a
-    topic that is shorter than what was read of it, so that it must be a new one. Raises BrokerAwayError.
+    Says in one line what is missing: records that the topic's retention deleted before they were read.
     """
-    first, end = consumer.bounds([partition])[partition]
-    if wanted > end:
-        say(f"{topic}-{partition}: was read up to offset {wanted}, but {RECREATED}: reading it from its start")
-        return first
+    first, _ = bounds
     if wanted < first:
         say_lost(topic, partition, wanted, first)
     return max(wanted, first)

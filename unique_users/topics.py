@@ -79,9 +79,10 @@ class TopicWatch:
         return seen[1]
 
     def answers(self) -> tuple[float, int]:
-        """Up to when the broker answered without a break, and how many breaks there were: looks that failed or took long.
+        """Up to when the broker answered without a break, and how many breaks there were so far.
 
-        The number is one more while a look takes long. It changes before the time is one of after a break.
+        A break is a look that failed or took long. The number counts one that goes on, and changes before the time is
+        one of after a break.
         """
         answered_at = self._answered_at
         return answered_at, self._breaks + self._takes_long()

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import confluent_kafka
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 
 from unique_users import clients
-from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
+from unique_users.clients import Admin, Consumer, Headers, Peek, Peeked, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
 from unique_users.layout import partition_of
@@ -32,6 +32,7 @@ class System(Protocol):
     def consumer(self, topic: str, group: str) -> Consumer: ...
     def producer(self) -> Producer: ...
     def admin(self) -> Admin: ...
+    def peek(self, topic: str) -> Peek: ...
     def evict(self, consumer: Consumer) -> None: ...
     def trim(self, topic: str, partition: int, before: int) -> None: ...
     def headers(self, topic: str) -> list[Headers]: ...
@@ -51,6 +52,9 @@ class FakeSystem:
 
     def admin(self) -> FakeAdmin:
         return FakeAdmin(self.kafka)
+
+    def peek(self, topic: str) -> FakePeek:
+        return FakePeek(self.kafka, topic)
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, FakeConsumer)
@@ -158,7 +162,7 @@ class KafkaPythonSystem:
         # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1.
         quick = {"heartbeat_interval_ms": 200, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
-        self._built: list[Consumer | Producer | Admin] = []
+        self._built: list[Consumer | Producer | Admin | Peek] = []
 
     def consumer(self, topic: str, group: str) -> Consumer:
         consumer = clients.get_consumer(self.config, topic, group)
@@ -174,6 +178,11 @@ class KafkaPythonSystem:
         admin = clients.get_admin(self.config)
         self._built.append(admin)
         return admin
+
+    def peek(self, topic: str) -> Peek:
+        peek = clients.get_peek(self.config, topic)
+        self._built.append(peek)
+        return peek
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, kafka_python.consumer.KafkaPythonConsumer)
@@ -276,10 +285,11 @@ class Member:
         self.owned -= polled.lost
         self.lost += sorted(polled.lost)
         self.owned |= polled.taken
-        for partition in polled.taken if self.starts else ():
-            committed = self.consumer.committed(partition)
-            first, _ = self.consumer.bounds([partition])[partition]
-            self.consumer.start(partition, committed.offset if committed else first)
+        taken = polled.taken if self.starts else frozenset()
+        committed, bounds = self.consumer.committed(taken), self.consumer.bounds(taken)
+        for partition in taken:
+            at = committed.get(partition)
+            self.consumer.start(partition, at.offset if at else bounds[partition][0])
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)
@@ -492,15 +502,15 @@ def test_a_commit_keeps_the_offset_and_its_metadata(
     group = unique_name("group")
     member = Member(system, topic, group)
     poll_until(lambda: member.owned == {0, 1}, member)
-    assert member.consumer.committed(0) is None
+    assert member.consumer.committed([0, 1]) == {}
     metadata = "clock1:" + "x" * 3_993
     assert member.consumer.commit({0: Position(7, metadata)})
-    assert member.consumer.committed(0) == Position(7, metadata)
-    assert member.consumer.committed(1) is None
+    assert member.consumer.committed([0, 1]) == {0: Position(7, metadata)}
     assert member.consumer.commit({0: Position(5), 1: Position(1, "ü")})
-    assert member.consumer.committed(0) == Position(5, "")
-    assert member.consumer.committed(1) == Position(1, "ü")
-    assert system.consumer(topic, unique_name("other")).committed(0) is None
+    assert member.consumer.committed([0, 1]) == {0: Position(5, ""), 1: Position(1, "ü")}
+    assert member.consumer.committed([1]) == {1: Position(1, "ü")}
+    assert member.consumer.committed([]) == {}
+    assert system.consumer(topic, unique_name("other")).committed([0, 1]) == {}
 
 
 def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
@@ -511,7 +521,7 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     group = unique_name("group")
     first = Member(system, topic, group)
     poll_until(lambda: len(first.values()) == 3, first)
-    assert first.consumer.committed(0) is None
+    assert first.consumer.committed([0]) == {}
     first.consumer.close()
     second = Member(system, topic, group)
     poll_until(lambda: len(second.values()) == 3, second)
@@ -520,7 +530,7 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     third = Member(system, topic, group)
     poll_until(lambda: len(third.values()) == 2, third)
     assert third.values() == [b"1", b"2"]
-    assert third.consumer.committed(0) == Position(1)
+    assert third.consumer.committed([0]) == {0: Position(1)}
 
 
 def test_a_member_gets_its_partitions_however_short_its_polls_are(
@@ -853,6 +863,92 @@ def test_lag_counts_what_the_group_has_not_committed(
     assert system.admin().lag(group, topic) == 0
 
 
+def test_an_admin_tells_what_a_group_has_committed_of_a_topic(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic, other = new_topic(partitions=3), new_topic()
+    group = unique_name("group")
+    member, of_other = Member(system, topic, group), Member(system, other, unique_name("group"))
+    poll_until(lambda: member.owned == {0, 1, 2} and of_other.owned == {0}, member, of_other)
+    admin = system.admin()
+    assert admin.committed(group, topic) == {}
+    long = "clock1:" + "x" * 3_993
+    assert member.consumer.commit({0: Position(7, long), 2: Position(0)})
+    assert of_other.consumer.commit({0: Position(1)})
+    assert admin.committed(group, topic) == {0: Position(7, long), 2: Position(0)}
+    assert admin.committed(group, other) == admin.committed(group, unique_name("missing")) == {}
+    assert admin.committed(unique_name("missing"), topic) == {}
+
+
+def test_an_admin_tells_the_ends_of_a_topic(system: System, new_topic: Callable[..., str], unique_name: Names) -> None:
+    topic = new_topic(partitions=3)
+    send(system, topic, b"0", b"1", partition=0)
+    send(system, topic, b"0", b"1", b"2", partition=2)
+    system.trim(topic, 2, 2)
+    admin = system.admin()
+    assert admin.ends(topic) == {0: 2, 1: 0, 2: 3}
+    with pytest.raises(BrokerAwayError):
+        admin.ends(unique_name("missing"))
+
+
+def test_an_admin_tells_the_time_of_the_newest_record_of_each_partition(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    for partition in (0, 2):
+        send(system, topic, b"0", b"1", partition=partition)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(0)) == len(member.values(2)) == 2, member)
+    admin = system.admin()
+    assert admin.newest_ms(topic) == {p: max(row[3] for row in member.rows[p]) for p in (0, 2)}
+    with pytest.raises(BrokerAwayError):
+        admin.newest_ms(unique_name("missing"))
+
+
+def test_a_peek_gives_the_record_at_an_offset_and_no_other(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    """offsets   trimmed: 0 1 │ kept: 2 3 4 │ to come: 5"""
+    topic = new_topic(partitions=2)
+    producer = system.producer()
+    for value in (b"0", b"1", b"2", b"", b"4"):
+        producer.send(topic, value, b"k" if value else None, partition=1)  # in one batch, or a few
+    assert producer.flush(PATIENCE_SECONDS)
+    system.trim(topic, 1, 2)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(1)) == 3, member)
+    peek = system.peek(topic)
+    for _ in range(2):
+        for row in member.rows[1]:
+            record = peek.record_at(1, row[0], PATIENCE_SECONDS)
+            assert record is not None
+            assert record.leader_epoch >= 0
+            assert record == Peeked(row[0], record.leader_epoch, *row[1:])
+        for missing in (0, 1, 5, 6, 1_000):
+            assert peek.record_at(1, missing, PATIENCE_SECONDS) is None
+        assert peek.record_at(0, 0, PATIENCE_SECONDS) is None
+    send(system, topic, b"5", partition=1)
+    later = peek.record_at(1, 5, PATIENCE_SECONDS)
+    assert later is not None
+    assert later.value == b"5"
+    system.trim(topic, 1, 4)
+    assert peek.record_at(1, 3, PATIENCE_SECONDS) is None, "it was there, and was asked for, a moment ago"
+
+
+def test_a_peek_at_a_topic_that_is_missing_or_a_broker_that_is_silent_raises_broker_away_error(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0")
+    with pytest.raises(BrokerAwayError):
+        system.peek(unique_name("missing")).record_at(0, 0, 0.5)
+    peek = system.peek(topic)
+    assert peek.record_at(0, 0, PATIENCE_SECONDS) is not None
+    system.go_away()
+    with pytest.raises(BrokerAwayError):
+        peek.record_at(0, 0, 0.5)
+
+
 def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
     system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -870,7 +966,7 @@ def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_ask
     with pytest.raises(BrokerAwayError):
         member.consumer.bounds([0], 0.5)
     with pytest.raises(BrokerAwayError):
-        member.consumer.committed(0)
+        member.consumer.committed([0])
     with pytest.raises(BrokerAwayError):
         member.consumer.commit({0: Position(1)}, 0.5)
     assert member.consumer.poll(0.2).batches == []
@@ -922,7 +1018,7 @@ def test_a_consumer_that_is_closed_lets_a_new_member_in_at_once(
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-@pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
+@pytest.mark.parametrize("kind", ["consumer", "producer", "admin", "peek"])
 def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_leaves_no_thread_behind(
     unique_name: Names, kind: str, client: str
 ) -> None:
@@ -931,6 +1027,7 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
         "consumer": lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
         "producer": lambda: clients.get_producer(config),
         "admin": lambda: clients.get_admin(config),
+        "peek": lambda: clients.get_peek(config, unique_name("topic")),
     }
     before = set(threading.enumerate())
     with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness import Run, new_broker, row
 from system import BEFORE_NEW_YEAR, System
@@ -42,7 +43,9 @@ def restored(run: Run, *, running: bool, whole: bool) -> None:
     """
     parts = stream(run)
     # Estimates of buckets that may be too high would show nothing.
-    settings = {"counter": {"estimates": []}, "kafka": {"session_timeout_ms": SESSION_MS} if running else {}}
+    settings: dict[str, dict[str, Any]] = {"counter": {"estimates": []}}
+    if running:
+        settings["kafka"] = {"session_timeout_ms": SESSION_MS}
     with new_broker(run.directory / "kafka") as kafka, run.system(settings, broker=kafka.bootstrap_servers) as system:
         logs = [system.config.topics.feed.name, system.config.topics.bucketed.name]
         workers = [system.start_bucketer(), system.start_counter()]
@@ -81,7 +84,8 @@ def stream(run: Run) -> list[list[bytes]]:
     """The frames of each part. The new ones are more than were lost."""
     size = run.scale(1_000, 10_000)
     begin = [BEFORE_NEW_YEAR + int(STRETCH_SECONDS * part) for part in (0, 1, 1.5)]
-    return [run.sample(size * part // 2, start=start, seconds=STRETCH_SECONDS) for part, start in zip((4, 2, 5), begin)]
+    sizes = size * 2, size, size * 5 // 2
+    return [run.sample(n, start=start, seconds=STRETCH_SECONDS) for n, start in zip(sizes, begin, strict=True)]
 
 
 def replay(run: Run, system: System, frames: Sequence[bytes]) -> None:

@@ -1,10 +1,10 @@
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from unique_users.bucketing import Bucketing
 from unique_users.clients import Position, TopicState
 from unique_users.errors import TopicError
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout, partition_of
 from unique_users.offset_metadata import OffsetMetadata
 from unique_users.rekey import Rekeyer
@@ -38,6 +39,7 @@ class Feed:
             self.config,
             self.consumer,
             self._describe,
+            HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers),
             self._layout(),
             self._layout,
             self._new_producer,
@@ -391,11 +393,11 @@ def test_metadata_of_another_program_is_no_hindrance(feed: Feed) -> None:
 def test_a_partition_is_opened_when_the_broker_is_back(kafka: FakeKafka) -> None:
     feed = Feed(kafka)
     feed.put("a")
-    answers: Callable[..., Position | None] = feed.consumer.committed
+    answers = feed.consumer.committed
 
-    def silent(partition: int) -> Position | None:
+    def silent(partitions: Iterable[int]) -> dict[int, Position]:
         kafka.away = True
-        return answers(partition)
+        return answers(partitions)
 
     feed.consumer.committed = silent  # type: ignore[method-assign]
     feed.step(3)

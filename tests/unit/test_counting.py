@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from unique_users.clients import TopicState
 from unique_users.counting import Counting
 from unique_users.errors import StateError
 from unique_users.estimates import Count, users_in
+from unique_users.history_check import HistoryCheck
 from unique_users.publish import Publisher, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
@@ -45,6 +46,7 @@ class Counter:
             self.consumer,
             self._describe,
             Stores(Path(self.config.state.directory)),
+            HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers),
             lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone)),
             self.stop,
             self.clock.monotonic,

@@ -42,6 +42,16 @@ class Position(NamedTuple):
     metadata: str = ""
 
 
+class Peeked(NamedTuple):
+    """One record as it lies on the broker."""
+
+    offset: int
+    leader_epoch: int  # of the leader that took it, -1 where unknown
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int  # -1 where it has none
+
+
 class Polled(NamedTuple):
     """What one poll brought.
 
@@ -70,8 +80,8 @@ class Consumer(Protocol):
     def position(self, partition: int) -> int:
         """The next offset that will be read."""
 
-    def committed(self, partition: int) -> Position | None:
-        """The group's committed position, None before the first commit."""
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        """The group's committed positions, in one request; a partition without a commit is absent."""
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         """Commit; return False when the group is being rebalanced and the commit was refused: not an error."""
@@ -156,6 +166,36 @@ class Admin(Protocol):
     def lag(self, group: str, topic: str) -> int:
         """Records of `topic` that `group` has not committed yet."""
 
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        """What `group` has committed of `topic`, in one request; a partition without a commit is absent.
+
+        Empty for a group, and for a topic, that does not exist.
+        """
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition. Raises BrokerAwayError also when the topic does not exist."""
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        """The time of the newest record of each partition, in milliseconds; an empty partition is absent.
+
+        Empty where the broker cannot tell (before 3.0). Raises BrokerAwayError also when the topic does not exist.
+        """
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+class Peek(Protocol):
+    """Reads single records of one topic, without a consumer group. For one thread at a time, which may be any."""
+
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+        """The record at exactly this offset as the broker has it now, None when there is none.
+
+        That is: before the first record kept or beyond the last, compacted away, or a mark of a transaction. Records
+        of transactions that were aborted, or are not finished, are records here. Raises BrokerAwayError when the
+        broker does not answer in time or does not have the partition, and BrokerError.
+        """
+
     def close(self) -> None:
         """Let go of the connections."""
 
@@ -180,6 +220,12 @@ def get_admin(config: Config) -> Admin:
     """An admin client. Raises BrokerAwayError, BrokerError, UsageError."""
     admin: Admin = _reached(config, lambda client: client.make_admin(config))
     return admin
+
+
+def get_peek(config: Config, topic: str) -> Peek:
+    """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
+    peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
+    return peek
 
 
 def _reached(config: Config, make: Callable[[Any], Any]) -> Any:

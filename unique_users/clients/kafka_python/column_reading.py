@@ -31,7 +31,7 @@ class _Batch:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[DefaultRecord]:
-        data = _unpacked(self._batch)
+        data = unpacked(self._batch)
         read = _from(decode(data, self._batch), self._first_offset)
         read = read._replace(leader_epoch=self._batch.leader_epoch)
         if read.offsets:
@@ -114,7 +114,8 @@ _UNPACK: dict[int, Callable[[bytes], bytes]] = {
 }
 
 
-def _unpacked(batch: DefaultRecordBatch) -> bytes:
+def unpacked(batch: DefaultRecordBatch) -> bytes:
+    """The records in a batch, as they are without its compression."""
     codec = batch.compression_type
     if codec != batch.CODEC_NONE:
         batch._assert_has_codec(codec)  # raises the client's own error

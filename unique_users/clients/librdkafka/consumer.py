@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
 from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
 from unique_users.clients.librdkafka.errors import REBALANCING, Refusal, explained, explained_error
+from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -99,7 +100,7 @@ class LibrdkafkaConsumer:
         if partition not in self._owned:
             raise BrokerError(f"{self._topic}-{partition} is another member's")
         if partition not in self._positions:
-            committed = self.committed(partition)
+            committed = self.committed([partition]).get(partition)
             return committed.offset if committed else self.bounds([partition])[partition][0]
         if self._ahead:
             return self._positions[partition]
@@ -107,11 +108,15 @@ class LibrdkafkaConsumer:
         (at,) = self._consumer.position([self._partition(partition)])
         return max(int(at.offset), self._positions[partition])
 
-    def committed(self, partition: int) -> Position | None:
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        asked = [self._partition(partition) for partition in partitions]
+        if not asked:
+            return {}
         with explained(self._config):
-            (committed,) = self._consumer.committed([self._partition(partition)], timeout=REQUEST_SECONDS)
-        self._raise_if(committed)
-        return None if committed.offset < 0 else Position(committed.offset, _metadata(committed))
+            answers = self._consumer.committed(asked, timeout=REQUEST_SECONDS)
+        for answer in answers:
+            self._raise_if(answer)
+        return {answer.partition: at for answer in answers if (at := position_of(answer)) is not None}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         if not positions.keys() <= self._owned:
@@ -239,18 +244,6 @@ class LibrdkafkaConsumer:
     def _raise_if(self, answer: TopicPartition) -> None:
         if answer.error is not None:
             raise explained_error(self._config, answer.error)
-
-
-def _metadata(committed: TopicPartition) -> str:
-    """The text stored with a position.
-
-    This client writes a zero byte behind it, and needs that to find the end of it. Behind a text of another client
-    that has none, there may be a few bytes of anything, which only the reader of the text can tell from it.
-    """
-    try:
-        return committed.metadata or ""
-    except UnicodeDecodeError as error:
-        return error.object[: error.start].decode()
 
 
 _FIRST, _END = -2, -1  # the times that mean so in a request for offsets by time
