@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 from msgspec.structs import asdict
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
+from unique_users.config import Config
 from unique_users.config_file import load_config
 from unique_users.frames import FrameParser
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
-from unique_users.rekey import Rekeyer
-from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
+from unique_users.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
+from unique_users.topics import TopicWatch, batch_bytes_max, ends_now, prepare_topics
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -34,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
+        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop, reads=topics.feed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
         )
@@ -51,6 +54,12 @@ def main(argv: Sequence[str]) -> int:
         began = when_broker_answers(config, stop, layout)
         if not began:
             return 0
+        rekeyer = Rekeyer(
+            FrameParser(**asdict(config.frame)),
+            config.bucketer.future_seconds_max,
+            combine=config.bucketer.combine,
+            partitions=began.partitions if by == "uid" else None,
+        )
         bucketing = Bucketing(
             config,
             consumer,
@@ -58,13 +67,8 @@ def main(argv: Sequence[str]) -> int:
             HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers),
             began,
             layout,
-            lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
-            Rekeyer(
-                FrameParser(**asdict(config.frame)),
-                config.bucketer.future_seconds_max,
-                combine=config.bucketer.combine,
-                partitions=began.partitions if by == "uid" else None,
-            ),
+            lambda: when_broker_answers(config, stop, lambda: new_sending(config, rekeyer)),
+            rekeyer,
             stop,
             time.monotonic,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
@@ -78,6 +82,23 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         say("bucketer: finished")
     return 0
+
+
+def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:
+    """What sends to `bucketed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    bytes_max = asked_bytes_max(config, config.topics.bucketed.name) - BATCH_OVERHEAD_BYTES
+    rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
+    rejected = config.topics.rejected.name
+    letters = DeadLetters(
+        rejected, lambda: asked_bytes_max(config, rejected), lambda most: get_producer(config, COMPRESSION, most)
+    )
+    return Sending(get_producer(config, batch_bytes_max=bytes_max), letters)
+
+
+def asked_bytes_max(config: Config, topic: str) -> int:
+    """As topics.batch_bytes_max, by an admin client of its own."""
+    with closing(get_admin(config)) as admin:
+        return batch_bytes_max(admin, topic)
 
 
 if __name__ == "__main__":

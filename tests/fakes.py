@@ -7,16 +7,26 @@ Whatever waits lets the FakeClock go on by as much instead.
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
 from typing import NamedTuple
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Peeked, Polled, Position, TopicState
+import zstandard
+
+from unique_users.clients import (
+    REQUEST_BYTES_MAX,
+    REQUEST_SECONDS,
+    Batch,
+    Headers,
+    Peeked,
+    Polled,
+    Position,
+    TopicState,
+)
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
 from unique_users.lifecycle import Stop
 
 BOOTSTRAP_SECONDS = 2.0
-REQUEST_BYTES_MAX = 16 * 1024 * 1024
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
 
@@ -59,6 +69,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     leader_epoch: int = 0
+    unreadable: str = ""
 
 
 @dataclass
@@ -123,6 +134,13 @@ class FakeKafka:
         at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
         for value in values:
             log.records.append(Record(log.end, at, key, value, headers or [], log.leader_epoch))
+
+    def append_unreadable(self, topic: str, count: int, why: str, partition: int = 0) -> None:
+        """Put a batch at the end of a partition that cannot be unpacked."""
+        log = self.topics[topic].partitions[partition]
+        at = int(self.clock.wall() * 1000)
+        for _ in range(count):
+            log.records.append(Record(log.end, at, None, None, [], log.leader_epoch, why))
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         return self.topics[topic].partitions[partition].records
@@ -227,8 +245,7 @@ class FakeConsumer:
             self._kafka.balance(self._group, self.topic)
         taken, lost = frozenset(self._taken), frozenset(self._lost)
         self._taken, self._lost = set(), set()
-        batches = [self._read(partition) for partition in sorted(self._positions)]
-        polled = Polled([batch for batch in batches if batch.offsets], taken, lost)
+        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], taken, lost)
         if polled == Polled([]):
             self._kafka.clock.advance(timeout_seconds)
         return polled
@@ -283,29 +300,35 @@ class FakeConsumer:
         for partition in gone:
             self._positions.pop(partition, None)
 
-    def _read(self, partition: int) -> Batch:
+    def _read(self, partition: int) -> list[Batch]:
         log = self._log(partition)
         if not log.first <= self._positions[partition] <= log.end:
             self._positions[partition] = log.first
         begin = self._positions[partition] - log.first
         records = log.records[begin : begin + self._kafka.records_per_poll]
         self._positions[partition] += len(records)
-        return Batch(
-            partition,
-            [record.key for record in records],
-            [record.value for record in records],
-            [record.timestamp_ms for record in records],
-            [record.offset for record in records],
-            records[-1].leader_epoch if records else -1,
-        )
+        runs = (list(run) for _, run in groupby(records, key=lambda record: record.unreadable))
+        return [
+            Batch(
+                partition,
+                [record.key for record in run],
+                [record.value for record in run],
+                [record.timestamp_ms for record in run],
+                [record.offset for record in run],
+                run[0].unreadable,
+                run[-1].leader_epoch,
+            )
+            for run in runs
+        ]
 
 
 class FakeProducer:
     """See clients.Producer."""
 
-    def __init__(self, kafka: FakeKafka) -> None:
+    def __init__(self, kafka: FakeKafka, compression: str = "none") -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
+        self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
         self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
         self._failed = False
         self._turns = count()
@@ -326,8 +349,10 @@ class FakeProducer:
         partition: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
-        if self._failed or topic not in self._kafka.topics or len(value) > REQUEST_BYTES_MAX:
+        if self._failed or topic not in self._kafka.topics:
             self._fail(f"a record of {len(value)} bytes for {topic!r}")
+        if len(value) > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
@@ -366,14 +391,16 @@ class FakeProducer:
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
-            if refuse_after == 0 or len(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+            if refuse_after == 0:
                 self._fail(f"a record of {len(value)} bytes for {topic!r}")
+            if self._size(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
             self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
         return True
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:
         self._failed = True
-        raise DeliveryError(f"records were not acknowledged: {what}")
+        raise kind(f"records were not acknowledged: {what}")
 
 
 class FakeAdmin:

@@ -10,17 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from unique_users.checkpoints import Checkpoint, Found
-from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
+from unique_users.clients import Batch, Consumer, Polled, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
+from unique_users.frames import Reason
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
 from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.past import Past
-from unique_users.positions import look_for_loss, readable_offset
-from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
+from unique_users.positions import look_for_loss, readable_offset, say_unreadable
+from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer, all_rejected
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
@@ -41,8 +42,9 @@ class Reading:
     committed: int
     totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
     past: Past
-    recorded: int | None = None  # what the broker said that the group has committed
     newest_ms: int | None = None  # the Kafka time of the last frame read
+    recorded: int | None = None  # what the broker said that the group has committed
+    announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
@@ -55,6 +57,7 @@ class Reading:
     def mark_committed(self) -> None:
         """What was read so far is committed."""
         self.committed = self.recorded = self.position
+        self.announced = True
         self.totals += self.pending
         self.pending = FrameCounts()
 
@@ -108,6 +111,7 @@ class Bucketing:
         self._topic_ids: dict[int, str] = {}  # of what was read last
         self._looked_at_all = False
         self._uncommitted = 0
+        self._refused_at: dict[int, int] | None = None  # the positions committed when a record was too large
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
         self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
@@ -125,7 +129,7 @@ class Bucketing:
         try:
             if not self._broker_keeps_up(self._producer.has_room):
                 return True
-            polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+            polled = self._poll()
             self._forget(polled.lost)
             self._history.notice({p: reading.past for p, reading in self._readings.items()})
             for batch in polled.batches:
@@ -150,7 +154,7 @@ class Bucketing:
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
         doubts = self._history.in_doubt  # a broker that went back shall keep what was committed then
-        moved = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
+        moved = {p: r for p, r in self._readings.items() if r.position != r.committed or not r.announced}
         due = {p: reading for p, reading in moved.items() if p not in doubts}
         if not due:
             return True
@@ -195,6 +199,17 @@ class Bucketing:
         self._history.close()
         self._consumer.close()
 
+    def _poll(self) -> Polled:
+        try:
+            return self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+        except TopicError:
+            # Whoever passes what is damaged sets the position behind it: what was read before must not be lost.
+            deadline = self._monotonic() + STOP_SECONDS
+            with suppress(BrokerError, DeliveryError):
+                while not self.commit() and self._monotonic() < deadline:
+                    self._stop.wait(POLL_SECONDS)
+            raise
+
     def _forget(self, lost: Iterable[int]) -> None:
         """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
         for partition in lost:
@@ -221,23 +236,24 @@ class Bucketing:
     def _open(self, partition: int, topic_id: str, committed: Position | None, bounds: tuple[int, int]) -> None:
         """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
         name = self._config.topics.feed.name
-        recorded = committed and committed.offset
-        committed = committed or Position(0)
-        then = OffsetMetadata.parsed(committed.metadata)
+        wanted = committed.offset if committed else 0
+        then = OffsetMetadata.parsed(committed.metadata if committed else "")
         if then.layout:
             self._checked_layout(then.layout)
         # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
             say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-            committed, then = Position(0), OffsetMetadata()
+            wanted, then = 0, OffsetMetadata()
         past = remembered(then.history)
-        if found := self._history.opened(partition, past, committed.offset, bounds):
-            self._history.say(partition, found, committed.offset)
+        if found := self._history.opened(partition, past, wanted, bounds):
+            self._history.say(partition, found, wanted)
             past.go_back(found.offset)
-        offset = found.offset if found else readable_offset(name, partition, committed.offset, bounds)
+        offset = found.offset if found else readable_offset(name, partition, wanted, bounds)
         clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, then.clock)
-        totals = then.totals or FrameCounts()
-        self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, past, recorded, then.newest_ms)
+        reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
+        reading.recorded = committed and committed.offset
+        reading.announced = reading.recorded == offset
+        self._readings[partition] = reading
         self._topic_ids[partition] = topic_id
         self._consumer.start(partition, offset)
         self._unopened.discard(partition)
@@ -310,7 +326,11 @@ class Bucketing:
             return
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
-        rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
+        if batch.unreadable:
+            say_unreadable(self._config.topics.feed.name, batch)
+            rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)
+        else:
+            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
@@ -338,6 +358,7 @@ class Bucketing:
 
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
+        self._give_up_if_stuck(error)
         say(f"{error}; reading again from the last commit")
         if self._producer is not None:
             self._producer.close()
@@ -351,6 +372,19 @@ class Bucketing:
             self._history.forget(partition)
         self._unopened |= set(self._readings)
         self._readings.clear()
+
+    def _give_up_if_stuck(self, error: DeliveryError) -> None:
+        """Raise TopicError when a record is too large for `bucketed` again, and nothing was committed in between."""
+        if not isinstance(error, TooLargeError):
+            return
+        committed = {p: reading.committed for p, reading in self._readings.items()}
+        if committed and committed == self._refused_at:
+            name = self._config.topics.bucketed.name
+            raise TopicError(
+                f"topic {name!r} takes none of the records that the bucketer sends: {error}: raise its"
+                " max.message.bytes with kafka-configs, and kafka.max_request_size if that is set"
+            )
+        self._refused_at = committed
 
     def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)

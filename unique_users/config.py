@@ -108,6 +108,7 @@ class Counter(Section, frozen=True, kw_only=True):
     save_seconds: Seconds = 5
     publish_seconds: Seconds = 1
     retention_seconds: Annotated[int, Meta(ge=0)] = 172_800
+    idle_seconds: Seconds = 60
     uids_in_memory_max: Count = 2_000_000
     intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
     estimates: list[IntervalName] = msgspec.field(default_factory=list)

@@ -2,20 +2,24 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
+from unique_users.dead_letters import DeadLetter
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
 from unique_users.estimates import Count, add_up, users_in
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
+from unique_users.line import LineSource
+from unique_users.offset_metadata import late_text
 from unique_users.opening import Opening
-from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
+from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
 from unique_users.publish import Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -39,6 +43,7 @@ class Counting:
         stores: Stores,
         history: HistoryCheck,
         new_publisher: Callable[[], Publisher],
+        line: LineSource,
         stop: Stop,
         monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -50,6 +55,7 @@ class Counting:
         self._describe = describe
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
+        self._line = line
         self._stop = stop
         self._monotonic = monotonic
         self._wall_clock = wall_clock
@@ -95,22 +101,25 @@ class Counting:
         """Bring state and broker up to date.
 
         1. make sure that the topic is still the same, also when nothing came: a changed one may bring nothing more
-        2. save
-        3. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
-        4. publish what is saved while that answer is fresh, then drop what is past its retention
+        2. hand over what came for buckets that are gone; a save goes no further than what has arrived
+        3. save
+        4. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
+        5. publish what is saved while that answer is fresh, then drop what is closed and past its retention
         """
+        if self._ledgers and not self._still_the_same_topic():
+            return
+        self._deliver_late()
+        for ledger in self._ledgers.values():
+            ledger.save()
         moved = {
             p: ledger
             for p, ledger in self._ledgers.items()
-            if ledger.position != self._committed.get(p) or ledger.unpublished
+            if ledger.saved_offset != self._committed.get(p) or ledger.unpublished
         }
-        if self._ledgers and not self._still_the_same_topic():
-            return
-        for ledger in self._ledgers.values():
-            ledger.save()
         if not self._offsets_follow(moved):
             return
         self._publish()
+        self._follow_line()
         for ledger in self._ledgers.values():
             self._drop_old(ledger)
 
@@ -126,7 +135,7 @@ class Counting:
             print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
-        print(self._summary(changed).line(self._form), flush=True)
+        print("\n".join(self._summary(changed).lines(self._form)), flush=True)
         self._new.clear()
         self._closed.clear()
         self._messages_read = 0
@@ -138,6 +147,10 @@ class Counting:
     def close(self) -> None:
         """Save, publish, report what changed since the last report, leave the group."""
         self.save()
+        if self._until is not None:
+            self._line.look()  # what is held at the end must not depend on when the line was looked at last
+            self._follow_line()
+            self.save()
         if unpublished := self._unpublished():
             say(f"{unpublished} counts are saved but not published: the next start publishes them")
         self.report(everything=self._until is not None)
@@ -195,6 +208,8 @@ class Counting:
         if ledger.trimmed:
             ledger.trimmed = False
             say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
+        if batch.unreadable:
+            say_unreadable(topic, batch)
         ledger.add(batch, self._monotonic())
         self._messages_read += len(batch.offsets)
 
@@ -239,10 +254,14 @@ class Counting:
             self._opening.begin_anew(partition)
 
     def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
-        positions = {p: Position(ledger.position) for p, ledger in moved.items()}
+        positions = {
+            p: Position(ledger.saved_offset, late_text(ledger.facts.late))
+            for p, ledger in moved.items()
+            if ledger.saved_offset is not None
+        }
         asked_at = self._monotonic()
         try:
-            done = not moved or self._consumer.commit(positions, ANSWER_SECONDS)
+            done = not positions or self._consumer.commit(positions, ANSWER_SECONDS)
         except BrokerAwayError:
             return False  # the report says so, and the state holds the position that counts
         if done:
@@ -260,11 +279,29 @@ class Counting:
             if shown and not self._arrives(partition, shown, ledger.sketches(shown)):
                 ledger.unpublished.update(due)
 
+    def _deliver_late(self) -> None:
+        """Send what is too late to the dead-letter topic. What does not arrive is sent again, after a crash as well."""
+        for ledger in self._ledgers.values():
+            if ledger.undelivered and self._sent(partial(_reject, ledger.undelivered)):
+                ledger.mark_delivered()
+
+    def _follow_line(self) -> None:
+        line = self._line.current()
+        if line is None or line.low_watermark is None:
+            return
+        for partition, ledger in self._ledgers.items():
+            if partition in line.bucketed_ends:
+                ledger.follow(line.low_watermark, line.bucketed_ends[partition])
+
     def _arrives(self, partition: int, due: Mapping[Bucket, Count], sketches: Mapping[Bucket, bytes]) -> bool:
+        return self._sent(lambda publisher: publisher.publish(partition, due, sketches, ANSWER_SECONDS))
+
+    def _sent(self, send: Callable[[Publisher], bool]) -> bool:
+        """Whether what `send` sends has arrived."""
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
-            return self._publisher.publish(partition, due, sketches, ANSWER_SECONDS)
+            return send(self._publisher)
         except BrokerAwayError:
             return False
         except DeliveryError:
@@ -291,18 +328,21 @@ class Counting:
 
     def _summary(self, buckets_changed: int) -> Summary:
         ledgers = self._ledgers.values()
+        line = self._line.current()
         summary = Summary(
             int(self._wall_clock()),
             self._messages_read,
             buckets_changed,
             lag(self._consumer, {p: ledger.position for p, ledger in self._ledgers.items()}),
             sum(ledger.unreadable for ledger in ledgers),
-            sum(ledger.ignored for ledger in ledgers),
             tuple(sorted(self._ledgers)),
             next((ledger.origin.partitions for ledger in ledgers), None),
+            line.unread if line else None,
+            line.behind_seconds if line else None,
+            line.totals() if line else None,
         )
         for ledger in ledgers:
-            ledger.unreadable = ledger.ignored = 0
+            ledger.unreadable = 0
         return summary
 
     def _caught_up(self) -> bool:
@@ -314,3 +354,7 @@ class Counting:
             return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self._ledgers)
         except BrokerAwayError:
             return False
+
+
+def _reject(letters: Sequence[DeadLetter], publisher: Publisher) -> bool:
+    return publisher.reject(letters, ANSWER_SECONDS)

@@ -35,6 +35,8 @@ class FrameFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self.blank_lines = 0
+        self.blank_lines_first = 0  # those before the first that is not
+        self._begun = False
         try:
             # Of stdin a reader of its own: Python cannot end while a thread waits in that of `sys`.
             self._file: Any = (
@@ -78,6 +80,9 @@ class FrameFile:
         if dropped or max(map(len, lines), default=0) > LINE_BYTES_MAX:
             lines = [_cut(lines[0], dropped), *map(_cut, lines[1:])] if lines else []
         kept = [line for line in lines if line and not line.isspace()]
+        if kept and not self._begun:
+            self._begun = True
+            self.blank_lines_first = self.blank_lines + lines.index(kept[0])
         self.blank_lines += len(lines) - len(kept)
         return kept
 

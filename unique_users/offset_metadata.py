@@ -74,3 +74,17 @@ def _history(text: str) -> tuple[Checkpoint, ...]:
         return tuple(Checkpoint(int(offset), int(epoch), bytes.fromhex(digest)) for offset, epoch, digest in points)
     except ValueError:
         return ()
+
+
+_LATE = "late="
+
+
+def late_text(late: int) -> str:
+    """What a counter stores with its offsets: how many users of its partition it has rejected as late."""
+    return f"{_LATE}{late}" if late else ""
+
+
+def late_of(text: str) -> int:
+    """The number in what `late_text` wrote, 0 in any other text."""
+    number = text.removeprefix(_LATE)
+    return int(number) if text.startswith(_LATE) and number.isdecimal() else 0

@@ -112,4 +112,6 @@ class Opening:
                 f" before {iso_time(store.floor)} may be too low"
             )
         uids_max = settings.uids_in_memory_max // origin.partitions
-        return Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
+        # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
+        retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds
+        return Ledger(store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max)

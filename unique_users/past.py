@@ -56,7 +56,9 @@ class Past:
         self._minutes = min(first, minute), max(last, minute)
 
     def read(self, batch: Batch, now: float) -> None:
-        """All of a batch is read."""
+        """All of a batch is read. One that cannot be unpacked tells nothing."""
+        if batch.unreadable:
+            return
         if self._last is None and self.history:
             self._pauses.append(Pause(-inf, now, self.history[-1]))
         elif self._last is not None and now - self._last.at >= PAUSE_SECONDS:

@@ -41,6 +41,11 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
     )
 
 
+def say_unreadable(topic: str, batch: Batch) -> None:
+    """Say that records cannot be unpacked, and are passed."""
+    say(f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}")
+
+
 def say_trimmed(topic: str, batch: Batch, future_seconds_max: int) -> None:
     """Say from when on counts are whole that are made from a topic whose start is gone; `batch` is what is first."""
     # A frame's time is at most `future_seconds_max` ahead of its record's, so nothing later can be missing.

@@ -11,6 +11,7 @@ import msgspec
 
 from unique_users.buckets import INTERVALS, MINUTE, Bucket, Calendar, bucket_timestamp
 from unique_users.clients import Consumer, Producer
+from unique_users.dead_letters import DeadLetter
 from unique_users.estimates import Count, DamagedSketchError, Estimate, add_up, sketch_checksum, sketch_class, users_in
 
 POLL_SECONDS = 0.5
@@ -119,12 +120,13 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, Cou
 
 
 class Publisher:
-    """Sends counts to the topic `counts`. Publishing one twice is harmless."""
+    """Sends counts to the topic `counts`, and what is too late to be counted to `rejected`. Twice is harmless."""
 
-    def __init__(self, producer: Producer, topic: str, calendar: Calendar) -> None:
+    def __init__(self, producer: Producer, topic: str, calendar: Calendar, rejected: str) -> None:
         self._producer = producer
         self._topic = topic
         self._calendar = calendar
+        self._rejected = rejected
 
     def publish(
         self,
@@ -143,6 +145,12 @@ class Publisher:
             for bucket, count in counts.items()
         ]
         self._producer.send_all(self._topic, [value for _, value in records], [key for key, _ in records])
+        return self._producer.flush(timeout_seconds)
+
+    def reject(self, letters: Iterable[DeadLetter], timeout_seconds: float) -> bool:
+        """Send dead letters; return whether they arrived. Raises DeliveryError."""
+        for letter in letters:
+            self._producer.send(self._rejected, letter.value, letter.key, letter.headers())
         return self._producer.flush(timeout_seconds)
 
     def close(self) -> None:

@@ -1,17 +1,19 @@
 """The topics are made when they are missing, and checked when they exist."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
-from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
+from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.lifecycle import Stop
+from unique_users.lifecycle import Stop, say
+from unique_users.topic_settings import as_created, notes, refusal
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
+BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
 BREAK_SECONDS = 1.6  # between answers, where a look takes milliseconds; a broker takes longer to start again
 
 
@@ -32,24 +34,32 @@ def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
     return state
 
 
-def ensure_log_of_record(admin: Admin, topic: Topic) -> TopicState:
-    """As `ensure_topic`, and refuse a compacted topic: compaction keeps one user of each minute."""
-    state = ensure_topic(admin, topic)
-    policy = admin.settings(topic.name).get("cleanup.policy", "")
-    if "compact" in policy:
-        raise TopicError(
-            f"topic {topic.name!r} has cleanup.policy={policy}, which deletes users: set it to `delete` with"
-            " kafka-configs, or use another topic name; and replay what was compacted"
-        )
-    return state
-
-
 def current_state(admin: Admin, name: str) -> TopicState:
     """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be made again."""
     state = admin.describe(name)
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")
     return state
+
+
+def batch_bytes_max(admin: Admin, name: str) -> int:
+    """How many bytes of records, compressed, a topic takes at once. Raises TopicError when it is of no use.
+
+    Without the right to ask, the most that a producer sends: the topic refuses what is too large for it.
+    """
+    try:
+        settings = admin.settings(name)
+    except BrokerAwayError:
+        raise
+    except BrokerError:
+        return REQUEST_BYTES_MAX
+    taken = int(settings.get("max.message.bytes", REQUEST_BYTES_MAX))
+    if taken < BATCH_BYTES_NEEDED:
+        raise TopicError(
+            f"topic {name!r} has max.message.bytes={taken}, which is less than one record may need: set it to"
+            f" {BATCH_BYTES_NEEDED} or more with kafka-configs"
+        )
+    return min(taken, REQUEST_BYTES_MAX)
 
 
 class TopicWatch:
@@ -114,21 +124,53 @@ class TopicWatch:
         return time.monotonic() - self._heard_at > BREAK_SECONDS
 
 
-def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:
-    """Wait for the broker and ensure `topics`; return the admin client, None when a stop is requested first."""
+def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:
+    """Wait for the broker, ensure `topics` and check their settings; say what the reader of `reads` has to know.
 
-    def prepare() -> Admin:
+    Return the admin client, None when a stop is requested first. Raises TopicError.
+    """
+
+    def prepare() -> tuple[Admin, list[str]]:
         admin = get_admin(config)
         try:
             for topic in topics:
-                ensure = ensure_log_of_record if topic is config.topics.bucketed else ensure_topic
-                ensure(admin, topic)
+                ensure_topic(admin, as_created(config, topic))
+            return admin, check_settings(config, admin, topics, reads)
         except BaseException:
             admin.close()
             raise
-        return admin
 
-    return when_broker_answers(config, stop, prepare)
+    prepared = when_broker_answers(config, stop, prepare)
+    if prepared is None:
+        return None
+    admin, lines = prepared
+    for line in lines:
+        say(line)
+    return admin
+
+
+def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads: Topic | None) -> list[str]:
+    """What is to be said about the settings of these topics. Raises TopicError for those that make counts wrong."""
+    settings: dict[str, Mapping[str, str]] = {}
+    unread: list[str] = []
+    why = None
+    for topic in topics:
+        try:
+            settings[topic.name] = admin.settings(topic.name)
+        except BrokerAwayError:
+            raise
+        except BrokerError as error:
+            unread.append(repr(topic.name))
+            why = error
+    if reason := refusal(config, settings):
+        raise TopicError(reason)
+    lines = [] if reads is None else list(notes(config, reads, settings, int(time.time())))
+    if unread:
+        names = ", ".join(unread)
+        lines.append(
+            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+        )
+    return lines
 
 
 def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """What the loops rely on, held against the fake and against every real client on a real broker."""
 
+import os
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 import confluent_kafka
 import pytest
+from bombs import send_bomb
 from brokers import config_for
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -17,7 +19,7 @@ from kafka.admin import MemberToRemove
 from unique_users import clients
 from unique_users.clients import Admin, Consumer, Headers, Peek, Peeked, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, TooLargeError, TopicError
 from unique_users.layout import partition_of
 from unique_users.local_kafka import free_port
 
@@ -30,12 +32,13 @@ class System(Protocol):
     """A Kafka and the clients for it."""
 
     def consumer(self, topic: str, group: str) -> Consumer: ...
-    def producer(self) -> Producer: ...
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
     def peek(self, topic: str) -> Peek: ...
     def evict(self, consumer: Consumer) -> None: ...
     def trim(self, topic: str, partition: int, before: int) -> None: ...
     def headers(self, topic: str) -> list[Headers]: ...
+    def send_unreadable(self, topic: str, count: int) -> None: ...
     def go_away(self) -> None: ...
     def close(self) -> None: ...
 
@@ -47,8 +50,8 @@ class FakeSystem:
     def consumer(self, topic: str, group: str) -> FakeConsumer:
         return FakeConsumer(self.kafka, topic, group)
 
-    def producer(self) -> FakeProducer:
-        return FakeProducer(self.kafka)
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> FakeProducer:  # noqa: ARG002
+        return FakeProducer(self.kafka, compression)
 
     def admin(self) -> FakeAdmin:
         return FakeAdmin(self.kafka)
@@ -66,6 +69,9 @@ class FakeSystem:
     def headers(self, topic: str) -> list[Headers]:
         return [record.headers for record in self.kafka.records(topic)]
 
+    def send_unreadable(self, topic: str, count: int) -> None:
+        self.kafka.append_unreadable(topic, count, "it unpacks to too much")
+
     def go_away(self) -> None:
         self.kafka.away = True
 
@@ -80,6 +86,7 @@ class FreezableProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = [self._listener]
+        self.damages: tuple[bytes, bytes] = (b"", b"")  # what is changed on its way, and into what
         self._running = threading.Event()
         self._running.set()
         self._serve(self._accept)
@@ -122,7 +129,7 @@ class FreezableProxy:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             self._running.wait()
-            target.sendall(data)
+            target.sendall(data.replace(*self.damages) if self.damages[0] else data)
 
 
 class RewritingProxy(FreezableProxy):
@@ -151,6 +158,8 @@ class RewritingProxy(FreezableProxy):
                 response = responses.read(int.from_bytes(size, "big"))
                 for theirs, ours in self._names:
                     response = response.replace(theirs, ours)
+                if self.damages[0]:
+                    response = response.replace(*self.damages)
                 self._running.wait()
                 target.sendall(size + response)
 
@@ -169,8 +178,8 @@ class KafkaPythonSystem:
         self._built.append(consumer)
         return consumer
 
-    def producer(self) -> Producer:
-        producer = clients.get_producer(self.config)
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
+        producer = clients.get_producer(self.config, compression, batch_bytes_max)
         self._built.append(producer)
         return producer
 
@@ -205,9 +214,15 @@ class KafkaPythonSystem:
                     return [record.headers for record in records]
         return []
 
+    def send_unreadable(self, topic: str, count: int) -> None:
+        send_bomb(self._broker, topic, "zstd", records=count)
+
     def send_nothing(self, topic: str, key: bytes) -> None:
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
             producer.send(topic, None, key).get(PATIENCE_SECONDS)
+
+    def damage(self, what: bytes, into: bytes) -> None:
+        self._proxy.damages = (what, into)
 
     def go_away(self) -> None:
         self._proxy.freeze()
@@ -386,6 +401,72 @@ def test_a_record_without_a_value_comes_as_none(
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: bool(member.rows), member)
     assert member.rows[0][0][:3] == (0, b"k", None)
+
+
+@pytest.mark.parametrize("count", [1, 1_500])
+def test_a_batch_that_unpacks_to_too_much_is_passed_and_named(
+    system: System, new_topic: Callable[..., str], unique_name: Names, count: int
+) -> None:
+    """records before │ so many that unpack to 400 MB │ after │ one that unpacks to 400 MB, the last"""
+    topic = new_topic(**{"max.message.bytes": 8 * MIB})
+    send(system, topic, b"before")
+    system.send_unreadable(topic, count)
+    send(system, topic, b"after")
+    system.send_unreadable(topic, 1)
+    consumer = system.consumer(topic, unique_name("group"))
+    found: list[tuple[int, bytes | None, bool]] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count + 3 and time.monotonic() < deadline:
+        polled = consumer.poll(0.1)
+        for partition in polled.taken:
+            consumer.start(partition, 0)
+        for batch in polled.batches:
+            assert len(batch.keys) == len(batch.values) == len(batch.timestamps_ms) == len(batch.offsets)
+            rows = zip(batch.offsets, batch.values, strict=True)
+            found += [(offset, value, bool(batch.unreadable)) for offset, value in rows]
+            assert consumer.position(0) >= batch.next_offset
+    assert found == [
+        (0, b"before", False),
+        *((offset, None, True) for offset in range(1, count + 1)),
+        (count + 1, b"after", False),
+        (count + 2, None, True),
+    ]
+    assert consumer.position(0) == count + 3
+    assert consumer.commit({0: Position(count + 3)})
+
+
+def test_reading_may_begin_inside_a_batch_that_is_passed(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 8 * MIB})
+    system.send_unreadable(topic, 100)
+    send(system, topic, b"after")
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    member.consumer.start(0, 60)
+    poll_until(lambda: b"after" in member.values(), member)
+    assert member.offsets() == list(range(60, 101))
+    member.consumer.start(0, 99)
+    member.rows.clear()
+    poll_until(lambda: b"after" in member.values(), member)
+    assert member.offsets() == [99, 100]
+
+
+def test_a_batch_with_a_wrong_checksum_is_told_with_its_topic_partition_and_offset(
+    broker: str, system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    if not isinstance(system, KafkaPythonSystem):
+        pytest.skip("the fake has no checksums")
+    topic = new_topic()
+    producer = clients.get_producer(config_for(broker))
+    for value in (b"good", b"what was sent"):
+        producer.send(topic, value)
+        assert producer.flush(PATIENCE_SECONDS)
+    producer.close()
+    system.damage(b"what was sent", b"what was kept")
+    member = Member(system, topic, unique_name("group"))
+    with pytest.raises(TopicError, match=f"{topic}-0: the batch at offset 1 is damaged, its checksum is wrong: "):
+        poll_until(lambda: False, member)
 
 
 def test_headers_arrive_as_they_were_sent(system: System, new_topic: Callable[..., str]) -> None:
@@ -757,7 +838,34 @@ def test_many_records_for_a_topic_that_takes_small_batches_arrive(
     assert member.values() == values
 
 
-def test_one_record_too_large_among_many_raises_delivery_error(system: System, new_topic: Callable[..., str]) -> None:
+def test_a_producer_told_what_the_topic_takes_fills_batches_up_to_that(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 5_000})
+    values = [b"%04d" % number + os.urandom(1_000) for number in range(100)]
+    producer = system.producer("zstd", 4_700)
+    producer.send_all(topic, values)
+    for value in values:
+        producer.send(topic, value, headers=[("reason", b"x")])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == 2 * len(values), member)
+    assert member.values() == values * 2
+
+
+def test_a_record_that_fits_compressed_is_taken(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 5_000})
+    producer = system.producer("zstd")
+    producer.send(topic, bytes(9 * MIB))
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: bool(member.values()), member)
+    assert member.values() == [bytes(9 * MIB)]
+
+
+def test_one_record_too_large_among_many_is_told(system: System, new_topic: Callable[..., str]) -> None:
     producer = system.producer()
     topic = new_topic()
 
@@ -765,16 +873,16 @@ def test_one_record_too_large_among_many_raises_delivery_error(system: System, n
         producer.send_all(topic, [b"small", bytes(17 * MIB), b"small"])
         producer.flush(PATIENCE_SECONDS)
 
-    with pytest.raises(DeliveryError):
+    with pytest.raises(TooLargeError):
         deliver()
 
 
 @pytest.mark.parametrize("megabytes", [2, 17], ids=["for the topic", "for any topic"])
-def test_a_record_that_is_too_large_raises_delivery_error(
+def test_a_record_that_is_too_large_is_told(
     system: System, new_topic: Callable[..., str], unique_name: Names, megabytes: int
 ) -> None:
     topic = new_topic()
-    with pytest.raises(DeliveryError):
+    with pytest.raises(TooLargeError):
         send(system, topic, bytes(megabytes * MIB))
     assert system.consumer(topic, unique_name("group")).bounds([0]) == {0: (0, 0)}
 

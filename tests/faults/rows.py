@@ -7,6 +7,7 @@ import rows_history  # noqa: F401
 import rows_network  # noqa: F401
 import rows_processes  # noqa: F401
 import rows_security  # noqa: F401
+import rows_spread  # noqa: F401
 import rows_state  # noqa: F401
 import rows_topics  # noqa: F401
 from harness import ROWS

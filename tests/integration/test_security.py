@@ -111,15 +111,33 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
 ) -> None:
     users = {user: secured.running(user, client, granted) for user in ("producer", "bucketer", "counter", "recount")}
     users["producer"].run("producer.py", "-", stdin=FRAMES)
-    users["bucketer"].run("bucketer.py", "--until-caught-up")
+    bucketed = users["bucketer"].run("bucketer.py", "--until-caught-up")
     counted = users["counter"].run("counter.py", "--until-caught-up", "--format", "json")
     assert parsed(counted.stdout) == users["producer"].recount(FRAMES)
+    assert "not checked" not in bucketed.stderr + counted.stderr
     file = secured.directory / "frames.json"
     file.write_bytes(FRAMES)
     users["recount"].run("recount.py", str(file), "--against", "counts")
     refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
     assert "refuses" in only_line(refused.stderr)
     assert not said_by_brokers(secured)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_same(
+    secured: Secured, granted: str, client: str
+) -> None:
+    topics = [word for name in ("bucketed", "counts") for word in ("--topic", f"{granted}-{name}")]
+    right = ["--allow-principal", "User:counter", "--operation", "DescribeConfigs", *topics]
+    secured.running("producer", client, granted).run("producer.py", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer.py", "--until-caught-up")
+    secured.tool("kafka-acls", "--remove", "--force", *right)
+    counter = secured.running("counter", client, granted)
+    counted = counter.run("counter.py", "--until-caught-up", "--format", "json")
+    secured.tool("kafka-acls", "--add", *right)
+    (line,) = [line for line in counted.stderr.splitlines() if "not checked" in line]
+    assert f"'{granted}-bucketed', '{granted}-counts' are not checked, it takes the right DescribeConfigs" in line
+    assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 
 def said_by_brokers(secured: Secured) -> list[str]:

@@ -58,7 +58,7 @@ class Reader:
             return
         at = range(len(self.seen), len(self.seen) + len(records))
         epochs, values = zip(*records, strict=True)
-        batch = Batch(0, [None] * len(at), values, [0] * len(at), at, epochs[-1])
+        batch = Batch(0, [None] * len(at), values, [0] * len(at), at, leader_epoch=epochs[-1])
         if self.past.new_leader(batch):
             self.check(self.past.suspects())
             self.past.trust(batch.leader_epoch)
@@ -190,7 +190,7 @@ def test_the_longest_pauses_are_remembered() -> None:
     past, now = Past(), 0.0
     for number in range(3 * PAUSES_MAX):
         now += 10.0 if number == 5 else 2 * PAUSE_SECONDS
-        past.read(Batch(0, [None], [b"%d" % number], [0], [number], 0), now)
+        past.read(Batch(0, [None], [b"%d" % number], [0], [number]), now)
     assert 5 in {c.next_offset for c in past.suspects()}
     assert len(past.suspects()) == PAUSES_MAX + 1
     past.sure(now)

@@ -77,6 +77,15 @@ def test_line_ends_of_windows_and_blank_lines_are_left_out(file: Callable[[bytes
     with FrameFile(file(b"\n\na\r\n\r\n  \t\n b \nc")) as lines:
         assert list(chain.from_iterable(lines)) == [b"a", b" b ", b"c"]
         assert lines.blank_lines == 4
+        assert lines.blank_lines_first == 2
+
+
+@pytest.mark.parametrize("blank", [0, 1, 9])
+@pytest.mark.usefixtures("blocks")
+def test_the_blank_lines_before_the_first_frame_are_counted_apart(file: Callable[[bytes], str], blank: int) -> None:
+    with FrameFile(file(b" \n" * blank + b"a\n\n\nb\n\n")) as lines:
+        assert list(chain.from_iterable(lines)) == [b"a", b"b"]
+        assert (lines.blank_lines, lines.blank_lines_first) == (blank + 3, blank)
 
 
 def test_a_line_of_bytes_that_are_no_text_is_kept(file: Callable[[bytes], str]) -> None:

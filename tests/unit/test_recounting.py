@@ -1,9 +1,11 @@
 import json
 
+import pytest
 from brokers import config_for
 
 from unique_users.buckets import Bucket, Calendar
-from unique_users.recounting import Difference, differences, recount
+from unique_users.errors import InputError
+from unique_users.recounting import Difference, FirstRejected, differences, recount, require_accepted
 from unique_users.report import BucketCount
 
 MINUTE = 1_468_244_340
@@ -59,6 +61,38 @@ def test_frames_are_counted_across_chunks() -> None:
 
 def test_nothing_counts_nothing() -> None:
     assert recount([], CONFIG, 0).buckets() == []
+
+
+def test_the_first_rejected_frame_is_remembered_whatever_it_was_rejected_for() -> None:
+    """frame   1 2 3 … 10,000   10,001   10,002   10,003
+    why       accepted        future   not_json  bad_uid
+    """
+    frames = [frame("a", MINUTE)] * 10_000 + [frame("d", MINUTE + 7_200), b"{", frame("", MINUTE)]
+    result = recount(frames, CONFIG, MINUTE * 1000)
+    assert result.first_rejected == FirstRejected(
+        10_001, "future", "7200 s ahead of its record", frames[10_000], whole=True
+    )
+    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected is None
+
+
+def test_frames_of_which_none_is_accepted_cannot_be_compared_and_show_the_first() -> None:
+    frames = [b"BZh9\x17\n\x1b[2J" + b"x" * 100, *([b"[]"] * 4_999)]
+    with pytest.raises(InputError) as error:
+        require_accepted(recount(frames, CONFIG, MINUTE * 1000), "stream.gz", 2)
+    shown = "b'BZh9\\x17\\n\\x1b[2J" + "x" * 70 + "'…"
+    said = str(error.value)
+    assert said.startswith("no frame of stream.gz was accepted: 5,000 rejected; the first, line 3: not_json: JSON is")
+    assert said.endswith(shown)
+    assert said.isprintable()
+
+
+def test_a_file_without_frames_cannot_be_compared() -> None:
+    with pytest.raises(InputError, match=r"^stream\.gz is empty, there is nothing to compare: "):
+        require_accepted(recount([], CONFIG, 0), "stream.gz", 0)
+
+
+def test_one_accepted_frame_can_be_compared() -> None:
+    require_accepted(recount(FRAMES, CONFIG, MINUTE * 1000), "stream.gz", 0)
 
 
 def test_differences_name_wrong_missing_and_extra_buckets() -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from brokers import config_for
@@ -7,8 +7,8 @@ from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
 from unique_users import topics
 from unique_users.clients import TopicState
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, TopicError
-from unique_users.topics import current_state, ends_now, ensure_log_of_record, ensure_topic, prepare_topics
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.topics import current_state, ends_now, ensure_topic, prepare_topics
 
 
 @pytest.fixture
@@ -45,30 +45,44 @@ def test_a_topic_with_too_few_partitions_is_refused_with_what_to_do(empty: FakeK
         ensure_topic(FakeAdmin(empty), Topic(name="feed", partitions=3))
 
 
-@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
-def test_a_compacted_log_of_record_is_refused(empty: FakeKafka, policy: str) -> None:
-    empty.create("bucketed", settings={"cleanup.policy": policy})
-    with pytest.raises(TopicError, match=f"cleanup.policy={policy}"):
-        ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed"))
-    empty.topics["bucketed"].settings["cleanup.policy"] = "delete"
-    assert ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed")).partitions == 1
-
-
 def test_a_topic_that_is_not_there_now_is_waited_for_as_a_broker_is(empty: FakeKafka) -> None:
     with pytest.raises(BrokerAwayError, match="'feed'"):
         current_state(FakeAdmin(empty), "feed")
 
 
-def test_all_topics_are_prepared_and_only_bucketed_is_refused_when_compacted(kafka: FakeKafka, config: Config) -> None:
+def test_all_topics_are_prepared(kafka: FakeKafka, config: Config) -> None:
     kafka.topics.clear()
     names = config.topics
     admin = prepare_topics(config, [names.feed, names.bucketed, names.counts, names.rejected], FakeStop(kafka.clock))
     assert admin is not None
     assert set(kafka.topics) == {"feed", "bucketed", "counts", "rejected"}
     assert kafka.topics["counts"].settings["cleanup.policy"] == "compact"
-    kafka.topics["bucketed"].settings["cleanup.policy"] = "compact"
-    with pytest.raises(TopicError, match="'bucketed'"):
-        prepare_topics(config, [names.counts, names.bucketed], FakeStop(kafka.clock))
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
+@pytest.mark.parametrize("name", ["feed", "bucketed", "rejected"])
+def test_compacted_topics_are_refused_but_for_counts(kafka: FakeKafka, config: Config, policy: str, name: str) -> None:
+    names = config.topics
+    kafka.topics["counts"].settings["cleanup.policy"] = policy
+    kafka.topics[name].settings["cleanup.policy"] = policy
+    with pytest.raises(TopicError, match=f"topic '{name}' has cleanup.policy={policy}, .*kafka-configs"):
+        prepare_topics(config, [names.feed, names.counts, names.bucketed, names.rejected], FakeStop(kafka.clock))
+    kafka.topics[name].settings["cleanup.policy"] = "delete"
+    assert prepare_topics(config, [names.counts, names.bucketed], FakeStop(kafka.clock)) is not None
+
+
+def test_settings_that_may_not_be_read_stop_nothing_and_are_said_in_one_line(
+    kafka: FakeKafka, config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_admin: FakeAdmin, _name: str) -> Mapping[str, str]:
+        raise BrokerError("the broker refuses")
+
+    monkeypatch.setattr(FakeAdmin, "settings", refuse)
+    names = config.topics
+    topics = [names.bucketed, names.counts]
+    assert prepare_topics(config, topics, FakeStop(kafka.clock), reads=names.bucketed) is not None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'bucketed', 'counts' are not checked" in line
 
 
 def test_the_broker_is_waited_for_and_that_is_said_once(

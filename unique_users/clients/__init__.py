@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from unique_users.clients.tls import explain_silence
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, UsageError
+from unique_users.errors import BrokerAwayError, TopicError, UsageError
 from unique_users.lifecycle import Stop, say
 
 Headers = list[tuple[str, bytes]]
 
 FENCED = "another process has joined with the kafka.group_instance_id of this one: give each instance its own"
 REQUEST_SECONDS = 10.0  # what a loop waits for one answer
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that a producer takes, before compression
 
 
 class Batch(NamedTuple):
@@ -27,6 +28,7 @@ class Batch(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]  # -1 where a record has none
     offsets: Sequence[int]
+    unreadable: str = ""  # why these records cannot be unpacked; their keys and values are None then
     leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
     @property
@@ -113,7 +115,7 @@ class Producer(Protocol):
         """Hand one record over, without waiting for it to arrive: ask `has_room` before, every few thousand records.
 
         Without `partition`, the key chooses it as Kafka's own clients do. Raises DeliveryError when the record cannot
-        be sent; the producer is of no use afterwards.
+        be sent, TooLargeError for one of more than REQUEST_BYTES_MAX; the producer is of no use afterwards.
         """
 
     def send_all(
@@ -131,11 +133,11 @@ class Producer(Protocol):
     def has_room(self, timeout_seconds: float) -> bool:
         """Wait until the records in flight take less than their bound; return False when time is up.
 
-        Raises DeliveryError when one of them was not acknowledged.
+        Raises DeliveryError when one of them was not acknowledged, TooLargeError when its topic takes none so large.
         """
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Return True when every record sent is acknowledged, False when time is up. Raises DeliveryError."""
+        """Return True when every record sent is acknowledged, False when time is up. Raises as `has_room` does."""
 
     def close(self) -> None:
         """Let go of the connections, without waiting for records in flight: call flush before."""
@@ -210,9 +212,12 @@ def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = Fals
     return consumer
 
 
-def get_producer(config: Config, compression: str = "none") -> Producer:
-    """A producer. Raises BrokerAwayError, BrokerError, UsageError."""
-    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression))
+def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
+    """A producer. Raises BrokerAwayError, BrokerError, UsageError.
+
+    `batch_bytes_max` is what the topic takes: records larger than that go alone, the others together up to that.
+    """
+    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression, batch_bytes_max))
     return producer
 
 
@@ -226,6 +231,14 @@ def get_peek(config: Config, topic: str) -> Peek:
     """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
     peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
     return peek
+
+
+def damaged(topic: str, partition: int, offset: int) -> TopicError:
+    """The error for a batch whose checksum is wrong: what was stored is not what its producer sent."""
+    return TopicError(
+        f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
+        " from another replica, or pass the batch as docs/operations.md says"
+    )
 
 
 def _reached(config: Config, make: Callable[[Any], Any]) -> Any:

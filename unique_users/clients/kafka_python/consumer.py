@@ -8,7 +8,7 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
-from unique_users.clients.kafka_python.column_reading import columns, joined, read_columns
+from unique_users.clients.kafka_python.column_reading import columns, read_columns, runs
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.letting_go import LetsGo
 from unique_users.clients.kafka_python.positions import position_of, to_commit
@@ -81,9 +81,10 @@ class KafkaPythonConsumer:
         taken, lost = self._listener.changes()
         self._started -= lost
         batches = [
-            Batch(partition.partition, *joined([columns(record) for record in records]))
+            Batch(partition.partition, *run)
             for partition, records in polled.items()
             if partition.partition in self._started and records
+            for run in runs([columns(record) for record in records])
         ]
         return Polled(batches, taken, lost)
 

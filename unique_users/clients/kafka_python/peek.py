@@ -14,10 +14,11 @@ from kafka.record import MemoryRecords
 
 from unique_users.clients import REQUEST_SECONDS, Peeked
 from unique_users.clients.kafka_python.admin import ConnectedAdmin
-from unique_users.clients.kafka_python.column_reading import unpacked
+from unique_users.clients.kafka_python.column_reading import records_of
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.record_format import MAGIC, decode
 from unique_users.clients.kafka_python.settings import settings_of
+from unique_users.clients.kafka_python.unpacking import UnreadableError
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError
 
@@ -102,7 +103,10 @@ def _record(data: bytes, offset: int) -> Peeked | None:
         return next((record for record in found if record.offset == offset), None)
     if batch.is_control_batch:
         return None
-    read = decode(unpacked(batch), batch)
+    try:
+        read = decode(records_of(batch), batch)
+    except UnreadableError:
+        return None
     if offset not in read.offsets:
         return None
     place = read.offsets.index(offset)

@@ -15,7 +15,7 @@ from unique_users.clients.kafka_python.column_sending import acknowledged, hand_
 from unique_users.clients.kafka_python.errors import REFUSED, explained
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
 from unique_users.config import Config
-from unique_users.errors import BrokerError, DeliveryError
+from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
 RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes
@@ -28,11 +28,14 @@ class KafkaPythonProducer:
     here: every batch's future is looked at, and at most 32 MiB are in flight.
     """
 
-    def __init__(self, config: Config, compression: str) -> None:
+    def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         own = {**PRODUCER, "compression_type": None if compression == "none" else compression}
+        settings = settings_of(config, own, KafkaProducer.DEFAULT_CONFIG)
+        if batch_bytes_max is not None:
+            settings["batch_size"] = min(settings["batch_size"], batch_bytes_max)
         with explained(config):
-            self._producer = KafkaProducer(**settings_of(config, own, KafkaProducer.DEFAULT_CONFIG))
+            self._producer = KafkaProducer(**settings)
         self._in_flight: deque[tuple[Callable[[float], bool], int]] = deque()  # is it acknowledged, and its bytes
         self._bytes = 0
         self._turns = count()
@@ -136,7 +139,11 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
+
 def _undelivered(error: Exception) -> DeliveryError | BrokerError:
     if isinstance(error, REFUSED):
         return BrokerError(f"records were not acknowledged: {error}: check the rights of the `kafka:` section")
-    return DeliveryError(f"records were not acknowledged: {type(error).__name__}: {error}")
+    kind = TooLargeError if isinstance(error, _TOO_LARGE) else DeliveryError
+    return kind(f"records were not acknowledged: {type(error).__name__}: {error}")

@@ -5,14 +5,13 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from unique_users.clients import REQUEST_SECONDS
+from unique_users.clients import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.clients.kafka_python import msk
 from unique_users.config import Config
 from unique_users.errors import UsageError
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 POLL_RECORDS_MAX = 5_000
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
 
 _CLIENT: dict[str, Any] = {
     "bootstrap_timeout_ms": BOOTSTRAP_SECONDS * 1000,

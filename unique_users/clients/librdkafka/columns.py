@@ -28,5 +28,5 @@ def columns(partition: int, messages: Sequence[Message]) -> Batch:
         list(map(_VALUE, messages)),
         list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
         range(first, last + 1) if whole else list(map(_OFFSET, messages)),
-        -1 if epoch is None else epoch,
+        leader_epoch=-1 if epoch is None else epoch,
     )

@@ -14,7 +14,7 @@ from unique_users.clients import REQUEST_SECONDS, Headers
 from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, reason
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
-from unique_users.errors import BrokerError, DeliveryError
+from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 
 
 class LibrdkafkaProducer:
@@ -24,12 +24,14 @@ class LibrdkafkaProducer:
     caller sends before it asks.
     """
 
-    def __init__(self, config: Config, compression: str) -> None:
+    def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         self._failure: KafkaError | None = None
         self._waiting: deque[tuple[str, bytes, bytes | None, int, Headers]] = deque()
         self._refusal = Refusal(config)
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
+        if batch_bytes_max is not None:
+            settings["batch.size"] = str(min(int(settings["batch.size"]), batch_bytes_max))
         # A record's own callback, were it called for each, would cost as much as sending it.
         settings |= {"on_delivery": self._on_failure, "error_cb": self._on_error, "delivery.report.only.error": True}
         self._producer: Any = built(config, confluent_kafka.Producer, settings)
@@ -142,7 +144,11 @@ class LibrdkafkaProducer:
             self._producer = None  # the last reference: its end disconnects; its own close() would wait for a broker
 
 
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+
+
 def _undelivered(error: KafkaError) -> DeliveryError | BrokerError:
     if error.code() in REFUSED:
         return BrokerError(f"records were not acknowledged: {reason(error)}: check the rights of the `kafka:` section")
-    return DeliveryError(f"records were not acknowledged: {error.name()}: {reason(error)}")
+    kind = TooLargeError if error.code() in _TOO_LARGE else DeliveryError
+    return kind(f"records were not acknowledged: {error.name()}: {reason(error)}")

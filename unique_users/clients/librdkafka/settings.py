@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
+from unique_users.clients import REQUEST_BYTES_MAX
 from unique_users.clients.librdkafka.errors import reason
 from unique_users.config import Config
 from unique_users.errors import UsageError
 
 SLICE_SECONDS = 0.1  # what a rebalance waits at most until poll tells of it
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
 IN_FLIGHT_KBYTES_MAX = 32 * 1024
 IN_FLIGHT_RECORDS_MAX = 100_000  # each costs librdkafka about 200 bytes beside its own
 
