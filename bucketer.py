@@ -8,11 +8,12 @@ from functools import partial
 from msgspec.structs import asdict
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import get_admin, get_consumer, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import Config
 from unique_users.config_file import load_config
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
             config,
             consumer,
             describe,
+            HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers),
             began,
             layout,
             lambda: when_broker_answers(config, stop, lambda: new_sending(config, rekeyer)),

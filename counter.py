@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from unique_users.buckets import Calendar
-from unique_users.clients import get_admin, get_consumer, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
 from unique_users.counting import Counting
+from unique_users.history_check import HistoryCheck
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.line_watch import LineWatch
 from unique_users.publish import Publisher
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
             consumer,
             describe,
             Stores(Path(config.state.directory)),
+            HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers),
             lambda: Publisher(
                 get_producer(config), topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name
             ),

@@ -111,6 +111,9 @@ class FakeKafka:
         self.groups: dict[tuple[str, str], FakeGroup] = {}
         self.away = False
         self.refuse_after: int | None = None
+        self._breaks = 0
+        self._was_away = False
+        self._answered_at = 0.0
         self.records_per_poll = 5_000
 
     def create(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
@@ -151,6 +154,23 @@ class FakeKafka:
         log = self.topics[topic].partitions[partition]
         log.records = [record for record in log.records if record.offset >= before]
         log.first = before
+
+    def cut_back(self, topic: str, end: int, partition: int = 0, *, noticed: bool = True) -> None:
+        """Lose the records from an offset on, as a broker that was restored; or as another leader, not `noticed`."""
+        log = self.topics[topic].partitions[partition]
+        log.records = [record for record in log.records if record.offset < end]
+        log.leader_epoch += 1
+        self._breaks += noticed
+
+    def answers(self) -> tuple[float, int]:
+        """As TopicWatch does."""
+        if self.away:
+            self._was_away = True
+            return self._answered_at, self._breaks + 1
+        self._breaks += self._was_away
+        self._was_away = False
+        self._answered_at = self.clock.monotonic()
+        return self._answered_at, self._breaks
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and with it what groups have committed of it."""
@@ -296,6 +316,7 @@ class FakeConsumer:
                 [record.timestamp_ms for record in run],
                 [record.offset for record in run],
                 run[0].unreadable,
+                run[-1].leader_epoch,
             )
             for run in runs
         ]

@@ -5,19 +5,22 @@ position. Whatever happens in between, the next start reads the frames again, an
 count.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from unique_users.checkpoints import Checkpoint, Found
 from unique_users.clients import Batch, Consumer, Polled, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
 from unique_users.frames import Reason
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
-from unique_users.offset_metadata import OffsetMetadata
-from unique_users.positions import RECREATED, look_for_loss, readable_offset, say_unreadable
+from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
+from unique_users.past import Past
+from unique_users.positions import look_for_loss, readable_offset, say_unreadable
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer, all_rejected
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -37,26 +40,41 @@ class Reading:
     clock: StreamClock
     position: int
     committed: int
-    totals: FrameCounts  # of all frames up to `committed`, whoever read them
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
+    past: Past
     newest_ms: int | None = None  # the Kafka time of the last frame read
+    recorded: int | None = None  # what the broker said that the group has committed
     announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
-        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms)
+        clock, history = self.clock.to_metadata(), self.past.remember()
+        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history)
         return Position(self.position, metadata.text())
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
-        self.committed, self.announced = self.position, True
+        self.committed = self.recorded = self.position
+        self.announced = True
         self.totals += self.pending
         self.pending = FrameCounts()
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """The topic is another one, which is read from an offset on."""
-        self.committed, self.clock, self.totals = offset, clock, FrameCounts()
+        self.committed = self.position = offset
+        self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
+
+    def go_back(self, offset: int) -> None:
+        """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
+        self.past.go_back(offset)
+        self.position = offset
+
+
+def remembered(history: Sequence[Checkpoint]) -> Past:
+    """The past of a partition of `feed`, of which a commit holds as much as it has room for."""
+    return Past(history, CHECKPOINTS_MAX, RECENT)
 
 
 class Bucketing:
@@ -67,6 +85,7 @@ class Bucketing:
         config: Config,
         consumer: Consumer,
         describe: Callable[[], TopicState],
+        history: HistoryCheck,
         began: Layout,  # that the rekeyer was made for
         layout: Callable[[], Layout],
         new_producer: Callable[[], Producer | None],
@@ -78,6 +97,7 @@ class Bucketing:
         self._config = config
         self._consumer = consumer
         self._describe = describe
+        self._history = history
         self._layout = layout
         self._began = began
         self._new_producer = new_producer
@@ -111,12 +131,14 @@ class Bucketing:
                 return True
             polled = self._poll()
             self._forget(polled.lost)
+            self._history.notice({p: reading.past for p, reading in self._readings.items()})
             for batch in polled.batches:
                 if batch.partition in self._readings:
                     self._handle(batch)
             # Not before: what was polled of a partition that is opened now came from another position.
             self._unopened |= polled.taken
             self._open_partitions()
+            self._settle_doubts()
             if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
                 with suppress(BrokerAwayError):
                     self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
@@ -131,7 +153,9 @@ class Bucketing:
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
-        due = {p: r for p, r in self._readings.items() if r.position != r.committed or not r.announced}
+        doubts = self._history.in_doubt  # a broker that went back shall keep what was committed then
+        moved = {p: r for p, r in self._readings.items() if r.position != r.committed or not r.announced}
+        due = {p: reading for p, reading in moved.items() if p not in doubts}
         if not due:
             return True
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
@@ -172,6 +196,7 @@ class Bucketing:
         self.report()
         if self._producer is not None:
             self._producer.close()
+        self._history.close()
         self._consumer.close()
 
     def _poll(self) -> Polled:
@@ -189,6 +214,7 @@ class Bucketing:
         """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
         for partition in lost:
             self._readings.pop(partition, None)
+            self._history.forget(partition)
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
@@ -218,10 +244,15 @@ class Bucketing:
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
             say(f"{name}-{partition}: was deleted and made again: reading it from its start")
             wanted, then = 0, OffsetMetadata()
-        offset = readable_offset(name, partition, wanted, bounds)
+        past = remembered(then.history)
+        if found := self._history.opened(partition, past, wanted, bounds):
+            self._history.say(partition, found, wanted)
+            past.go_back(found.offset)
+        offset = found.offset if found else readable_offset(name, partition, wanted, bounds)
         clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, then.clock)
-        announced = committed is not None and committed.offset == offset
-        reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), then.newest_ms, announced)
+        reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
+        reading.recorded = committed and committed.offset
+        reading.announced = reading.recorded == offset
         self._readings[partition] = reading
         self._topic_ids[partition] = topic_id
         self._consumer.start(partition, offset)
@@ -254,16 +285,45 @@ class Bucketing:
         topic_id = self._describe().id
         if all(reading.topic_id == topic_id for reading in self._readings.values()):
             return False
-        self._unopened |= set(self._readings)
-        self._readings.clear()
+        self._open_again()
         return True
+
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was read. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            reading = self._readings[partition]
+            try:
+                found = self._history.differs(partition, reading.past, reading.position)
+                if found:
+                    self._history.say(partition, found, reading.position)
+                    self._go_back(reading, found)
+                self._follow_commits(partition, reading)
+                self._consumer.start(partition, reading.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, reading.past)
+
+    def _go_back(self, reading: Reading, found: Found) -> None:
+        if found.back_to is None:
+            reading.begin_again(found.offset, StreamClock(self._config.bucketer.retention_seconds))
+        else:
+            reading.go_back(found.offset)
+
+    def _follow_commits(self, partition: int, reading: Reading) -> None:
+        """Go back to what is committed where that went back: what was made of later frames may be gone as well."""
+        committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
+        if reading.recorded is None or committed >= min(reading.recorded, reading.position):
+            return
+        first, _ = self._consumer.bounds([partition])[partition]
+        reading.go_back(max(first, committed))
+        reading.recorded = committed
+        name = self._config.topics.feed.name
+        say(f"{name}-{partition}: what was committed went back: reading again from offset {reading.position}")
 
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
-        if batch.offsets[0] < reading.position:
-            say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
-            # The broker forgot what was committed of the old topic.
-            reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
+        if not self._history.continues(reading.past, reading.position, batch):
+            return
         if batch.offsets[0] > reading.position:
             look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
         if batch.unreadable:
@@ -274,6 +334,7 @@ class Bucketing:
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
+        reading.past.read(batch, self._monotonic())
         reading.newest_ms = batch.timestamps_ms[-1]
         self._uncommitted += len(batch.offsets)
 
@@ -303,9 +364,14 @@ class Bucketing:
             self._producer.close()
         self._stop.wait(ACKNOWLEDGE_SECONDS)
         self._producer = self._new_producer()
+        self._open_again()
+        self._uncommitted = 0
+
+    def _open_again(self) -> None:
+        for partition in self._readings:
+            self._history.forget(partition)
         self._unopened |= set(self._readings)
         self._readings.clear()
-        self._uncommitted = 0
 
     def _give_up_if_stuck(self, error: DeliveryError) -> None:
         """Raise TopicError when a record is too large for `bucketed` again, and nothing was committed in between."""
@@ -331,7 +397,7 @@ class Bucketing:
         return keeps_up
 
     def _caught_up(self) -> bool:
-        if self._until is None or self._unopened:
+        if self._until is None or self._unopened or self._history.in_doubt:
             return False
         if not self._readings:
             return self._no_partition_due.due()

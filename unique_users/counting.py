@@ -12,6 +12,7 @@ from unique_users.config import Config
 from unique_users.dead_letters import DeadLetter
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
 from unique_users.estimates import Count, add_up, users_in
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
@@ -40,6 +41,7 @@ class Counting:
         consumer: Consumer,
         describe: Callable[[], TopicState],
         stores: Stores,
+        history: HistoryCheck,
         new_publisher: Callable[[], Publisher],
         line: LineSource,
         stop: Stop,
@@ -67,7 +69,8 @@ class Counting:
         self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
         settings = config.counter
         self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
-        self._opening = Opening(config, consumer, describe, stores, self._cascade)
+        self._history = history
+        self._opening = Opening(config, consumer, describe, stores, self._cascade, history)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -80,12 +83,14 @@ class Counting:
         polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
             self._let_go(partition)
+        self._history.notice({p: ledger.past for p, ledger in self._ledgers.items()})
         for batch in polled.batches:
             if batch.partition in self._ledgers:
                 self._handle(batch)
         # Not before: what was polled of a partition that is opened now came from another position.
         self._unopened.update(dict.fromkeys(polled.taken, self._monotonic()))
         self._open_partitions()
+        self._settle_doubts()
         if self._save_due.due():
             self.save()
         if self._report_due.due() and self._until is None:
@@ -153,6 +158,7 @@ class Counting:
             ledger.close()
         if self._publisher is not None:
             self._publisher.close()
+        self._history.close()
         self._consumer.close()
 
     def _open_partitions(self) -> None:
@@ -175,12 +181,27 @@ class Counting:
             self._consumer.start(partition, ledger.position)
             del self._unopened[partition]
 
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was counted. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            ledger = self._ledgers[partition]
+            try:
+                found = self._history.differs(partition, ledger.past, ledger.position)
+                if found and found.back_to is None:
+                    self._count_again(partition)
+                    continue
+                if found:
+                    self._history.say(partition, found, ledger.position, ledger.go_back(found))
+                self._consumer.start(partition, ledger.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, ledger.past)
+
     def _handle(self, batch: Batch) -> None:
         topic = self._config.topics.bucketed.name
         ledger = self._ledgers[batch.partition]
         first = batch.offsets[0]
-        if first < ledger.position:
-            self._count_again(batch.partition)
+        if not self._history.continues(ledger.past, ledger.position, batch):
             return
         if first > ledger.position:
             look_for_loss(self._consumer, topic, batch.partition, ledger.position)
@@ -189,12 +210,13 @@ class Counting:
             say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
         if batch.unreadable:
             say_unreadable(topic, batch)
-        ledger.add(batch)
+        ledger.add(batch, self._monotonic())
         self._messages_read += len(batch.offsets)
 
     def _let_go(self, partition: int) -> None:
         """Save and close a partition that belongs to another member now."""
         self._unopened.pop(partition, None)
+        self._history.forget(partition)
         self._committed.pop(partition, None)
         ledger = self._ledgers.pop(partition, None)
         if ledger is not None:
@@ -223,6 +245,7 @@ class Counting:
         """The topic was made anew while it was read: leave unsaved what is not of one topic, and open again."""
         ledger = self._ledgers.pop(partition)
         ledger.close()
+        self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = ledger.origin.topic
         say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
@@ -323,7 +346,7 @@ class Counting:
         return summary
 
     def _caught_up(self) -> bool:
-        if self._until is None or self._unopened:
+        if self._until is None or self._unopened or self._history.in_doubt:
             return False
         if not self._ledgers:
             return self._no_partition_due.due()

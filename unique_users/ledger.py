@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
-from unique_users.buckets import Bucket, bucket_timestamp, iso_time
+from unique_users.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.cascade import Cascade, Rule
+from unique_users.checkpoints import Found
 from unique_users.clients import Batch
 from unique_users.dead_letters import DeadLetter
 from unique_users.estimates import Count
 from unique_users.facts import Facts
 from unique_users.frames import Reason
 from unique_users.lifecycle import give_memory_back
+from unique_users.marks import Gap, Why
+from unique_users.past import Past
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
 
@@ -100,6 +103,7 @@ class Ledger:
         self.facts = store.facts
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
+        self.past = Past(self._store.facts.history)
         self._freed_uids = 0  # since memory was given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
@@ -125,14 +129,15 @@ class Ledger:
         """All buckets held."""
         return set(self._tally.counts())
 
-    def add(self, batch: Batch) -> None:
-        """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
+    def add(self, batch: Batch, now: float = 0.0) -> None:
+        """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
         if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
             self._reject(batch, late)
             self._undelivered_users += sum(len(users.by_bucket.pop(minute)) for minute in late)
         for minute, uids in users.by_bucket.items():
+            self.past.cover(minute)
             new = self._tally.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
@@ -141,6 +146,7 @@ class Ledger:
                 self.save()
                 self._evict()
         self.position = batch.next_offset
+        self.past.read(batch, now)
 
     def mark_delivered(self) -> None:
         """What was undelivered is in the dead-letter topic."""
@@ -154,6 +160,7 @@ class Ledger:
         position = self._undelivered_from if self.undelivered else self.position
         if position == self.saved_offset and not tally.unsaved() and not tally.unsaved_sketches():
             return
+        self.facts = structs.replace(self.facts, history=self.past.remember())
         self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), position, self.facts)
         tally.mark_saved()
         self.saved_offset = position
@@ -164,6 +171,25 @@ class Ledger:
             self._coming = (low_watermark, end)
         if self.position >= self._coming[1]:
             self._low_watermark, self._coming = self._coming[0], None
+
+    def go_back(self, found: Found) -> tuple[int, int] | None:
+        """Keep the users, go back in the log to where it still is the one that was read, and save.
+
+        Returns the first and the last minute that may hold users of records that are gone; these are marked.
+        """
+        minutes = self.past.go_back(found.offset)
+        self.facts = structs.replace(self.facts, history=self.past.history)
+        if minutes:
+            gap = Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)
+            self.facts = structs.replace(self.facts, gaps=(*self.facts.gaps, gap))
+        # What is not in the dead-letter topic yet is read again, as far as it is still there.
+        self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
+        self.undelivered, self._undelivered_users = [], 0
+        self.save()
+        # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
+        self.unpublished = set(self._tally.counts())
+        self.publish_from = min(self.publish_from, found.end)
+        return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
         """The counts that changed since this was called last.

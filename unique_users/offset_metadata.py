@@ -7,11 +7,13 @@ words of the form `name=value`, of which a reader passes over those that it does
 from collections import Counter
 from typing import NamedTuple, Self
 
+from unique_users.checkpoints import Checkpoint
 from unique_users.clock import StreamClock
 from unique_users.layout import Layout
 from unique_users.rekey import FrameCounts
 
-_TOTALS, _NEWEST = "frames", "newest_ms"
+_TOTALS, _NEWEST, _HISTORY = "frames", "newest_ms", "history"
+CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
 
 
 class OffsetMetadata(NamedTuple):
@@ -22,6 +24,7 @@ class OffsetMetadata(NamedTuple):
     layout: Layout | None = None
     totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
+    history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -31,6 +34,9 @@ class OffsetMetadata(NamedTuple):
             words.append(f"{_TOTALS}={','.join([str(self.totals.read), str(self.totals.accepted), *rejected])}")
         if self.newest_ms is not None:
             words.append(f"{_NEWEST}={self.newest_ms}")
+        if self.history:
+            points = (f"{c.next_offset}:{c.leader_epoch}:{c.record_hash.hex()}" for c in self.history)
+            words.append(f"{_HISTORY}={','.join(points)}")
         return " ".join(words)
 
     @classmethod
@@ -45,6 +51,7 @@ class OffsetMetadata(NamedTuple):
             Layout.parsed(layout),
             _totals(words.get(_TOTALS, "")),
             int(newest) if newest.removeprefix("-").isdecimal() else None,
+            _history(words.get(_HISTORY, "")),
         )
 
     def watermark(self) -> int | None:
@@ -59,6 +66,14 @@ def _totals(text: str) -> FrameCounts | None:
         return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
     except ValueError:
         return None
+
+
+def _history(text: str) -> tuple[Checkpoint, ...]:
+    try:
+        points = (point.split(":") for point in text.split(",") if text)
+        return tuple(Checkpoint(int(offset), int(epoch), bytes.fromhex(digest)) for offset, epoch, digest in points)
+    except ValueError:
+        return ()
 
 
 _LATE = "late="

@@ -4,13 +4,15 @@ from collections.abc import Callable, Collection
 
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
+from unique_users.checkpoints import Found
 from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
 from unique_users.errors import OtherTopicError, StateError
+from unique_users.history_check import HistoryCheck
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import say
-from unique_users.positions import ANSWER_SECONDS, RECREATED, say_lost
+from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
 
@@ -25,12 +27,14 @@ class Opening:
         describe: Callable[[], TopicState],
         stores: Stores,
         cascade: Cascade,
+        history: HistoryCheck,
     ) -> None:
         self._config = config
         self._consumer = consumer
         self._describe = describe
         self._stores = stores
         self._cascade = cascade
+        self._history = history
         self._outdated: set[int] = set()
 
     def begin_anew(self, partition: int) -> None:
@@ -46,7 +50,7 @@ class Opening:
         return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
 
     def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
-        """1. find or begin the state, 2. see whether the topic, which has these bounds, can be read from there.
+        """1. find or begin the state, 2. see whether the topic, which has these bounds, is the one it was counted from.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
         BrokerAwayError.
@@ -58,31 +62,36 @@ class Opening:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
-        first, end = self._bounds_now(ledger, bounds)
-        if (saved := ledger.saved_offset) is None:
+        saved = ledger.saved_offset
+        (first, end), found = self._looked_at(ledger, bounds)
+        if saved is None:
             ledger.position = first
             ledger.trimmed = first > 0
-        elif saved > end:
+        elif found and found.back_to is None:
             ledger.close()
             aside = self._stores.set_aside(origin)
             say(
-                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
-                f" the old state is {aside}"
+                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
+                f" counting it from its start, the old state is {aside}"
             )
             return self.ledger(partition, bounds)
+        elif found:
+            self._history.say(partition, found, saved, ledger.go_back(found))
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
         ledger.publish_from = end
         return ledger
 
-    def _bounds_now(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[int, int]:
-        """The partition's bounds, asked for again where a former owner may have counted on since."""
+    def _looked_at(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
+        """The partition's bounds, and how it differs from what was counted of it. Closes the ledger on an error."""
         partition, saved = ledger.origin.partition, ledger.saved_offset
-        if saved is None or saved <= bounds[1]:
-            return bounds
+        if saved is None:
+            return bounds, None
         try:
-            return self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+            if saved > bounds[1]:  # a former owner may have counted on since these were asked for
+                bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+            return bounds, self._history.opened(partition, ledger.past, saved, bounds)
         except BaseException:
             ledger.close()
             raise

@@ -11,19 +11,16 @@ ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not ma
 def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
     """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
 
-    Says in one line what is missing: records that the topic's retention deleted before they were read, or all of a
-    topic that is shorter than what was read of it, so that it must be a new one.
+    Says in one line what is missing: records that the topic's retention deleted before they were read.
     """
-    first, end = bounds
-    if wanted > end:
-        say(f"{topic}-{partition}: was read up to offset {wanted}, but {RECREATED}: reading it from its start")
-        return first
+    first, _ = bounds
     if wanted < first:
         say_lost(topic, partition, wanted, first)
     return max(wanted, first)
 
 
 RECREATED = "it ends before that, so it was deleted and made again"
+OTHER = "it holds other records, so it was deleted and made again"
 
 
 def look_for_loss(consumer: Consumer, topic: str, partition: int, position: int) -> None:

@@ -14,6 +14,7 @@ from unique_users.topic_settings import as_created, notes, refusal
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
 BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
+BREAK_SECONDS = 1.6  # between answers, where a look takes milliseconds; a broker takes longer to start again
 
 
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
@@ -73,6 +74,8 @@ class TopicWatch:
         self._names = names
         self._seen: dict[str, tuple[float, TopicState]] = {}
         self._stop = Stop()
+        self._answered_at = self._heard_at = time.monotonic()
+        self._breaks = 0
         self._look()
         self._thread = Thread(target=self._run, name=f"watch {', '.join(names)}", daemon=True)
         self._thread.start()
@@ -85,6 +88,15 @@ class TopicWatch:
             raise BrokerAwayError(message)
         return seen[1]
 
+    def answers(self) -> tuple[float, int]:
+        """Up to when the broker answered without a break, and how many breaks there were so far.
+
+        A break is a look that failed or took long. The number counts one that goes on, and changes before the time is
+        one of after a break.
+        """
+        answered_at = self._answered_at
+        return answered_at, self._breaks + self._takes_long()
+
     def close(self) -> None:
         """Stop looking and close the admin client."""
         self._stop.request()
@@ -96,10 +108,20 @@ class TopicWatch:
             self._look()
 
     def _look(self) -> None:
+        began = time.monotonic()
         for name in self._names:
             # A silent broker is said by the loops, when what they know is too old.
             with suppress(BrokerError):
                 self._seen[name] = (time.monotonic(), current_state(self._admin, name))
+        answered = all(self._seen.get(name, (-1.0,))[0] >= began for name in self._names)
+        # Also when this process was stopped meanwhile, and a broker that was away would not be noticed.
+        if not answered or self._takes_long():
+            self._breaks += 1
+        if answered:
+            self._answered_at, self._heard_at = began, time.monotonic()
+
+    def _takes_long(self) -> bool:
+        return time.monotonic() - self._heard_at > BREAK_SECONDS
 
 
 def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:

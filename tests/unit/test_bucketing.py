@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +14,7 @@ from unique_users.bucketing import Bucketing
 from unique_users.clients import Position, TopicState
 from unique_users.errors import TopicError
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout, partition_of
 from unique_users.offset_metadata import OffsetMetadata
 from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
@@ -48,6 +49,7 @@ class Feed:
             self.config,
             self.consumer,
             self._describe,
+            HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers),
             self._layout(),
             self._layout,
             self._new_producer,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +20,7 @@ from unique_users.config import Config
 from unique_users.counting import Counting
 from unique_users.errors import StateError
 from unique_users.estimates import Count, users_in
+from unique_users.history_check import HistoryCheck
 from unique_users.line import Line, look
 from unique_users.low_watermark import LowWatermark
 from unique_users.offset_metadata import OffsetMetadata, late_of
@@ -70,6 +71,7 @@ class Counter:
             self.consumer,
             self._describe,
             Stores(Path(self.config.state.directory)),
+            HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers),
             lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone), "rejected"),
             FakeLine(self.kafka, self.config),
             self.stop,

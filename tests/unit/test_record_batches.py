@@ -137,7 +137,7 @@ def test_a_fetch_gives_columns_batch_by_batch(codec: int) -> None:
     data = built(rows_of(3), codec) + at_offset(built(rows_of(2, 3), codec), 3)
     answer = fetched(data, records_max=3)
     (first,) = answer.take(1)
-    assert columns(first) == Columns([None] * 3, [b"0", b"1", b"2"], [HOUR_MS] * 3, range(3))
+    assert columns(first) == Columns([None] * 3, [b"0", b"1", b"2"], [HOUR_MS] * 3, range(3), leader_epoch=0)
     assert answer.next_fetch_offset == 3
     (second,) = answer.take(1)
     assert columns(second).values == [b"3", b"4"]

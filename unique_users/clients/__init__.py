@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     timestamps_ms: Sequence[int]  # -1 where a record has none
     offsets: Sequence[int]
     unreadable: str = ""  # why these records cannot be unpacked; their keys and values are None then
+    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
     @property
     def next_offset(self) -> int:
@@ -292,7 +293,7 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
         ends = consumer.ends(positions or [0], timeout_seconds)
     except BrokerAwayError:
         return None
-    return sum(ends[partition] - position for partition, position in positions.items())
+    return sum(max(0, ends[partition] - position) for partition, position in positions.items())
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:

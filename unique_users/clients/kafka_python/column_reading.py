@@ -49,6 +49,7 @@ class _Batch:
             for piece in _passed(self._batch, self._first_offset, str(error)):
                 yield self._record(0, piece)
             return
+        read = read._replace(leader_epoch=self._batch.leader_epoch)
         if read.offsets:
             yield self._record(len(data), read)
 
@@ -121,6 +122,7 @@ def joined(parts: Sequence[Columns]) -> Columns:
         [timestamp for part in parts for timestamp in part.timestamps_ms],
         range(first, last + 1) if whole else [offset for part in parts for offset in part.offsets],
         parts[0].unreadable,
+        parts[-1].leader_epoch,
     )
 
 
@@ -153,5 +155,5 @@ def _from(read: Columns, first_offset: int) -> Columns:
     if not read.offsets or read.offsets[0] >= first_offset:
         return read
     skipped = sum(offset < first_offset for offset in read.offsets)
-    keys, values, timestamps_ms, offsets, _ = read
+    keys, values, timestamps_ms, offsets, *_ = read
     return Columns(keys[skipped:], values[skipped:], timestamps_ms[skipped:], offsets[skipped:])

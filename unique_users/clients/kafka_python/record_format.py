@@ -22,6 +22,7 @@ class Columns(NamedTuple):
     timestamps_ms: Sequence[int]
     offsets: Sequence[int]
     unreadable: str = ""  # see clients.Batch
+    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
 
 def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:
