@@ -126,6 +126,10 @@ class FakeKafka:
         """The values of all partitions, one partition after the other."""
         return [record.value for log in self.topics[topic].partitions for record in log.records]
 
+    def keys(self, topic: str) -> list[bytes | None]:
+        """The keys beside `values`."""
+        return [record.key for log in self.topics[topic].partitions for record in log.records]
+
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Delete the records before an offset, as a topic's retention does."""
         log = self.topics[topic].partitions[partition]
@@ -276,7 +280,7 @@ class FakeProducer:
     def __init__(self, kafka: FakeKafka) -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
-        self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
+        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers]] = []
         self._failed = False
         self._turns = count()
         self.closed = False
@@ -290,14 +294,14 @@ class FakeProducer:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
-        if self._failed or topic not in self._kafka.topics or len(value) > REQUEST_BYTES_MAX:
-            self._fail(f"a record of {len(value)} bytes for {topic!r}")
+        if self._failed or topic not in self._kafka.topics or len(value or b"") > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
@@ -315,7 +319,7 @@ class FakeProducer:
             self.send(topic, value, key, partition=to)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        if sum(len(value) for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
+        if sum(len(value or b"") for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
             return True
         return self._deliver(len(self._in_flight) // 2, timeout_seconds)
 
@@ -336,8 +340,8 @@ class FakeProducer:
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
-            if refuse_after == 0 or len(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
-                self._fail(f"a record of {len(value)} bytes for {topic!r}")
+            if refuse_after == 0 or len(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
             self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
         return True
 
