@@ -15,6 +15,7 @@ from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
+from unique_users.marks import Gap, Why, gap_of_deleted, with_gaps
 from unique_users.offset_metadata import OffsetMetadata
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
@@ -38,13 +39,22 @@ class Reading:
     committed: int
     totals: FrameCounts  # of all frames up to `committed`, whoever read them
     newest_ms: int | None = None  # the Kafka time of the last frame read
+    gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
+    missed: bool = False  # frames right before the next one were deleted
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
-        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms)
+        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms, self.gaps)
         return Position(self.position, metadata.text())
+
+    def mark_missed(self, first_kept_ms: int, future_seconds_max: int) -> None:
+        """Note that frames before one of this Kafka time were deleted before they were read."""
+        start = self.clock.watermark() or 0
+        gap = gap_of_deleted(Why.RECORDS_DELETED, start, first_kept_ms, future_seconds_max)
+        self.gaps = with_gaps(self.gaps, [gap])
+        self.missed = False
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
@@ -55,6 +65,7 @@ class Reading:
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """The topic is another one, which is read from an offset on."""
         self.committed, self.clock, self.totals = offset, clock, FrameCounts()
+        self.missed = offset > 0
 
 
 class Bucketing:
@@ -192,13 +203,16 @@ class Bucketing:
                 # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
                 if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
                     say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, then = Position(0), OffsetMetadata()
+                    committed, then = Position(0), OffsetMetadata(gaps=then.gaps)
                 offset = readable_offset(self._consumer, name, partition, committed.offset)
             except BrokerAwayError:
                 return
             clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
             totals = then.totals or FrameCounts()
-            self._readings[partition] = Reading(topic_id, clock, offset, offset, totals, then.newest_ms)
+            missed = offset not in {0, committed.offset}
+            self._readings[partition] = Reading(
+                topic_id, clock, offset, offset, totals, then.newest_ms, then.gaps, missed
+            )
             self._topic_ids[partition] = topic_id
             self._consumer.start(partition, offset)
             self._unopened.discard(partition)
@@ -242,7 +256,10 @@ class Bucketing:
             # The broker forgot what was committed of the old topic.
             reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
         if batch.offsets[0] > reading.position:
-            look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
+            name = self._config.topics.feed.name
+            reading.missed |= look_for_loss(self._consumer, name, batch, reading.position)
+        if reading.missed:
+            reading.mark_missed(batch.timestamps_ms[0], self._config.bucketer.future_seconds_max)
         rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()

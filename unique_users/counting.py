@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
@@ -13,9 +13,10 @@ from unique_users.estimates import Count, add_up, users_in
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
+from unique_users.marks import Why, gap_of_deleted
 from unique_users.opening import Opening
 from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
-from unique_users.publish import Publisher
+from unique_users.publish import Due, Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
@@ -42,6 +43,7 @@ class Counting:
         wall_clock: Callable[[], float],
         form: Format = "text",
         until: Mapping[int, int] | None = None,
+        drop: Collection[str] = (),
     ) -> None:
         self._config = config
         self._consumer = consumer
@@ -59,9 +61,10 @@ class Counting:
         self._sure_at = monotonic()
         self._new = Counter[Bucket]()
         self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
+        self._closed_why: dict[Bucket, set[Why]] = {}
         settings = config.counter
         self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
-        self._opening = Opening(config, consumer, describe, stores, self._cascade)
+        self._opening = Opening(config, consumer, describe, stores, self._cascade, wall_clock, drop)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -97,7 +100,7 @@ class Counting:
         moved = {
             p: ledger
             for p, ledger in self._ledgers.items()
-            if ledger.position != self._committed.get(p) or ledger.unpublished
+            if ledger.position != self._committed.get(p) or ledger.unpublished or ledger.facts.withdrawn
         }
         if self._ledgers and not self._still_the_same_topic():
             return
@@ -118,17 +121,24 @@ class Counting:
         for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
             count = add_up([self.counts([bucket])[bucket], self._closed.get(bucket, 0)])
             new = users_in(count) if everything else self._new[bucket]
-            print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
+            found = BucketCount(bucket.start, count, new, bucket.interval, self._why(bucket))
+            print(found.line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
         print(self._summary(changed).line(self._form), flush=True)
         self._new.clear()
         self._closed.clear()
+        self._closed_why.clear()
         self._messages_read = 0
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
         return {bucket: add_up(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
+
+    def _why(self, bucket: Bucket) -> tuple[Why, ...]:
+        """Why the count of a bucket over the partitions held may be wrong."""
+        found = self._closed_why.get(bucket, set()).union(*(ledger.why(bucket) for ledger in self._ledgers.values()))
+        return tuple(sorted(found))
 
     def close(self) -> None:
         """Save, publish, report what changed since the last report, leave the group."""
@@ -164,11 +174,14 @@ class Counting:
         if first < ledger.position:
             self._count_again(batch.partition)
             return
-        if first > ledger.position:
-            look_for_loss(self._consumer, topic, batch.partition, ledger.position)
-        if ledger.trimmed:
-            ledger.trimmed = False
-            say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
+        deleted = first > ledger.position and look_for_loss(self._consumer, topic, batch, ledger.position)
+        missing = gap_of_deleted(
+            Why.RECORDS_DELETED, ledger.floor, batch.timestamps_ms[0], self._config.bucketer.future_seconds_max
+        )
+        if Why.STATE_LOST in ledger.end_gaps(missing.end):
+            say_trimmed(topic, batch, missing.end)
+        if deleted:
+            ledger.mark([missing])
         ledger.add(batch)
         self._messages_read += len(batch.offsets)
 
@@ -229,14 +242,21 @@ class Counting:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
             shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
-            if shown and not self._arrives(partition, shown, ledger.sketches(shown)):
+            why = {bucket: found for bucket in shown if (found := ledger.why(bucket))}
+            withdrawn = ledger.to_withdraw(shown)
+            what = Due(shown, ledger.sketches(shown), why, withdrawn, ledger.generation)
+            if not (shown or withdrawn):
+                continue
+            if self._arrives(partition, what):
+                ledger.mark_withdrawn(withdrawn)
+            else:
                 ledger.unpublished.update(due)
 
-    def _arrives(self, partition: int, due: Mapping[Bucket, Count], sketches: Mapping[Bucket, bytes]) -> bool:
+    def _arrives(self, partition: int, due: Due) -> bool:
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
-            return self._publisher.publish(partition, due, sketches, ANSWER_SECONDS)
+            return self._publisher.publish(partition, due, ANSWER_SECONDS)
         except BrokerAwayError:
             return False
         except DeliveryError:
@@ -253,6 +273,8 @@ class Counting:
         if self._until is None:
             for bucket, count in dropped.items():
                 self._closed[bucket] = add_up([self._closed.get(bucket, 0), count])
+                if why := ledger.why(bucket):
+                    self._closed_why.setdefault(bucket, set()).update(why)
             return
         for bucket in dropped:  # the only report is of what is held at the end
             ledger.new.pop(bucket, None)

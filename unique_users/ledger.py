@@ -1,17 +1,21 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
 
 from unique_users.buckets import Bucket, bucket_timestamp
 from unique_users.cascade import Cascade, Rule
 from unique_users.clients import Batch
 from unique_users.clock import BLOCK, MEDIANS, StreamClock
 from unique_users.estimates import Count
-from unique_users.facts import Facts
+from unique_users.facts import Facts, Snapshot
+from unique_users.generations import continued
 from unique_users.lifecycle import give_memory_back
+from unique_users.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
 
@@ -72,6 +76,9 @@ class Stores(Protocol):
     def open(self, origin: Origin) -> Store:
         """The state of a partition. Raises StateError."""
 
+    def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
+        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
+
     def set_aside(self, origin: Origin) -> Path:
         """Keep a state that is not open under another name, and return that."""
 
@@ -86,6 +93,7 @@ class Ledger:
         self, store: Store, origin: Origin, cascade: Cascade, retention_seconds: int, uids_in_memory_max: int
     ) -> None:
         self.origin = origin
+        self.facts = store.facts
         self._store = store
         self._cascade = cascade
         self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
@@ -99,7 +107,6 @@ class Ledger:
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
-        self.trimmed = False  # counted from where the topic's first records are gone, which is not said yet
         self.unreadable = 0
         self.ignored = 0
 
@@ -115,6 +122,56 @@ class Ledger:
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
         return set(self._tally.counts())
+
+    @property
+    def floor(self) -> int:
+        """No minute before it is left."""
+        return self._store.floor
+
+    @property
+    def generation(self) -> str:
+        """Of its counts, as they are published."""
+        return continued(self.facts.generation, self.origin.topic_id)
+
+    def why(self, bucket: Bucket) -> tuple[Why, ...]:
+        """Why the count of a bucket may be wrong; empty for a whole one."""
+        return why_not_whole(self.facts.gaps, bucket, self._cascade.calendar)
+
+    def mark(self, gaps: Iterable[Gap]) -> None:
+        """Note gaps, of which it may know some already. Buckets that are marked by them are due to be published."""
+        self._have_gaps(with_gaps(self.facts.gaps, gaps))
+
+    def end_gaps(self, end: int) -> set[Why]:
+        """Let the gaps whose end was not known yet end here; return why there were some."""
+        open_ones = {gap.why for gap in self.facts.gaps if gap.end == UNTIL_KNOWN}
+        if open_ones:
+            self._have_gaps(ended(self.facts.gaps, end))
+        return open_ones
+
+    def to_withdraw(self, due: Collection[Bucket]) -> list[Bucket]:
+        """The dropped buckets whose counts can be deleted from the topic now.
+
+        One that is counted again is deleted right before its new count, so only if it is `due`.
+        """
+        held = self._tally.counts()
+        return [bucket for bucket in self.facts.withdrawn if bucket in due or bucket not in held]
+
+    def mark_withdrawn(self, deleted: Collection[Bucket]) -> None:
+        """The counts of these buckets are deleted from the topic, and their new ones are there."""
+        if deleted:
+            left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in deleted)
+            self.facts = replace(self.facts, withdrawn=left)
+
+    def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
+        counts, calendar, before = self._tally.counts(), self._cascade.calendar, self.facts.gaps
+        gaps = still_needed(gaps, self.floor, counts, calendar)
+        if gaps != before:
+            self.unpublished.update(
+                bucket
+                for bucket in counts
+                if why_not_whole(gaps, bucket, calendar) != why_not_whole(before, bucket, calendar)
+            )
+            self.facts = replace(self.facts, gaps=gaps)
 
     def add(self, batch: Batch) -> None:
         """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
@@ -135,11 +192,12 @@ class Ledger:
         self.position = batch.next_offset
 
     def save(self) -> None:
-        """Write what was added and the position. Raises StateError; then the last save is still valid."""
+        """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
         tally = self._tally
-        if self.position == self.saved_offset and not tally.unsaved() and not tally.unsaved_sketches():
+        added = tally.unsaved() or tally.unsaved_sketches()
+        if self.position == self.saved_offset and not added and self.facts == self._store.facts:
             return
-        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position)
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position, self.facts)
         tally.mark_saved()
         self.saved_offset = self.position
 
@@ -165,6 +223,7 @@ class Ledger:
 
         A bucket stays until its last minute is past its retention.
         """
+        self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
         waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches())
         floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
         if floor <= self._store.floor:

@@ -9,9 +9,11 @@ from typing import NamedTuple, Self
 
 from unique_users.clock import StreamClock
 from unique_users.layout import Layout
+from unique_users.marks import Gap, Why, with_gaps
 from unique_users.rekey import FrameCounts
 
-_TOTALS, _NEWEST = "frames", "newest_ms"
+GAPS_MAX = 8  # in a text; with more, the nearest are joined
+_TOTALS, _NEWEST, _GAPS = "frames", "newest_ms", "gaps"
 
 
 class OffsetMetadata(NamedTuple):
@@ -22,6 +24,7 @@ class OffsetMetadata(NamedTuple):
     layout: Layout | None = None
     totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
+    gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -31,6 +34,8 @@ class OffsetMetadata(NamedTuple):
             words.append(f"{_TOTALS}={','.join([str(self.totals.read), str(self.totals.accepted), *rejected])}")
         if self.newest_ms is not None:
             words.append(f"{_NEWEST}={self.newest_ms}")
+        if self.gaps:
+            words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
         return " ".join(words)
 
     @classmethod
@@ -45,11 +50,20 @@ class OffsetMetadata(NamedTuple):
             Layout.parsed(layout),
             _totals(words.get(_TOTALS, "")),
             int(newest) if newest.removeprefix("-").isdecimal() else None,
+            _gaps(words.get(_GAPS, "")),
         )
 
     def watermark(self) -> int | None:
         """No frame before this time will be accepted from the partition any more; None while anything may come."""
         return StreamClock.from_metadata(0, self.clock).watermark()
+
+
+def _gaps(text: str) -> tuple[Gap, ...]:
+    try:
+        ends = (pair.split(":") for pair in text.split(",") if pair)
+        return with_gaps((), [Gap("", int(start), int(end), Why.RECORDS_DELETED) for start, end in ends], GAPS_MAX)
+    except ValueError:
+        return ()
 
 
 def _totals(text: str) -> FrameCounts | None:

@@ -1,15 +1,21 @@
 """Where the counting of a partition goes on: with which state, and from which record of its topic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+
+from msgspec.structs import replace
 
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
 from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
+from unique_users.drops import refuse_drops
 from unique_users.errors import OtherTopicError, StateError
-from unique_users.ledger import Ledger, Stores
+from unique_users.facts import Facts
+from unique_users.generations import new_generation
+from unique_users.ledger import Ledger, Store, Stores
 from unique_users.lifecycle import say
+from unique_users.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.positions import ANSWER_SECONDS, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
@@ -25,12 +31,18 @@ class Opening:
         describe: Callable[[], TopicState],
         stores: Stores,
         cascade: Cascade,
+        wall_clock: Callable[[], float],
+        drop: Collection[str] = (),
     ) -> None:
         self._config = config
         self._consumer = consumer
         self._describe = describe
         self._stores = stores
         self._cascade = cascade
+        self._wall_clock = wall_clock
+        self._drop = drop
+        self._looked = False
+        self._former: set[str] = set()  # generations of the states that were there
         self._outdated: set[int] = set()
 
     def begin_anew(self, partition: int) -> None:
@@ -38,22 +50,24 @@ class Opening:
         self._outdated.add(partition)
 
     def ledger(self, partition: int) -> Ledger:
-        """1. find or begin the state, 2. find out where the topic can be read.
+        """1. look at what is there, 2. find or begin the state, 3. find out where the topic can be read.
 
-        Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
-        BrokerAwayError.
+        Raises LockedError while the state has another owner, StateError for one that cannot be trusted, UsageError
+        where users would be dropped that nobody said to drop, BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._describe()
         first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
         origin = Origin(name, topic.id, partition, topic.partitions)
+        self._look(partition, topic)
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
         if (saved := ledger.saved_offset) is None:
             ledger.position = first
-            ledger.trimmed = first > 0
+            if first > 0:
+                ledger.mark([Gap("", 0, UNTIL_KNOWN, Why.STATE_LOST)])
         elif saved > end:
             ledger.close()
             aside = self._stores.set_aside(origin)
@@ -65,8 +79,22 @@ class Opening:
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
+            ledger.mark([Gap("", ledger.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
         ledger.publish_from = end
         return ledger
+
+    def _look(self, partition: int, topic: TopicState) -> None:
+        """Before anything is changed: the first time at the states of all partitions, later at this one's."""
+        states = self._stores.look(self._config.topics.bucketed.name, partition if self._looked else None)
+        self._former |= {state.facts.generation for state in states}
+        kept = [
+            state
+            for state in states
+            if (state.origin.topic_id, state.origin.partitions) == topic
+            and state.origin.partition not in self._outdated
+        ]
+        refuse_drops(kept, self._cascade, self._config.counter.retention_seconds, self._drop)
+        self._looked = True
 
     def _with_state(self, origin: Origin) -> Ledger:
         settings = self._config.counter
@@ -84,4 +112,12 @@ class Opening:
                 f" before {iso_time(store.floor)} may be too low"
             )
         uids_max = settings.uids_in_memory_max // origin.partitions
-        return Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
+        ledger = Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
+        ledger.facts = self._facts(store, origin)
+        return ledger
+
+    def _facts(self, store: Store, origin: Origin) -> Facts:
+        facts = replace(store.facts, retention_seconds=self._config.counter.retention_seconds)
+        if store.next_offset is not None:
+            return facts
+        return replace(facts, generation=new_generation(self._wall_clock(), origin.topic_id, self._former))

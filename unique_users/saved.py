@@ -158,10 +158,11 @@ class SavedState(SavedFile):
     """The state of a partition as it was saved when this was made, whatever its counter does meanwhile.
 
     A context manager, which changes nothing and hinders no counter. Close it soon: as long as it is open, the file
-    beside the state in which saves are gathered grows.
+    beside the state in which saves are gathered grows. With `older`, one of an older form is read too.
     """
 
-    def __init__(self, directory: Path, topic: str, partition: int) -> None:
+    def __init__(self, directory: Path, topic: str, partition: int, *, older: bool = False) -> None:
+        self._older = older
         super().__init__(path_of(directory, topic, partition))
         if not self.path.exists():
             message = f"{self.path}: there is no such state: start counter.py, or mend state.directory"
@@ -190,7 +191,7 @@ class SavedState(SavedFile):
             message = f"{self.path}: nothing is saved yet: wait for counter.py"
             raise StateError(message)
         self._check_form()
-        if self.version < VERSION:
+        if self.version < VERSION and not self._older:
             message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
             raise StateError(message)
         return self._read_and_check()

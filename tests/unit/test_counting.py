@@ -18,7 +18,7 @@ from unique_users.clients import TopicState
 from unique_users.counting import Counting
 from unique_users.errors import StateError
 from unique_users.estimates import Count, users_in
-from unique_users.publish import Publisher, merged_counts
+from unique_users.publish import PublishedBucket, Publisher, merged_buckets, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
 from unique_users.topics import current_state
@@ -36,6 +36,7 @@ class Counter:
         self.stop = stop or FakeStop(kafka.clock)
         self.config = config_for("fake:1", counter=rules, state={"directory": str(directory)})
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
+        self.drop: list[str] = []
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
@@ -51,6 +52,7 @@ class Counter:
             self.clock.wall,
             form,
             until,
+            self.drop,
         )
 
     def _describe(self) -> TopicState:
@@ -102,7 +104,13 @@ class Counter:
         return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
 
     def published(self) -> dict[int, int]:
-        return merged_counts(self.kafka.values("counts"))
+        return merged_counts(self.kafka.values("counts"), self.kafka.keys("counts"))
+
+    def all_published(self) -> dict[Bucket, Count]:
+        return {bucket: found.total for bucket, found in self.read_published().items()}
+
+    def read_published(self) -> dict[Bucket, PublishedBucket]:
+        return merged_buckets(self.kafka.values("counts"), self.kafka.keys("counts"))
 
     def expected(self) -> dict[int, int]:
         return {bucket: len(users) for bucket, users in self.put_users.items()}
