@@ -156,7 +156,7 @@ def test_a_shorter_retention_is_refused_where_minutes_would_go_by_it_and_a_longe
     go_on(counter)
     assert "set counter.retention_seconds to 0 to keep them" in refusal(counter, retention_seconds=DAY)
     restart(counter, ["retention"], retention_seconds=DAY)
-    for number in range(101):
+    for _ in range(101):
         counter.put("u", JUNE + 2 * DAY)
     go_on(counter, 4)
     assert counter.held() == {JUNE + 2 * DAY: 102}
