@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from unique_users.buckets import Calendar
+from unique_users.buckets import INTERVALS, Calendar
 from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
 from unique_users.counting import Counting
+from unique_users.drops import RETENTION
 from unique_users.history_check import HistoryCheck
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.line_watch import LineWatch
@@ -33,6 +34,15 @@ def main(argv: Sequence[str]) -> int:
         help="count what is in the topic now, report once, end",
     )
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        choices=[*INTERVALS, RETENTION],
+        metavar="NAME",
+        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
+        " shorter `retention`; repeatable",
+    )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     require_estimates(config)
@@ -65,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
             time.time,
             arguments.format,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
+            arguments.drop,
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         with leaving_on_error(consumer):

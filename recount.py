@@ -12,10 +12,10 @@ from unique_users.command_line import argument_parser
 from unique_users.config import Config
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
-from unique_users.estimates import Count
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say
-from unique_users.publish import read_counts
+from unique_users.marks import words
+from unique_users.publish import PublishedBucket, read_counts
 from unique_users.recounting import differences, recount, require_accepted
 from unique_users.topics import current_state, ends_now
 
@@ -45,14 +45,18 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.against:
         sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
-    counted = {b: count for b, count in published(config).items() if b.interval in config.counter.intervals}
-    different = differences(buckets, counted)
+    counted = {b: found for b, found in published(config).items() if b.interval in config.counter.intervals}
+    why = {bucket: found.why for bucket, found in counted.items() if found.why}
+    different = differences(buckets, {bucket: found.total for bucket, found in counted.items()}, why)
     sys.stdout.writelines(difference.line(arguments.format, calendar) + "\n" for difference in different)
     say(f"{len(different)} of {len(buckets)} buckets differ" if different else "exact: no bucket differs")
+    for bucket, reasons in sorted(why.items()):
+        if bucket not in {difference.bucket for difference in different}:
+            say(f"{calendar.text(bucket)}  {bucket.interval}  does not differ{words(reasons)}")
     return 1 if different else 0
 
 
-def published(config: Config) -> dict[Bucket, Count]:
+def published(config: Config) -> dict[Bucket, PublishedBucket]:
     """The counts that the running system has published, read as a group of its own that leaves nothing behind."""
     topic = config.topics.counts.name
     admin = get_admin(config)

@@ -149,6 +149,10 @@ class FakeKafka:
         """The values of all partitions, one partition after the other."""
         return [record.value for log in self.topics[topic].partitions for record in log.records]
 
+    def keys(self, topic: str) -> list[bytes | None]:
+        """The keys beside `values`."""
+        return [record.key for log in self.topics[topic].partitions for record in log.records]
+
     def trim(self, topic: str, partition: int, before: int) -> None:
         """Delete the records before an offset, as a topic's retention does."""
         log = self.topics[topic].partitions[partition]
@@ -329,7 +333,7 @@ class FakeProducer:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
-        self._in_flight: list[tuple[str, int, bytes, bytes | None, Headers]] = []
+        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers]] = []
         self._failed = False
         self._turns = count()
         self.closed = False
@@ -343,16 +347,16 @@ class FakeProducer:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
         if self._failed or topic not in self._kafka.topics:
-            self._fail(f"a record of {len(value)} bytes for {topic!r}")
-        if len(value) > REQUEST_BYTES_MAX:
-            self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
+            self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
+        if len(value or b"") > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
@@ -370,7 +374,7 @@ class FakeProducer:
             self.send(topic, value, key, partition=to)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        if sum(len(value) for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
+        if sum(len(value or b"") for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
             return True
         return self._deliver(len(self._in_flight) // 2, timeout_seconds)
 
@@ -392,9 +396,9 @@ class FakeProducer:
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
             if refuse_after == 0:
-                self._fail(f"a record of {len(value)} bytes for {topic!r}")
-            if self._size(value) > int(self._kafka.topics[topic].settings["max.message.bytes"]):
-                self._fail(f"a record of {len(value)} bytes for {topic!r}", TooLargeError)
+                self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
+            if self._size(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
             self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
         return True
 

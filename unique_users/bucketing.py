@@ -18,6 +18,7 @@ from unique_users.frames import Reason
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
+from unique_users.marks import Gap, Why, gap_of_deleted, with_gaps
 from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.past import Past
 from unique_users.positions import look_for_loss, readable_offset, say_unreadable
@@ -45,14 +46,23 @@ class Reading:
     newest_ms: int | None = None  # the Kafka time of the last frame read
     recorded: int | None = None  # what the broker said that the group has committed
     announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
+    gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
+    missed: bool = False  # frames right before the next one were deleted
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
         clock, history = self.clock.to_metadata(), self.past.remember()
-        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history)
+        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history, self.gaps)
         return Position(self.position, metadata.text())
+
+    def mark_missed(self, first_kept_ms: int, future_seconds_max: int) -> None:
+        """Note that frames before one of this Kafka time were deleted before they were read."""
+        start = self.clock.watermark() or 0
+        gap = gap_of_deleted(Why.RECORDS_DELETED, start, first_kept_ms, future_seconds_max)
+        self.gaps = with_gaps(self.gaps, [gap])
+        self.missed = False
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
@@ -65,6 +75,7 @@ class Reading:
         """The topic is another one, which is read from an offset on."""
         self.committed = self.position = offset
         self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
+        self.missed = offset > 0
 
     def go_back(self, offset: int) -> None:
         """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
@@ -243,7 +254,7 @@ class Bucketing:
         # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
             say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-            wanted, then = 0, OffsetMetadata()
+            wanted, then = 0, OffsetMetadata(gaps=then.gaps)
         past = remembered(then.history)
         if found := self._history.opened(partition, past, wanted, bounds):
             self._history.say(partition, found, wanted)
@@ -253,6 +264,7 @@ class Bucketing:
         reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
         reading.recorded = committed and committed.offset
         reading.announced = reading.recorded == offset
+        reading.gaps, reading.missed = then.gaps, offset > wanted
         self._readings[partition] = reading
         self._topic_ids[partition] = topic_id
         self._consumer.start(partition, offset)
@@ -325,7 +337,10 @@ class Bucketing:
         if not self._history.continues(reading.past, reading.position, batch):
             return
         if batch.offsets[0] > reading.position:
-            look_for_loss(self._consumer, self._config.topics.feed.name, batch.partition, reading.position)
+            name = self._config.topics.feed.name
+            reading.missed |= look_for_loss(self._consumer, name, batch, reading.position)
+        if reading.missed:
+            reading.mark_missed(batch.timestamps_ms[0], self._config.bucketer.future_seconds_max)
         if batch.unreadable:
             say_unreadable(self._config.topics.feed.name, batch)
             rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)

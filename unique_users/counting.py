@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from unique_users.buckets import INTERVALS, Bucket, Calendar
@@ -17,10 +17,11 @@ from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
 from unique_users.line import LineSource
+from unique_users.marks import Why, gap_of_deleted
 from unique_users.offset_metadata import late_text
 from unique_users.opening import Opening
 from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
-from unique_users.publish import Publisher
+from unique_users.publish import Due, Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
@@ -49,6 +50,7 @@ class Counting:
         wall_clock: Callable[[], float],
         form: Format = "text",
         until: Mapping[int, int] | None = None,
+        drop: Collection[str] = (),
     ) -> None:
         self._config = config
         self._consumer = consumer
@@ -67,10 +69,11 @@ class Counting:
         self._sure_at = monotonic()
         self._new = Counter[Bucket]()
         self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
+        self._closed_why: dict[Bucket, set[Why]] = {}
         settings = config.counter
         self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
         self._history = history
-        self._opening = Opening(config, consumer, describe, stores, self._cascade, history)
+        self._opening = Opening(config, consumer, describe, stores, self._cascade, history, wall_clock, drop)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -114,7 +117,7 @@ class Counting:
         moved = {
             p: ledger
             for p, ledger in self._ledgers.items()
-            if ledger.saved_offset != self._committed.get(p) or ledger.unpublished
+            if ledger.saved_offset != self._committed.get(p) or ledger.unpublished or ledger.facts.withdrawn
         }
         if not self._offsets_follow(moved):
             return
@@ -132,17 +135,24 @@ class Counting:
         for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
             count = add_up([self.counts([bucket])[bucket], self._closed.get(bucket, 0)])
             new = users_in(count) if everything else self._new[bucket]
-            print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
+            found = BucketCount(bucket.start, count, new, bucket.interval, self._why(bucket))
+            print(found.line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
         print("\n".join(self._summary(changed).lines(self._form)), flush=True)
         self._new.clear()
         self._closed.clear()
+        self._closed_why.clear()
         self._messages_read = 0
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
         return {bucket: add_up(ledger.count(bucket) for ledger in self._ledgers.values()) for bucket in buckets}
+
+    def _why(self, bucket: Bucket) -> tuple[Why, ...]:
+        """Why the count of a bucket over the partitions held may be wrong."""
+        found = self._closed_why.get(bucket, set()).union(*(ledger.why(bucket) for ledger in self._ledgers.values()))
+        return tuple(sorted(found))
 
     def close(self) -> None:
         """Save, publish, report what changed since the last report, leave the group."""
@@ -203,13 +213,17 @@ class Counting:
         first = batch.offsets[0]
         if not self._history.continues(ledger.past, ledger.position, batch):
             return
-        if first > ledger.position:
-            look_for_loss(self._consumer, topic, batch.partition, ledger.position)
-        if ledger.trimmed:
-            ledger.trimmed = False
-            say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
+        deleted = first > ledger.position and look_for_loss(self._consumer, topic, batch, ledger.position)
+        missing = gap_of_deleted(
+            Why.RECORDS_DELETED, ledger.floor, batch.timestamps_ms[0], self._config.bucketer.future_seconds_max
+        )
+        if Why.STATE_LOST in ledger.end_gaps(missing.end):
+            say_trimmed(topic, batch, missing.end)
+        if deleted:
+            ledger.mark([missing])
         if batch.unreadable:
             say_unreadable(topic, batch)
+            ledger.mark([missing._replace(why=Why.RECORDS_UNREADABLE)])
         ledger.add(batch, self._monotonic())
         self._messages_read += len(batch.offsets)
 
@@ -276,7 +290,14 @@ class Counting:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
             shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
-            if shown and not self._arrives(partition, shown, ledger.sketches(shown)):
+            why = {bucket: found for bucket in shown if (found := ledger.why(bucket))}
+            withdrawn = ledger.to_withdraw(shown)
+            what = Due(shown, ledger.sketches(shown), why, withdrawn, ledger.generation)
+            if not (shown or withdrawn):
+                continue
+            if self._arrives(partition, what):
+                ledger.mark_withdrawn(withdrawn)
+            else:
                 ledger.unpublished.update(due)
 
     def _deliver_late(self) -> None:
@@ -286,15 +307,19 @@ class Counting:
                 ledger.mark_delivered()
 
     def _follow_line(self) -> None:
+        """Mark what the bucketers have missed, and note how far the low watermark is."""
         line = self._line.current()
-        if line is None or line.low_watermark is None:
+        if line is None:
             return
+        gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
         for partition, ledger in self._ledgers.items():
-            if partition in line.bucketed_ends:
+            if gaps:
+                ledger.mark(gaps)
+            if line.low_watermark is not None and partition in line.bucketed_ends:
                 ledger.follow(line.low_watermark, line.bucketed_ends[partition])
 
-    def _arrives(self, partition: int, due: Mapping[Bucket, Count], sketches: Mapping[Bucket, bytes]) -> bool:
-        return self._sent(lambda publisher: publisher.publish(partition, due, sketches, ANSWER_SECONDS))
+    def _arrives(self, partition: int, due: Due) -> bool:
+        return self._sent(lambda publisher: publisher.publish(partition, due, ANSWER_SECONDS))
 
     def _sent(self, send: Callable[[Publisher], bool]) -> bool:
         """Whether what `send` sends has arrived."""
@@ -318,6 +343,8 @@ class Counting:
         if self._until is None:
             for bucket, count in dropped.items():
                 self._closed[bucket] = add_up([self._closed.get(bucket, 0), count])
+                if why := ledger.why(bucket):
+                    self._closed_why.setdefault(bucket, set()).update(why)
             return
         for bucket in dropped:  # the only report is of what is held at the end
             ledger.new.pop(bucket, None)

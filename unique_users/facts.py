@@ -1,10 +1,16 @@
 """Facts: what a state knows of itself, besides its counts and its position. Pure."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import msgspec
 
 from unique_users.buckets import Bucket
+from unique_users.cascade import Rule
 from unique_users.checkpoints import Checkpoint
+from unique_users.estimates import Count
 from unique_users.marks import Gap
+from unique_users.tally import Origin
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -16,6 +22,15 @@ class Facts(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
     withdrawn: tuple[Bucket, ...] = ()  # counts that were published and are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
+
+
+class Snapshot(NamedTuple):
+    """What a state says to one who looks at it: all but its users."""
+
+    origin: Origin
+    intervals: Mapping[str, Rule]
+    counts: Mapping[Bucket, Count]
+    facts: Facts
 
 
 _pack = msgspec.msgpack.Encoder().encode

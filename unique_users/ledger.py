@@ -1,11 +1,11 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from unique_users.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.cascade import Cascade, Rule
@@ -13,10 +13,11 @@ from unique_users.checkpoints import Found
 from unique_users.clients import Batch
 from unique_users.dead_letters import DeadLetter
 from unique_users.estimates import Count
-from unique_users.facts import Facts
+from unique_users.facts import Facts, Snapshot
 from unique_users.frames import Reason
+from unique_users.generations import continued
 from unique_users.lifecycle import give_memory_back
-from unique_users.marks import Gap, Why
+from unique_users.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.past import Past
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
@@ -78,6 +79,9 @@ class Stores(Protocol):
     def open(self, origin: Origin) -> Store:
         """The state of a partition. Raises StateError."""
 
+    def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
+        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
+
     def set_aside(self, origin: Origin) -> Path:
         """Keep a state that is not open under another name, and return that."""
 
@@ -93,6 +97,7 @@ class Ledger:
         self, store: Store, origin: Origin, cascade: Cascade, keep_seconds: int | None, uids_in_memory_max: int
     ) -> None:
         self.origin = origin
+        self.facts = store.facts
         self._store = store
         self._cascade = cascade
         self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
@@ -109,7 +114,6 @@ class Ledger:
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
-        self.trimmed = False  # counted from where the topic's first records are gone, which is not said yet
         self.unreadable = 0
         # Records for buckets that are gone, which no save goes past before they are in the dead-letter topic.
         self.undelivered: list[DeadLetter] = []
@@ -128,6 +132,56 @@ class Ledger:
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
         return set(self._tally.counts())
+
+    @property
+    def floor(self) -> int:
+        """No minute before it is left."""
+        return self._store.floor
+
+    @property
+    def generation(self) -> str:
+        """Of its counts, as they are published."""
+        return continued(self.facts.generation, self.origin.topic_id)
+
+    def why(self, bucket: Bucket) -> tuple[Why, ...]:
+        """Why the count of a bucket may be wrong; empty for a whole one."""
+        return why_not_whole(self.facts.gaps, bucket, self._cascade.calendar)
+
+    def mark(self, gaps: Iterable[Gap]) -> None:
+        """Note gaps, of which it may know some already. Buckets that are marked by them are due to be published."""
+        self._have_gaps(with_gaps(self.facts.gaps, gaps))
+
+    def end_gaps(self, end: int) -> set[Why]:
+        """Let the gaps whose end was not known yet end here; return why there were some."""
+        open_ones = {gap.why for gap in self.facts.gaps if gap.end == UNTIL_KNOWN}
+        if open_ones:
+            self._have_gaps(ended(self.facts.gaps, end))
+        return open_ones
+
+    def to_withdraw(self, due: Collection[Bucket]) -> list[Bucket]:
+        """The dropped buckets whose counts can be deleted from the topic now.
+
+        One that is counted again is deleted right before its new count, so only if it is `due`.
+        """
+        held = self._tally.counts()
+        return [bucket for bucket in self.facts.withdrawn if bucket in due or bucket not in held]
+
+    def mark_withdrawn(self, deleted: Collection[Bucket]) -> None:
+        """The counts of these buckets are deleted from the topic, and their new ones are there."""
+        if deleted:
+            left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in deleted)
+            self.facts = replace(self.facts, withdrawn=left)
+
+    def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
+        counts, calendar, before = self._tally.counts(), self._cascade.calendar, self.facts.gaps
+        gaps = still_needed(gaps, self.floor, counts, calendar)
+        if gaps != before:
+            self.unpublished.update(
+                bucket
+                for bucket in counts
+                if why_not_whole(gaps, bucket, calendar) != why_not_whole(before, bucket, calendar)
+            )
+            self.facts = replace(self.facts, gaps=gaps)
 
     def add(self, batch: Batch, now: float = 0.0) -> None:
         """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
@@ -150,17 +204,18 @@ class Ledger:
 
     def mark_delivered(self) -> None:
         """What was undelivered is in the dead-letter topic."""
-        self.facts = structs.replace(self.facts, late=self.facts.late + self._undelivered_users)
+        self.facts = replace(self.facts, late=self.facts.late + self._undelivered_users)
         self.undelivered = []
         self._undelivered_users = 0
 
     def save(self) -> None:
-        """Write what was added and the position. Raises StateError; then the last save is still valid."""
+        """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
         tally = self._tally
+        added = tally.unsaved() or tally.unsaved_sketches()
         position = self._undelivered_from if self.undelivered else self.position
-        if position == self.saved_offset and not tally.unsaved() and not tally.unsaved_sketches():
+        if position == self.saved_offset and not added and self.facts == self._store.facts:
             return
-        self.facts = structs.replace(self.facts, history=self.past.remember())
+        self.facts = replace(self.facts, history=self.past.remember())
         self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), position, self.facts)
         tally.mark_saved()
         self.saved_offset = position
@@ -178,10 +233,10 @@ class Ledger:
         Returns the first and the last minute that may hold users of records that are gone; these are marked.
         """
         minutes = self.past.go_back(found.offset)
-        self.facts = structs.replace(self.facts, history=self.past.history)
+        self.facts = replace(self.facts, history=self.past.history)
         if minutes:
             gap = Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)
-            self.facts = structs.replace(self.facts, gaps=(*self.facts.gaps, gap))
+            self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
         # What is not in the dead-letter topic yet is read again, as far as it is still there.
         self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
         self.undelivered, self._undelivered_users = [], 0
@@ -213,6 +268,7 @@ class Ledger:
 
         A bucket stays until its last minute is past its retention.
         """
+        self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
         waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches())
         floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
         if floor <= self._store.floor:

@@ -10,10 +10,12 @@ from typing import NamedTuple, Self
 from unique_users.checkpoints import Checkpoint
 from unique_users.clock import StreamClock
 from unique_users.layout import Layout
+from unique_users.marks import Gap, Why, with_gaps
 from unique_users.rekey import FrameCounts
 
-_TOTALS, _NEWEST, _HISTORY = "frames", "newest_ms", "history"
+_TOTALS, _NEWEST, _HISTORY, _GAPS = "frames", "newest_ms", "history", "gaps"
 CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
+GAPS_MAX = 8  # in a text; with more, the nearest are joined
 
 
 class OffsetMetadata(NamedTuple):
@@ -25,6 +27,7 @@ class OffsetMetadata(NamedTuple):
     totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
+    gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -37,6 +40,8 @@ class OffsetMetadata(NamedTuple):
         if self.history:
             points = (f"{c.next_offset}:{c.leader_epoch}:{c.record_hash.hex()}" for c in self.history)
             words.append(f"{_HISTORY}={','.join(points)}")
+        if self.gaps:
+            words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
         return " ".join(words)
 
     @classmethod
@@ -52,11 +57,20 @@ class OffsetMetadata(NamedTuple):
             _totals(words.get(_TOTALS, "")),
             int(newest) if newest.removeprefix("-").isdecimal() else None,
             _history(words.get(_HISTORY, "")),
+            _gaps(words.get(_GAPS, "")),
         )
 
     def watermark(self) -> int | None:
         """No frame before this time will be accepted from the partition any more; None while anything may come."""
         return StreamClock.from_metadata(0, self.clock).watermark()
+
+
+def _gaps(text: str) -> tuple[Gap, ...]:
+    try:
+        ends = (pair.split(":") for pair in text.split(",") if pair)
+        return with_gaps((), [Gap("", int(start), int(end), Why.RECORDS_DELETED) for start, end in ends], GAPS_MAX)
+    except ValueError:
+        return ()
 
 
 def _totals(text: str) -> FrameCounts | None:

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Collection
 
+from msgspec.structs import replace
+
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
 from unique_users.checkpoints import Found
 from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
+from unique_users.drops import refuse_drops
 from unique_users.errors import OtherTopicError, StateError
+from unique_users.facts import Facts
+from unique_users.generations import new_generation
 from unique_users.history_check import HistoryCheck
-from unique_users.ledger import Ledger, Stores
+from unique_users.ledger import Ledger, Store, Stores
 from unique_users.lifecycle import say
+from unique_users.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
@@ -28,6 +34,8 @@ class Opening:
         stores: Stores,
         cascade: Cascade,
         history: HistoryCheck,
+        wall_clock: Callable[[], float],
+        drop: Collection[str] = (),
     ) -> None:
         self._config = config
         self._consumer = consumer
@@ -35,6 +43,10 @@ class Opening:
         self._stores = stores
         self._cascade = cascade
         self._history = history
+        self._wall_clock = wall_clock
+        self._drop = drop
+        self._looked = False
+        self._former: set[str] = set()  # generations of the states that were there
         self._outdated: set[int] = set()
 
     def begin_anew(self, partition: int) -> None:
@@ -50,14 +62,15 @@ class Opening:
         return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
 
     def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
-        """1. find or begin the state, 2. see whether the topic, which has these bounds, is the one it was counted from.
+        """1. look at what is there, 2. find or begin the state, 3. see whether it was counted from this very topic.
 
-        Raises LockedError while the state has another owner, StateError for one that cannot be trusted,
-        BrokerAwayError.
+        Raises LockedError while the state has another owner, StateError for one that cannot be trusted, UsageError
+        where users would be dropped that nobody said to drop, BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._describe()
         origin = Origin(name, topic.id, partition, topic.partitions)
+        self._look(partition, topic)
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
@@ -66,7 +79,8 @@ class Opening:
         (first, end), found = self._looked_at(ledger, bounds)
         if saved is None:
             ledger.position = first
-            ledger.trimmed = first > 0
+            if first > 0:
+                ledger.mark([Gap("", 0, UNTIL_KNOWN, Why.STATE_LOST)])
         elif found and found.back_to is None:
             ledger.close()
             aside = self._stores.set_aside(origin)
@@ -80,6 +94,7 @@ class Opening:
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
+            ledger.mark([Gap("", ledger.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
         ledger.publish_from = end
         return ledger
 
@@ -95,6 +110,19 @@ class Opening:
         except BaseException:
             ledger.close()
             raise
+
+    def _look(self, partition: int, topic: TopicState) -> None:
+        """Before anything is changed: the first time at the states of all partitions, later at this one's."""
+        states = self._stores.look(self._config.topics.bucketed.name, partition if self._looked else None)
+        self._former |= {state.facts.generation for state in states}
+        kept = [
+            state
+            for state in states
+            if (state.origin.topic_id, state.origin.partitions) == topic
+            and state.origin.partition not in self._outdated
+        ]
+        refuse_drops(kept, self._cascade, self._config.counter.retention_seconds, self._drop)
+        self._looked = True
 
     def _with_state(self, origin: Origin) -> Ledger:
         settings = self._config.counter
@@ -114,4 +142,12 @@ class Opening:
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds
-        return Ledger(store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max)
+        ledger = Ledger(store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max)
+        ledger.facts = self._facts(store, origin)
+        return ledger
+
+    def _facts(self, store: Store, origin: Origin) -> Facts:
+        facts = replace(store.facts, retention_seconds=self._config.counter.retention_seconds)
+        if store.next_offset is not None:
+            return facts
+        return replace(facts, generation=new_generation(self._wall_clock(), origin.topic_id, self._former))

@@ -4,6 +4,7 @@ from unique_users.buckets import iso_time
 from unique_users.clients import Batch, Consumer
 from unique_users.errors import BrokerAwayError
 from unique_users.lifecycle import say
+from unique_users.marks import ALWAYS
 
 ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
 
@@ -23,14 +24,18 @@ RECREATED = "it ends before that, so it was deleted and made again"
 OTHER = "it holds other records, so it was deleted and made again"
 
 
-def look_for_loss(consumer: Consumer, topic: str, partition: int, position: int) -> None:
-    """Say so when records from `position` on were deleted before they were read."""
+def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -> bool:
+    """Whether records between `position` and a batch that came next were deleted before they were read; says so.
+
+    Offsets are also left out by transactions and by compaction. A broker that cannot be asked has to be suspected.
+    """
     try:
-        first, _ = consumer.bounds([partition], ANSWER_SECONDS)[partition]
+        first, _ = consumer.bounds([batch.partition], ANSWER_SECONDS)[batch.partition]
     except BrokerAwayError:
-        return
+        first = batch.offsets[0]
     if first > position:
-        say_lost(topic, partition, position, first)
+        say_lost(topic, batch.partition, position, first)
+    return first > position
 
 
 def say_lost(topic: str, partition: int, position: int, first: int) -> None:
@@ -46,11 +51,14 @@ def say_unreadable(topic: str, batch: Batch) -> None:
     say(f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}")
 
 
-def say_trimmed(topic: str, batch: Batch, future_seconds_max: int) -> None:
+def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:
     """Say from when on counts are whole that are made from a topic whose start is gone; `batch` is what is first."""
-    # A frame's time is at most `future_seconds_max` ahead of its record's, so nothing later can be missing.
-    whole_from = iso_time(batch.timestamps_ms[0] // 1000 + future_seconds_max)
+    since = (
+        f"counts are whole for minutes from {iso_time(whole_from)} on"
+        if whole_from < ALWAYS
+        else "no record has a time"
+    )
     say(
         f"{topic}-{batch.partition}: there is no state, and the topic's retention has deleted offsets 0 to"
-        f" {batch.offsets[0] - 1}: counts are whole for minutes from {whole_from} on, earlier ones may be too low"
+        f" {batch.offsets[0] - 1}: {since}, earlier ones may be too low and are marked as not whole"
     )

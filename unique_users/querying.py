@@ -13,6 +13,8 @@ import orjson
 
 from unique_users.buckets import MINUTE, Bucket, Calendar, bucket_timestamp, iso_time
 from unique_users.errors import UsageError
+from unique_users.facts import Facts
+from unique_users.marks import Why, fields, why_range, words
 from unique_users.report import Format
 
 _UNIT_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
@@ -23,6 +25,7 @@ class Saved(Protocol):
     """What a query asks of the state of a partition; see saved.SavedState. Every method may raise StateError."""
 
     floor: int
+    facts: Facts
 
     @property
     def counts(self) -> Mapping[Bucket, int]:
@@ -52,13 +55,16 @@ class Answer(NamedTuple):
 
     range: Range
     unique_users: int
+    why: tuple[Why, ...] = ()  # it may be wrong; nothing for a whole one
 
     def line(self, form: Format, by: str | None, calendar: Calendar) -> str:
         """As one line; the times as a report of the interval `by` has them."""
         start, end = (calendar.text(Bucket(by or MINUTE.name, ts)) for ts in self.range)
         if form == "json":
-            return orjson.dumps({"from": start, "to": end, "unique_users": self.unique_users}).decode()
-        return f"{start}  {end}  {self.unique_users:,} unique users"
+            return orjson.dumps(
+                {"from": start, "to": end, "unique_users": self.unique_users, **fields(self.why)}
+            ).decode()
+        return f"{start}  {end}  {self.unique_users:,} unique users{words(self.why)}"
 
 
 def minute_of(text: str) -> int:
@@ -112,11 +118,12 @@ def answers(states: Sequence[Saved], asked: Range, by: str | None, calendar: Cal
         )
         raise UsageError(message)
     held = sorted((b.start, place) for place, state in enumerate(states) for b in state.counts if _is_minute(b))
+    gaps = [gap for state in states for gap in state.facts.gaps]
     for part in asked.split(by, calendar) if by else [asked]:
         users: set[str] = set()
         for start, place in held[bisect_left(held, (part.start,)) : bisect_left(held, (part.end,))]:
             users.update(states[place].load(Bucket(MINUTE.name, start)))
-        yield Answer(part, len(users))
+        yield Answer(part, len(users), why_range(gaps, *part, MINUTE.name))
 
 
 def _is_minute(bucket: Bucket) -> bool:

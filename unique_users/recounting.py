@@ -6,6 +6,7 @@ It shares with the bucketer the rules of what a frame is, and nothing of the way
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from unique_users.config import Config
 from unique_users.errors import InputError
 from unique_users.estimates import Count, Estimate, sketch_class, users_in
 from unique_users.frames import FrameParser
+from unique_users.marks import fields, words
 from unique_users.rekey import FrameCounts, Rejected, Rekeyer
 from unique_users.report import BucketCount, Format
 
@@ -135,16 +137,17 @@ class Difference(NamedTuple):
     bucket: Bucket
     published: Count
     recounted: Count
+    why: Sequence[str] = ()  # the published one may be wrong; nothing for a whole one
 
     def line(self, form: Format, calendar: Calendar) -> str:
         """As one line."""
         start = calendar.text(self.bucket)
         if form == "json":
-            fields = {"interval": self.bucket.interval, "start": start}
+            named = {"interval": self.bucket.interval, "start": start}
             counts = {"published": _plain(self.published), "recounted": _plain(self.recounted)}
-            return orjson.dumps({**fields, **counts}).decode()
+            return orjson.dumps({**named, **counts, **fields(self.why)}).decode()
         published, recounted = _text(self.published), _text(self.recounted)
-        return f"{start}  {self.bucket.interval}  published {published}  recounted {recounted}"
+        return f"{start}  {self.bucket.interval}  published {published}  recounted {recounted}{words(self.why)}"
 
 
 def _plain(count: Count) -> int | dict[str, int]:
@@ -155,11 +158,15 @@ def _text(count: Count) -> str:
     return f"{users_in(count):,}" + (f" ({count.lower:,} to {count.upper:,})" if isinstance(count, Estimate) else "")
 
 
-def differences(buckets: Iterable[BucketCount], published: Mapping[Bucket, Count]) -> list[Difference]:
-    """The buckets whose counts differ, oldest first."""
+def differences(
+    buckets: Iterable[BucketCount],
+    published: Mapping[Bucket, Count],
+    why: Mapping[Bucket, Sequence[str]] = MappingProxyType({}),
+) -> list[Difference]:
+    """The buckets whose counts differ, oldest first; `why` is that of the published ones that are not whole."""
     recounted = {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
     return [
-        Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0))
+        Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0), why.get(bucket, ()))
         for bucket in sorted(recounted.keys() | published.keys())
         if published.get(bucket, 0) != recounted.get(bucket, 0)
     ]

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from msgspec.structs import replace
+
 from unique_users.buckets import INTERVALS, Bucket
 from unique_users.cascade import Cascade
+from unique_users.facts import Facts
 from unique_users.ledger import Store
+from unique_users.marks import Gap, Why, why_not_whole, with_gaps
 
 
 def follow(store: Store, cascade: Cascade) -> list[str]:
@@ -13,7 +17,7 @@ def follow(store: Store, cascade: Cascade) -> list[str]:
 
     An interval whose zone has changed, or that is estimated now or not any more, is another one. What is filled holds
     the users that the state still knows: all that stand in the narrower exact intervals, so that the cascade's promise
-    holds.
+    holds. In the same transaction, what is dropped is noted as withdrawn, and what is filled too late as a gap.
     """
     wanted = cascade.rules
     if store.intervals == wanted:
@@ -22,8 +26,38 @@ def follow(store: Store, cascade: Cascade) -> list[str]:
     dropped = [bucket for bucket in store.counts if bucket.interval not in kept]
     new = [name for name in cascade.intervals if name not in kept]
     known = kept | set(new)
-    store.change_intervals(wanted, dropped, _filled(store, cascade, new, known))
+    facts = _facts(store, cascade, kept, new, dropped)
+    store.change_intervals(wanted, dropped, _filled(store, cascade, new, known), facts)
     return [name for name in new if any(bucket.interval == name for bucket in store.counts)]
+
+
+def _facts(store: Store, cascade: Cascade, kept: set[str], new: list[str], dropped: list[Bucket]) -> Facts:
+    facts = store.facts
+    of_kept = [gap for gap in facts.gaps if gap.interval in {"", *kept}]
+    late = [gap for name in new for gap in _filled_late(store, cascade, kept, name)]
+    withdrawn = tuple(dict.fromkeys([*facts.withdrawn, *dropped]))
+    return replace(facts, gaps=with_gaps(of_kept, late), withdrawn=withdrawn)
+
+
+def _filled_late(store: Store, cascade: Cascade, kept: set[str], name: str) -> list[Gap]:
+    """What a new interval misses: from the start of its bucket that holds the floor, as far as nothing held covers it.
+
+    A narrower bucket outlives its minutes, and covers all of its time unless it was filled late itself.
+    """
+    calendar, floor = cascade.calendar, store.floor
+    target = Bucket(name, calendar.start(name, floor))
+    narrower = kept.intersection(INTERVALS[: INTERVALS.index(name)]) - cascade.estimates
+    covering = [
+        bucket
+        for bucket in store.counts
+        if bucket.interval in narrower and target.start <= bucket.start < floor and calendar.holds(name, bucket)
+    ]
+    missing_to = floor
+    for bucket in sorted(covering, key=lambda bucket: bucket.start, reverse=True):
+        own = [gap for gap in store.facts.gaps if gap.interval]
+        if calendar.end(bucket) >= missing_to and not why_not_whole(own, bucket, calendar):
+            missing_to = min(missing_to, bucket.start)
+    return [Gap(name, target.start, missing_to, Why.FILLED_LATE)] if target.start < missing_to else []
 
 
 def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:

@@ -8,6 +8,7 @@ import orjson
 
 from unique_users.buckets import MINUTE, Bucket, Calendar, iso_time
 from unique_users.estimates import Count, Estimate, users_in
+from unique_users.marks import Why, fields, words
 from unique_users.rekey import FrameCounts
 
 Format = Literal["text", "json"]
@@ -25,6 +26,7 @@ class BucketCount(NamedTuple):
     total: Count
     new: int
     interval: str = MINUTE.name
+    why: tuple[Why, ...] = ()  # it may be wrong; nothing for a whole one
 
     @property
     def unique_users(self) -> int:
@@ -35,15 +37,16 @@ class BucketCount(NamedTuple):
         """As one line of a report."""
         start = (calendar or Calendar()).text(Bucket(self.interval, self.start))
         if form == "json":
-            fields = {
+            said = {
                 "interval": self.interval,
                 "start": start,
                 **users_fields(self.total),
                 "new": self.new,
+                **fields(self.why),
             }
-            return orjson.dumps(fields).decode()
+            return orjson.dumps(said).decode()
         bounds = f" ({self.total.lower:,} to {self.total.upper:,})" if isinstance(self.total, Estimate) else ""
-        return f"{start}  {self.interval}  {self.unique_users:,} unique users{bounds}  +{self.new:,}"
+        return f"{start}  {self.interval}  {self.unique_users:,} unique users{bounds}  +{self.new:,}{words(self.why)}"
 
 
 def users_fields(count: Count) -> dict[str, int]:

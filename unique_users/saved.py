@@ -165,11 +165,14 @@ class SavedState(SavedFile):
     """The state of a partition as it was saved when this was made, whatever its counter does meanwhile.
 
     A context manager, which changes nothing and hinders no counter. Close it soon: as long as it is open, the file
-    beside the state in which saves are gathered grows.
+    beside the state in which saves are gathered grows. With `older`, one of an older form is read too.
     """
 
-    def __init__(self, directory: Path, topic: str, partition: int, path: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, topic: str, partition: int, path: Path | None = None, *, older: bool = False
+    ) -> None:
         """`path` is where the file is when it does not have its name yet."""
+        self._older = older
         super().__init__(path or path_of(directory, topic, partition))
         self._of = (topic, partition)
         if not self.path.exists():
@@ -199,7 +202,7 @@ class SavedState(SavedFile):
             message = f"{self.path}: nothing is saved yet: wait for counter.py"
             raise StateError(message)
         self._check_form()
-        if self.version < VERSION:
+        if self.version < VERSION and not self._older:
             message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
             raise StateError(message)
         origin = self._read_and_check()

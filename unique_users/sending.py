@@ -127,13 +127,13 @@ class Sending:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> None:
         if topic == self._letters.topic:
-            self._letters.send(value, headers or [])
+            self._letters.send(value or b"", headers or [])
         else:
             self._producer.send(topic, value, key, headers, partition)
 

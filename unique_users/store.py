@@ -23,9 +23,9 @@ from unique_users.buckets import Bucket
 from unique_users.cascade import Rule
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.estimates import Count, Estimate, sketch_checksum, sketch_class
-from unique_users.facts import Facts, pack_facts
+from unique_users.facts import Facts, Snapshot, pack_facts
 from unique_users.layout import NEW_TOPIC
-from unique_users.saved import SavedFile, explained, path_of
+from unique_users.saved import SavedFile, SavedState, explained, path_of, saved_partitions
 from unique_users.state_form import VERSION, create, digest_of, fingerprint, migrate, sealed
 from unique_users.state_lock import LOCK_SECONDS, StateLock
 from unique_users.state_rights import private_directory, private_file
@@ -54,6 +54,16 @@ class Stores:
     def open(self, origin: Origin) -> "Store":
         """The state of a partition; a new one when there is none. Raises StateError, see Store."""
         return Store(self._directory, origin)
+
+    def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
+        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
+        wanted = [p for p in saved_partitions(self._directory, topic) if partition in {None, p}]
+        found = []
+        for number in wanted:
+            # Why one cannot be read is said when it is opened.
+            with suppress(StateError), SavedState(self._directory, topic, number, older=True) as state:
+                found.append(Snapshot(state.origin, state.intervals, state.counts, state.facts))
+        return found
 
     def set_aside(self, origin: Origin) -> Path:
         """Rename a state that is not open, so that the next opening starts afresh; return its new name."""

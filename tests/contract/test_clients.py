@@ -788,6 +788,25 @@ def test_many_records_sent_at_once_come_in_order_among_single_ones(
     assert {key for _, key, _, _ in member.rows[0]} == {b"key"}
 
 
+def test_a_tombstone_comes_between_the_records_of_its_key(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    producer = system.producer()
+    producer.send_all(topic, [b"1"] * 4, [b"a", b"b", b"c", b"d"])
+    for key in (b"a", b"b", b"c", b"d"):
+        producer.send(topic, None, key)
+    producer.send_all(topic, [b"2"] * 4, [b"a", b"b", b"c", b"d"])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: sum(map(len, member.rows.values())) == 12, member)
+    values: dict[bytes | None, list[bytes | None]] = {}
+    for rows in member.rows.values():
+        for row in rows:
+            values.setdefault(row[1], []).append(row[2])
+    assert values == {key: [b"1", None, b"2"] for key in (b"a", b"b", b"c", b"d")}
+
+
 def test_keys_of_many_records_choose_their_partitions_as_those_of_single_ones_do(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:

@@ -13,7 +13,7 @@ from worker import Worker
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.estimates import Count, users_in
-from unique_users.publish import PublishedCount, merged_buckets
+from unique_users.publish import PublishedBucket, PublishedCount, merged_buckets
 from unique_users.recounting import Recount
 from unique_users.sketches import Sketch
 
@@ -108,7 +108,13 @@ def expected_counts(system: System, truth: Recount) -> dict[Bucket, Count]:
 
 def published_counts(records: Iterable[Record]) -> dict[Bucket, Count]:
     """The newest count of each bucket in the topic counts."""
-    return merged_buckets(record.value for record in records)
+    return {bucket: found.total for bucket, found in published_buckets(records).items()}
+
+
+def published_buckets(records: Iterable[Record]) -> dict[Bucket, PublishedBucket]:
+    """As a reader of the topic counts sees it."""
+    found = list(records)
+    return merged_buckets([record.value for record in found], [record.key for record in found])
 
 
 def compare(expected: Mapping[Bucket, Count], counts: Mapping[Bucket, Count]) -> tuple[int, int]:

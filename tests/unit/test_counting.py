@@ -24,7 +24,7 @@ from unique_users.history_check import HistoryCheck
 from unique_users.line import Line, look
 from unique_users.low_watermark import LowWatermark
 from unique_users.offset_metadata import OffsetMetadata, late_of
-from unique_users.publish import Publisher, merged_counts
+from unique_users.publish import PublishedBucket, Publisher, merged_buckets, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
 from unique_users.topics import current_state
@@ -62,6 +62,7 @@ class Counter:
             "fake:1", bucketer={"retention_seconds": allowed}, counter=rules, state={"directory": str(directory)}
         )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
+        self.drop: list[str] = []
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
@@ -79,6 +80,7 @@ class Counter:
             self.clock.wall,
             form,
             until,
+            self.drop,
         )
 
     def _describe(self) -> TopicState:
@@ -139,7 +141,13 @@ class Counter:
         return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
 
     def published(self) -> dict[int, int]:
-        return merged_counts(self.kafka.values("counts"))
+        return merged_counts(self.kafka.values("counts"), self.kafka.keys("counts"))
+
+    def all_published(self) -> dict[Bucket, Count]:
+        return {bucket: found.total for bucket, found in self.read_published().items()}
+
+    def read_published(self) -> dict[Bucket, PublishedBucket]:
+        return merged_buckets(self.kafka.values("counts"), self.kafka.keys("counts"))
 
     def expected(self) -> dict[int, int]:
         return {bucket: len(users) for bucket, users in self.put_users.items()}

@@ -25,7 +25,7 @@ from unique_users.cascade import Cascade
 from unique_users.config_checks import require_estimates
 from unique_users.errors import StateError, UsageError
 from unique_users.estimates import Count, Estimate, add_up
-from unique_users.publish import PublishedCount, encode_count, merged_buckets
+from unique_users.publish import PublishedBucket, PublishedCount, encode_count, merged_buckets
 from unique_users.recounting import differences, recount
 from unique_users.sketches import Sketch
 from unique_users.store import Store
@@ -215,15 +215,16 @@ def test_report_counts_and_recount_say_the_same_estimates(
     lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     (said,) = [line for line in lines if line.get("interval") == "day"]
     assert (said["unique_users"], said["lower"], said["upper"]) == estimate
-    published = merged_buckets(kafka.values("counts"))
+    published = counter.all_published()
     assert published[day] == estimate
     recounted = recount(frames, counter.config, TIMES[0] * 1000).buckets(rules["intervals"], calendar, ["day"])
     assert differences(recounted, published) == []
     counter.config = config_for(
         "fake:1", counter={**rules, "estimates": []}, state={"directory": counter.config.state.directory}
     )
+    counter.drop = ["day"]
     counter.finish()
-    assert merged_buckets(kafka.values("counts"))[day] == 240
+    assert counter.all_published()[day] == 240
 
 
 def test_estimates_of_partitions_are_merged_to_those_of_all_users() -> None:
@@ -235,9 +236,9 @@ def test_estimates_of_partitions_are_merged_to_those_of_all_users() -> None:
     ]
     earlier = sketch_of(crowd(set("a")))
     values.append(encode_count(DAY, 0, earlier.estimate(), Calendar(), earlier.to_bytes())[1])
-    assert merged_buckets(values) == {DAY: sketch_of(set().union(*parts)).estimate()}
+    assert merged_buckets(values) == {DAY: PublishedBucket(sketch_of(set().union(*parts)).estimate())}
     fields = json.loads(values[0])
-    assert set(fields) == set(PublishedCount.__struct_fields__)
+    assert set(fields) == set(PublishedCount.__struct_fields__) - {"generation", "whole", "why"}
 
 
 def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_missing() -> None:
@@ -249,9 +250,9 @@ def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_miss
     ]
     broken = json.loads(values[0])
     broken["checksum"] = "AAAA"
-    assert merged_buckets([json.dumps(broken).encode(), values[1]]) == {DAY: total}
+    assert merged_buckets([json.dumps(broken).encode(), values[1]]) == {DAY: PublishedBucket(total)}
     with patch("unique_users.publish.sketch_class", side_effect=ImportError):
-        assert merged_buckets(values) == {DAY: total}
+        assert merged_buckets(values) == {DAY: PublishedBucket(total)}
 
 
 def test_exact_and_estimated_counts_add_up() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.errors import UsageError
+from unique_users.facts import Facts
 from unique_users.querying import Answer, Range, answers, duration_seconds, last, minute_of
 
 NOON = 1_468_238_400  # 2016-07-11T12:00:00Z
@@ -20,6 +21,7 @@ class Held:
 
     def __init__(self, users: Mapping[int, set[str]], floor: int = 0) -> None:
         self.floor = floor
+        self.facts = Facts()
         self._users = {Bucket("minute", start): uids for start, uids in users.items()}
 
     @property

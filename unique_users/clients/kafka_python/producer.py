@@ -48,7 +48,7 @@ class KafkaPythonProducer:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
@@ -57,7 +57,7 @@ class KafkaPythonProducer:
             future = self._producer.send(topic, value, key, headers, partition)
         except kafka_errors.KafkaError as error:
             raise _undelivered(error, self._config) from None
-        self._sent(partial(acknowledged, future), len(value) + RECORD_OVERHEAD_BYTES)
+        self._sent(partial(acknowledged, future), len(value or b"") + RECORD_OVERHEAD_BYTES)
 
     def send_all(
         self,

@@ -28,7 +28,7 @@ class LibrdkafkaProducer:
     def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         self._failure: KafkaError | None = None
-        self._waiting: deque[tuple[str, bytes, bytes | None, int, Headers]] = deque()
+        self._waiting: deque[tuple[str, bytes | None, bytes | None, int, Headers]] = deque()
         self._refusal = Refusal(config)
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
         if batch_bytes_max is not None:
@@ -48,7 +48,7 @@ class LibrdkafkaProducer:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
