@@ -5,6 +5,7 @@ import rows_frames  # noqa: F401
 import rows_groups  # noqa: F401
 import rows_history  # noqa: F401
 import rows_large  # noqa: F401
+import rows_marks  # noqa: F401
 import rows_network  # noqa: F401
 import rows_processes  # noqa: F401
 import rows_security  # noqa: F401

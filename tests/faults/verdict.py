@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import orjson
 from system import Record, System
 from worker import Worker
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.estimates import Count, users_in
+from unique_users.generations import Generation
 from unique_users.publish import PublishedBucket, PublishedCount, merged_buckets
 from unique_users.recounting import Recount
 from unique_users.sketches import Sketch
@@ -52,7 +52,7 @@ def judge(
     records = system.read(system.config.topics.counts.name)
     problems += wrong_sketches(record.value for record in records)
     if never_down:
-        problems += _went_down((record.key, record.value) for record in records)
+        problems += went_down((record.key, record.value) for record in records)
     found: dict[str, dict[Bucket, Count]] = {}
     with ThreadPoolExecutor() as pool:
         counters = {
@@ -154,22 +154,34 @@ def _wrong_with(worker: Worker) -> list[str]:
     return problems
 
 
-def _went_down(published: Iterable[tuple[bytes | None, bytes | None]]) -> list[str]:
-    """Every published count that is lower than one before it."""
-    highest: dict[bytes | None, int] = {}
+def went_down(published: Iterable[tuple[bytes | None, bytes | None]]) -> list[str]:
+    """Every published count that is lower than one before it of its key, and nothing says that this is meant.
+
+    A tombstone says so, another topic's generation, and the mark of a state that was lost.
+    """
+    highest: dict[bytes | None, dict[str, PublishedCount]] = {}
     problems = []
+    decode = msgspec.json.Decoder(PublishedCount).decode
     for key, value in published:
-        number = orjson.loads(value or b"null")["unique_users"]
-        if number < highest.get(key, 0):
-            problems.append(f"published count of {key!r} went down from {highest[key]} to {number}")
-        highest[key] = max(number, highest.get(key, 0))
+        if value is None:
+            highest.pop(key, None)
+            continue
+        count = decode(value)
+        of_topics = highest.setdefault(key, {})
+        topic = Generation.parsed(count.generation).topic
+        before = of_topics.get(topic, count)
+        lost = count.generation > before.generation and "state_lost" in count.why
+        if count.unique_users < before.unique_users and not lost:
+            problems.append(f"published count of {key!r} went down from {before.unique_users} to {count.unique_users}")
+        if count.unique_users >= before.unique_users or lost:
+            of_topics[topic] = count
     return problems[:5] + ([f"and {len(problems) - 5} more went down"] if len(problems) > 5 else [])
 
 
 def wrong_sketches(values: Iterable[bytes | None]) -> list[str]:
     """Every published sketch that says something else than the estimate beside it."""
     decode = msgspec.json.Decoder(PublishedCount).decode
-    estimates = [count for count in (decode(value or b"") for value in values) if count.sketch is not None]
+    estimates = [count for count in (decode(value) for value in values if value) if count.sketch is not None]
     wrong = [e for e in estimates if Sketch.from_bytes(e.sketch or b"", e.checksum or b"").estimate() != e.total]
     return [f"published sketch of {e.interval} {e.timestamp} is not that of {e.total}" for e in wrong[:5]]
 
