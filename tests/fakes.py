@@ -114,6 +114,7 @@ class FakeKafka:
         self._breaks = 0
         self._was_away = False
         self._answered_at = 0.0
+        self.looks_take_long = False
         self.records_per_poll = 5_000
 
     def create(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
@@ -166,8 +167,15 @@ class FakeKafka:
         log.leader_epoch += 1
         self._breaks += noticed
 
+    def break_off(self) -> None:
+        """Have been away for a moment."""
+        self._breaks += 1
+        self.looks_take_long = False
+
     def answers(self) -> tuple[float, int]:
         """As TopicWatch does."""
+        if self.looks_take_long:
+            return self._answered_at, self._breaks
         if self.away:
             self._was_away = True
             return self._answered_at, self._breaks + 1
