@@ -1,6 +1,7 @@
 """All rows of the matrix: importing them enters them."""
 
 import rows_cluster  # noqa: F401
+import rows_copies  # noqa: F401
 import rows_frames  # noqa: F401
 import rows_groups  # noqa: F401
 import rows_history  # noqa: F401
