@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
 
 from msgspec.structs import asdict
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config import Config
 from unique_users.config_file import load_config
@@ -17,8 +16,8 @@ from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
-from unique_users.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
-from unique_users.topics import TopicWatch, batch_bytes_max, ends_now, prepare_topics
+from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -88,17 +87,7 @@ def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:
     """What sends to `bucketed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
     bytes_max = asked_bytes_max(config, config.topics.bucketed.name) - BATCH_OVERHEAD_BYTES
     rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
-    rejected = config.topics.rejected.name
-    letters = DeadLetters(
-        rejected, lambda: asked_bytes_max(config, rejected), lambda most: get_producer(config, COMPRESSION, most)
-    )
-    return Sending(get_producer(config, batch_bytes_max=bytes_max), letters)
-
-
-def asked_bytes_max(config: Config, topic: str) -> int:
-    """As topics.batch_bytes_max, by an admin client of its own."""
-    with closing(get_admin(config)) as admin:
-        return batch_bytes_max(admin, topic)
+    return Sending(get_producer(config, batch_bytes_max=bytes_max), dead_letters(config, asked_bytes_max))
 
 
 if __name__ == "__main__":

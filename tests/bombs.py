@@ -23,7 +23,7 @@ def send_bomb(servers: str, topic: str, codec: str = "gzip", *, mebibytes: int =
         KafkaProducer(
             bootstrap_servers=servers,
             compression_type=codec,
-            linger_ms=1_000,
+            linger_ms=60_000,  # all of them in one batch, which flush sends
             batch_size=1 << 27,
             max_request_size=1 << 27,
         ) as producer,

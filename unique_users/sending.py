@@ -1,11 +1,12 @@
-"""What the bucketer sends: records of `bucketed`, and dead letters, compressed, and cut where they do not fit."""
+"""What goes to a topic and to the dead-letter topic: letters are compressed, and cut where they do not fit."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import zstandard
 
-from unique_users.clients import REQUEST_BYTES_MAX, Headers, Producer
+from unique_users.clients import REQUEST_BYTES_MAX, Headers, Producer, get_producer
+from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, TooLargeError, TopicError
 from unique_users.lifecycle import say
 
@@ -114,6 +115,12 @@ class DeadLetters:
         if not self._bytes_max // BATCH_OVERHEAD_BYTES:
             raise TopicError(f"topic {self.topic!r} takes no records: {error}: raise its max.message.bytes")
         say(f"{self.topic}: {error}; cutting what is larger than {self._bytes_max} bytes")
+
+
+def dead_letters(config: Config, bytes_max: Callable[[Config, str], int]) -> DeadLetters:
+    """Those of the configured topic; `bytes_max` asks what a topic takes."""
+    topic = config.topics.rejected.name
+    return DeadLetters(topic, lambda: bytes_max(config, topic), lambda most: get_producer(config, COMPRESSION, most))
 
 
 class Sending:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Thread
 
 from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
@@ -60,6 +60,12 @@ def batch_bytes_max(admin: Admin, name: str) -> int:
             f" {BATCH_BYTES_NEEDED} or more with kafka-configs"
         )
     return min(taken, REQUEST_BYTES_MAX)
+
+
+def asked_bytes_max(config: Config, name: str) -> int:
+    """As `batch_bytes_max`, asked by an admin client of its own."""
+    with closing(get_admin(config)) as admin:
+        return batch_bytes_max(admin, name)
 
 
 class TopicWatch:

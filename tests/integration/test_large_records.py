@@ -190,3 +190,17 @@ def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "this never became true"
         time.sleep(0.1)
+
+
+def test_the_producer_sends_a_line_that_feed_does_not_take_to_rejected_cut_where_that_takes_less(
+    running: Running,
+) -> None:
+    make(running, "feed")
+    make(running, "rejected", **{"max.message.bytes": 100_000})
+    huge = os.urandom(2 * MEBIBYTE).replace(b"\n", b"-").replace(b"\r", b"-")
+    done = running.run("producer.py", "-", stdin=b"\n".join([frame("a"), huge, frame("b")]))
+    assert "2 frames acknowledged, 1 lines too long for Kafka sent to rejected" in done.stderr
+    ((kept, headers),) = letters(running)
+    assert huge.startswith(kept)
+    assert headers["bytes_total"] == str(len(huge))
+    assert running.counts() == {MINUTE: 2}

@@ -473,6 +473,21 @@ def test_records_of_other_programs_are_counted_in_the_report_and_not_as_users(
     assert "3 unreadable messages skipped" in out
 
 
+def test_records_that_cannot_be_unpacked_are_passed_and_said(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.kafka.append_unreadable("bucketed", 3, "it unpacks to too much")
+    counter.put("b")
+    counter.step()
+    counter.counting.report()
+    out, err = capsys.readouterr()
+    assert counter.held() == {MINUTE: 2}
+    assert "5 messages read" in out
+    assert "3 unreadable messages skipped" in out
+    assert "bucketed-0: passing offsets 1 to 3: it unpacks to too much" in err
+
+
 # Reports.
 
 

@@ -1,14 +1,22 @@
 from collections.abc import Callable, Mapping
+from unittest.mock import Mock
 
 import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
 
 from unique_users import topics
-from unique_users.clients import TopicState
+from unique_users.clients import REQUEST_BYTES_MAX, TopicState
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.topics import current_state, ends_now, ensure_topic, prepare_topics
+from unique_users.topics import (
+    BATCH_BYTES_NEEDED,
+    batch_bytes_max,
+    current_state,
+    ends_now,
+    ensure_topic,
+    prepare_topics,
+)
 
 
 @pytest.fixture
@@ -116,3 +124,23 @@ def test_the_ends_are_those_of_all_partitions(empty: FakeKafka, unique_name: Cal
     empty.append("feed", b"0", b"1", partition=1)
     consumer = FakeConsumer(empty, "feed", unique_name("group"))
     assert ends_now(consumer, TopicState("", 3)) == {0: 0, 1: 2, 2: 0}
+
+
+def test_what_a_topic_takes_is_asked_and_too_little_is_refused(empty: FakeKafka) -> None:
+    for taken, most in ((1_000_000, 1_000_000), (BATCH_BYTES_NEEDED, BATCH_BYTES_NEEDED), (1 << 30, REQUEST_BYTES_MAX)):
+        empty.create("rejected", settings={"max.message.bytes": str(taken)})
+        assert batch_bytes_max(FakeAdmin(empty), "rejected") == most
+    empty.create("rejected", settings={"max.message.bytes": "4095"})
+    with pytest.raises(TopicError, match=r"'rejected' has max\.message\.bytes=4095, .*: set it to 4096 or more"):
+        batch_bytes_max(FakeAdmin(empty), "rejected")
+
+
+def test_without_the_right_to_ask_a_topic_is_tried_with_the_most(empty: FakeKafka) -> None:
+    admin = FakeAdmin(empty)
+    admin.settings = Mock(side_effect=BrokerError("refused"))  # type: ignore[method-assign]
+    assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
+    admin.settings = Mock(return_value={})  # type: ignore[method-assign]
+    assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
+    admin.settings = Mock(side_effect=BrokerAwayError("away"))  # type: ignore[method-assign]
+    with pytest.raises(BrokerAwayError):
+        batch_bytes_max(admin, "rejected")
