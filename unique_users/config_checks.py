@@ -1,5 +1,6 @@
 """What a configuration must hold beyond the types of its keys."""
 
+import math
 import re
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ def check_kafka_names(section: object, path: str) -> None:
 def check(config: Config, path: str) -> None:
     """Check the configuration of the file `path` as a whole. Raises UsageError."""
     _check_servers(config, path)
+    _check_kafka_values(config, path)
     _check_retention(config, path)
     _check_fields(config, path)
     _check_topics(config, path)
@@ -41,6 +43,20 @@ def _check_servers(config: Config, path: str) -> None:
         raise UsageError(message)
     config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
     config.kafka.pop("bootstrap.servers", None)
+
+
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def _check_kafka_values(config: Config, path: str) -> None:
+    """What no client can take, and would tell with a traceback."""
+    for name, value in config.kafka.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{path}: kafka.{name}: expected a finite number"
+            raise UsageError(message)
+        if isinstance(value, str) and _UNFIT.search(value):
+            message = f"{path}: kafka.{name}: expected a text without zero bytes and halves of surrogate pairs"
+            raise UsageError(message)
 
 
 def _check_retention(config: Config, path: str) -> None:
