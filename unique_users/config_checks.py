@@ -2,6 +2,7 @@
 
 import math
 import re
+from ipaddress import IPv6Address
 from zoneinfo import ZoneInfo
 
 from unique_users.buckets import MINUTE
@@ -70,13 +71,22 @@ def _check_retention(config: Config, path: str) -> None:
         raise UsageError(message)
 
 
-_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>[0-9]{1,5})\s*")
+_ADDRESS = re.compile(r"\s*(?:\[(?P<ipv6>[0-9a-fA-F:]+)\]|(?P<name>[\w.-]+)):(?P<port>[0-9]{1,5})\s*")
 PORT_MAX = 65_535
 
 
 def _is_address(text: object) -> bool:
     match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
-    return match is not None and 0 < int(match["port"]) <= PORT_MAX
+    if match is None or not 0 < int(match["port"]) <= PORT_MAX:
+        return False
+    try:
+        if match["ipv6"]:
+            IPv6Address(match["ipv6"])
+        else:
+            match["name"].encode("idna")  # what a look-up does first
+    except ValueError:
+        return False
+    return True
 
 
 def _check_fields(config: Config, path: str) -> None:

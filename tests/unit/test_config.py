@@ -305,7 +305,9 @@ def test_brokers_are_one_address_or_several(load: Load, name: str, servers: str,
     "kafka", ["{}", "{bootstrap_servers: h}", "{bootstrap_servers: ''}", "{bootstrap_servers: 'h:'}",
               "{bootstrap_servers: ':1'}", "{bootstrap_servers: 'h:1,'}", "{bootstrap_servers: []}",
               "{bootstrap_servers: ['h:1', 5]}", "{bootstrap_servers: 9092}", "{bootstrap_servers: 'h:port'}",
-              "{bootstrap_servers: 'h:99999'}"],
+              "{bootstrap_servers: 'h:99999'}",
+              "{bootstrap_servers: 'a..b:1'}", "{bootstrap_servers: '.:1'}", "{bootstrap_servers: '[::::]:1'}",
+              '{bootstrap_servers: "a\\0b:1"}', "{bootstrap_servers: 'u@h:1'}"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(load: Load, kafka: str) -> None:
     assert "kafka.bootstrap_servers: expected host:port" in complaint(load, f"kafka: {kafka}")
