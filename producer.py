@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from tqdm import tqdm
 
 from unique_users.clients import get_producer, when_broker_answers
-from unique_users.command_line import argument_parser
+from unique_users.command_line import argument_parser, check_rate
 from unique_users.config import Config
 from unique_users.config_file import load_config
-from unique_users.errors import InputError, UsageError
+from unique_users.errors import InputError
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
@@ -29,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
     parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as it goes")
     arguments = parser.parse_args(argv)
-    if arguments.rate is not None and not arguments.rate > 0:
-        raise UsageError(f"--rate: expected a number above 0, got {arguments.rate:g}")
+    if arguments.rate is not None:
+        check_rate(arguments.rate)
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 

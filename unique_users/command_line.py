@@ -5,6 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from unique_users.errors import UsageError
+
+RATE_MAX = 1e9  # frames a second
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors show no value: `kafka.sasl_plain_password=…` may stand where it does not belong."""
@@ -55,3 +59,9 @@ def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
         help="use this value instead of the file's; repeatable",
     )
     return parser
+
+
+def check_rate(rate: float) -> None:
+    """Raise UsageError for frames a second that are none: also for `nan` and `inf`, which are numbers to Python."""
+    if not 0 < rate <= RATE_MAX:
+        raise UsageError(f"--rate: expected a number above 0 and up to {RATE_MAX:,.0f}, got {rate:g}")

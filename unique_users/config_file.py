@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from unique_users.config import Config
+from unique_users.config import PATTERNS, Config
 from unique_users.config_checks import check, check_kafka_names
 from unique_users.errors import UsageError
-from unique_users.yaml_text import WrongYamlError, tree_of
+from unique_users.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
 
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
@@ -28,11 +28,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     for override in overrides:
         source[_override(tree, override)] = f"--set {override.partition('=')[0]}"
     check_kafka_names(tree.get("kafka"), path)
-    try:
-        tree = _with_environment(tree, environment, path)
-    except RecursionError:
-        message = f"{path}: a section holds itself through an alias: write it out"
-        raise UsageError(message) from None
+    tree = _with_environment(tree, environment, path)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -43,7 +39,12 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with Path(path).open("rb") as file:
+            content = file.read(TEXT_BYTES_MAX + 1)
+        if len(content) > TEXT_BYTES_MAX:
+            message = f"{path}: larger than {TEXT_BYTES_MAX} bytes, which no configuration is: name another file"
+            raise UsageError(message)
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         message = f"{path}: no such file: give its place with --config FILE"
         raise UsageError(message) from None
@@ -161,6 +162,8 @@ def _explained(message: str, tree: dict[str, Any], path: str, sources: Mapping[t
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         said = f"unknown key: {hint}"
     else:
+        for pattern, words in PATTERNS.items():
+            what = what.replace(f"`str` matching regex {pattern!r}", words)
         for code, words in _WORDS.items():
             what = what.replace(code, words)
         said = what[:1].lower() + what[1:]
