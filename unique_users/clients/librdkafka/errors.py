@@ -30,6 +30,7 @@ _AWAY = {
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,
     KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY_BROKER,  # its connection was given up, as the cluster did not name it for a moment
     KafkaError._RESOLVE,
     KafkaError._WAIT_COORD,
     KafkaError._WAIT_CACHE,
