@@ -37,13 +37,14 @@ def main(argv: Sequence[str]) -> int:
     bucketed = config.topics.bucketed
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [bucketed, config.topics.counts], stop, reads=bucketed)
+        used = [bucketed, config.topics.counts]
+        admin = prepare_topics(config, used, stop, reads=bucketed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )
         if not admin or not consumer:
             return 0
-        watch = TopicWatch(admin, bucketed.name)
+        watch = TopicWatch(admin, config, used)
         describe = partial(watch.current, bucketed.name)
         counting = Counting(
             config,
@@ -56,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
             time.time,
             arguments.format,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
+            watch.missing,
+            partial(watch.recreated, config.topics.counts.name),
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         with leaving_on_error(consumer):

@@ -1,5 +1,6 @@
 """What the scripts print on stdout: lines for people, or JSON lines. Pure."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import orjson
@@ -11,9 +12,9 @@ from unique_users.rekey import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None) -> str:
-    """The bucketer's line."""
-    return f"{counts}, {_lag(lag)}"
+def bucketer_report(counts: FrameCounts, lag: int | None, missing: Sequence[str] = ()) -> str:
+    """The bucketer's line. `lag` is None when it is not known, `missing` the topics that are gone."""
+    return f"{counts}, {_lag(lag, missing)}"
 
 
 class BucketCount(NamedTuple):
@@ -50,7 +51,7 @@ def users_fields(count: Count) -> dict[str, int]:
 
 
 class Summary(NamedTuple):
-    """The line that every report ends with. `lag` is None when the broker does not answer."""
+    """The line that every report ends with. `lag` is None when it is not known."""
 
     at: int  # wall time in epoch seconds
     messages_read: int  # since the last report
@@ -60,6 +61,7 @@ class Summary(NamedTuple):
     ignored: int = 0  # messages since the last report for buckets past their retention
     partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts are of
     of: int | None = 1  # so many there are; None while no partition was opened
+    missing: tuple[str, ...] = ()  # topics that are gone
 
     def line(self, form: Format) -> str:
         """As one line of a report."""
@@ -70,7 +72,8 @@ class Summary(NamedTuple):
                 "messages_read": self.messages_read,
                 "buckets_changed": self.buckets_changed,
                 "lag": self.lag,
-                "broker_answers": self.lag is not None,
+                "broker_answers": self.lag is not None or bool(self.missing),
+                "missing": list(self.missing),
                 "unreadable": self.unreadable,
                 "ignored": self.ignored,
                 "partitions": list(self.partitions),
@@ -78,7 +81,7 @@ class Summary(NamedTuple):
             }
             return orjson.dumps(fields).decode()
         text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
-        text += _lag(self.lag)
+        text += _lag(self.lag, self.missing)
         text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
         text += f", {self.ignored:,} messages past retention ignored" if self.ignored else ""
         return text + (f", {self._share()}" if len(self.partitions) != self.of else "")
@@ -90,5 +93,7 @@ class Summary(NamedTuple):
         return f"partition{'s' if len(self.partitions) > 1 else ''} {numbers} of {self.of}"
 
 
-def _lag(lag: int | None) -> str:
-    return "no answer from the broker" if lag is None else f"lag {lag:,}"
+def _lag(lag: int | None, missing: Sequence[str]) -> str:
+    known = [] if lag is None else [f"lag {lag:,}"]
+    gone = [f"no topic {name!r}" for name in missing]
+    return ", ".join([*known, *gone]) or "no answer from the broker"

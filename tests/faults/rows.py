@@ -8,6 +8,7 @@ import rows_processes  # noqa: F401
 import rows_security  # noqa: F401
 import rows_state  # noqa: F401
 import rows_topics  # noqa: F401
+import rows_vanishing  # noqa: F401
 from harness import ROWS
 
 __all__ = ["ROWS"]
