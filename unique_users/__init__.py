@@ -1,7 +1,7 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
 Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, estimates, sketches, report
-Pure, what is remembered:  marks, generations, checkpoints, facts, offset_metadata
+Pure, what is remembered:  marks, generations, published, checkpoints, facts, offset_metadata
 Loops (clients given):  replay, bucketing, counting, recounting, querying, publish
 Parts of loops:  opening, ledger, refill, drops, positions, schedule
 Edges:  clients/ (alone imports Kafka clients), topics, store, saved, state_form, state_lock, frame_files, sample

@@ -18,7 +18,8 @@ from unique_users.clients import TopicState
 from unique_users.counting import Counting
 from unique_users.errors import StateError
 from unique_users.estimates import Count, users_in
-from unique_users.publish import PublishedBucket, Publisher, merged_buckets, merged_counts
+from unique_users.publish import Publisher
+from unique_users.published import PublishedBucket, merged_buckets, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
 from unique_users.topics import current_state
