@@ -15,7 +15,8 @@ from unique_users.config_file import load_config
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say
 from unique_users.marks import words
-from unique_users.publish import PublishedBucket, read_counts
+from unique_users.publish import read_counts
+from unique_users.published import PublishedBucket
 from unique_users.recounting import differences, recount, require_accepted
 from unique_users.topics import current_state, ends_now
 

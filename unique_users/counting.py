@@ -314,13 +314,11 @@ class Counting:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()
             shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
-            why = {bucket: found for bucket in shown if (found := ledger.why(bucket))}
-            withdrawn = ledger.to_withdraw(shown)
-            what = Due(shown, ledger.sketches(shown), why, withdrawn, ledger.generation)
-            if not (shown or withdrawn):
+            what = ledger.what_to_publish(shown)
+            if what.nothing:
                 continue
             if self._arrives(partition, what):
-                ledger.mark_withdrawn(withdrawn)
+                ledger.mark_published(what)
             else:
                 ledger.unpublished.update(due)
 

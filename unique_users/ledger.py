@@ -1,7 +1,7 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +19,7 @@ from unique_users.generations import continued
 from unique_users.lifecycle import give_memory_back
 from unique_users.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.past import Past
+from unique_users.publish import Due
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
 
@@ -98,6 +99,7 @@ class Ledger:
     ) -> None:
         self.origin = origin
         self.facts = store.facts
+        self._published_gaps: tuple[Gap, ...] = ()
         self._store = store
         self._cascade = cascade
         self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
@@ -158,18 +160,23 @@ class Ledger:
             self._have_gaps(ended(self.facts.gaps, end))
         return open_ones
 
-    def to_withdraw(self, due: Collection[Bucket]) -> list[Bucket]:
-        """The dropped buckets whose counts can be deleted from the topic now.
+    def what_to_publish(self, counts: Mapping[Bucket, Count]) -> Due:
+        """These counts with all that belongs to them. Of what was dropped, the counts are deleted from the topic.
 
-        One that is counted again is deleted right before its new count, so only if it is `due`.
+        What is counted again after it was dropped is deleted right before its new count, so only together with that.
         """
         held = self._tally.counts()
-        return [bucket for bucket in self.facts.withdrawn if bucket in due or bucket not in held]
+        why = {bucket: found for bucket in counts if (found := self.why(bucket))}
+        withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
+        gaps = self.facts.gaps if self.origin.partitions > 1 and self.facts.gaps != self._published_gaps else None
+        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, gaps)
 
-    def mark_withdrawn(self, deleted: Collection[Bucket]) -> None:
-        """The counts of these buckets are deleted from the topic, and their new ones are there."""
-        if deleted:
-            left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in deleted)
+    def mark_published(self, due: Due) -> None:
+        """All of this has arrived."""
+        if due.gaps is not None:
+            self._published_gaps = due.gaps
+        if due.withdrawn:
+            left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in due.withdrawn)
             self.facts = replace(self.facts, withdrawn=left)
 
     def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:

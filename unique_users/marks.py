@@ -51,6 +51,16 @@ def why_range(gaps: Iterable[Gap], start: int, end: int, interval: str) -> tuple
     return tuple(sorted({gap.why for gap in overlapping}))
 
 
+def why_missing(gaps: Iterable[Gap], bucket: Bucket) -> tuple[Why, ...]:
+    """As `why_not_whole`, without knowing where a day or longer bucket ends: one right before a gap is marked too."""
+    return why_range(gaps, bucket.start, bucket.start + _SECONDS_MAX[bucket.interval], bucket.interval)
+
+
+_HOUR, _DAY = 3_600, 86_400
+_SECONDS_MAX = {"minute": 60, "5 minutes": 300, "hour": _HOUR, "day": _DAY + _HOUR, "week": 7 * _DAY + _HOUR}
+_SECONDS_MAX |= {"month": 31 * _DAY + _HOUR, "year": 366 * _DAY + _HOUR}
+
+
 def with_gaps(gaps: Iterable[Gap], more: Iterable[Gap], gaps_max: int = GAPS_MAX) -> tuple[Gap, ...]:
     """Both together, joined where they overlap or touch; so what is added twice changes nothing.
 

@@ -13,7 +13,7 @@ from verdict import expected_counts, published_buckets, went_down
 from worker import Worker
 
 from unique_users.buckets import MINUTE, Bucket, bucket_timestamp
-from unique_users.publish import merged_buckets
+from unique_users.published import merged_buckets
 from unique_users.recounting import recount
 
 EVERYTHING = ["5 minutes", "hour", "day", "week", "month", "year"]

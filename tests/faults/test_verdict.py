@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 import pytest
 from system import Record
-from verdict import published_counts, weigh, wrong_sketches
+from verdict import published_counts, weigh, went_down, wrong_sketches
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.estimates import Count, Estimate, users_in
-from unique_users.publish import encode_count
+from unique_users.marks import Why
+from unique_users.published import encode_count, key_of
 from unique_users.recounting import Recount
 from unique_users.rekey import FrameCounts
 from unique_users.sketches import Sketch
@@ -84,3 +85,22 @@ def test_a_published_sketch_must_be_the_one_of_its_estimate() -> None:
     assert published_counts([right]) == {DAY: counts_of(USERS)[DAY]}
     assert wrong_sketches([right.value]) == []
     assert len(wrong_sketches([right.value, published(USERS, behind).value])) == 1
+
+
+OLD, NEW, AGAIN = "20260101T120000Z-aaaaaaaa", "20260301T120000Z-bbbbbbbb", "20260501T120000Z-bbbbbbbb"
+
+
+def count(users: int, generation: str, *why: Why) -> tuple[bytes, bytes | None]:
+    return encode_count(HOUR, 0, users, Calendar(), generation=generation, why=why)
+
+
+def test_a_published_count_goes_down_by_a_stated_reset_alone() -> None:
+    assert len(went_down([count(3, NEW), count(2, NEW), count(4, NEW)])) == 1
+    assert len(went_down([count(3, NEW), count(2, AGAIN)])) == 1, "a state that was lost and is whole"
+    assert len(went_down([count(3, OLD), count(2, NEW), count(1, NEW)])) == 1
+    assert len(went_down([count(3, NEW), (key_of(HOUR, 1), None), count(2, NEW)])) == 1, "of another key"
+    assert went_down([count(3, NEW), (key_of(HOUR, 0), None), count(2, NEW), count(2, NEW)]) == []
+    assert went_down([count(3, OLD), count(2, NEW), count(3, OLD)]) == [], "another topic"
+    lost = count(2, AGAIN, Why.STATE_LOST)
+    assert went_down([count(3, NEW), lost, lost]) == []
+    assert len(went_down([count(3, AGAIN, Why.STATE_LOST), lost])) == 1

@@ -14,7 +14,8 @@ from running import CLIENT, Running
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import get_admin, get_consumer
 from unique_users.offset_metadata import OffsetMetadata
-from unique_users.publish import PublishedBucket, read_counts
+from unique_users.publish import read_counts
+from unique_users.published import PublishedBucket
 from unique_users.topics import current_state, ends_now
 
 MAY, JUNE = (int(datetime(2016, month, 10, 12, tzinfo=UTC).timestamp()) for month in (5, 6))

@@ -24,7 +24,8 @@ from unique_users.history_check import HistoryCheck
 from unique_users.line import Line, look
 from unique_users.low_watermark import LowWatermark
 from unique_users.offset_metadata import OffsetMetadata, late_of
-from unique_users.publish import PublishedBucket, Publisher, merged_buckets, merged_counts
+from unique_users.publish import Publisher
+from unique_users.published import PublishedBucket, merged_buckets, merged_counts
 from unique_users.report import Format
 from unique_users.store import Stores
 from unique_users.topics import current_state

@@ -13,7 +13,7 @@ from test_counting import Counter
 from unique_users.buckets import Bucket, Calendar
 from unique_users.errors import UsageError
 from unique_users.marks import UNTIL_KNOWN, Gap, Why
-from unique_users.publish import PublishedBucket
+from unique_users.published import PublishedBucket
 from unique_users.saved import SavedState
 
 DAY = 86_400
@@ -245,6 +245,23 @@ def test_records_deleted_unread_are_marked_from_the_floor_on(monthly: Counter, *
     at = int(monthly.kafka.records("bucketed")[-1].timestamp_ms // 1000)
     assert ledger.facts.gaps == (Gap("", ledger.floor, at + 3_600, DELETED),)
     assert monthly.read_published()[Bucket("minute", JULY)] == PublishedBucket(102, (DELETED,))
+
+
+def test_what_one_partition_lacks_marks_what_the_other_counts(kafka: FakeKafka, tmp_path: Path) -> None:
+    """uid 0: a, counted | uid 1: b deleted before it was read, so it has no count of the minute"""
+    kafka.topics.pop("bucketed")
+    kafka.create("bucketed", partitions=2)
+    counter = Counter(kafka, tmp_path / "state")
+    counter.step()
+    counter.put("a", JULY, 0)
+    counter.put("b", JULY, 1)
+    counter.put("c", JULY + 60, 1)
+    kafka.trim("bucketed", 1, 1)
+    go_on(counter)
+    assert counter.read_published()[Bucket("minute", JULY)] == PublishedBucket(1, (DELETED,))
+    go_on(counter)
+    assert [r.key for r in kafka.records("counts")].count(b"gaps:1") == 1
+    counter.crash()
 
 
 def test_a_mark_that_comes_later_is_published_and_again_changes_nothing(monthly: Counter) -> None:

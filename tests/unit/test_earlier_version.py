@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from unique_users.buckets import Bucket
+from unique_users.buckets import Bucket, Calendar
+from unique_users.cascade import Cascade, Rule
+from unique_users.drops import refuse_drops
+from unique_users.errors import UsageError
 from unique_users.estimates import Count, Estimate
-from unique_users.store import Store
+from unique_users.store import Store, Stores
 from unique_users.tally import Origin
 
 SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
@@ -40,3 +44,18 @@ def test_a_state_of_form_2_is_continued(directory: Path) -> None:
             else:
                 assert len(set(store.load(bucket))) == count
         store.close()
+
+
+def test_a_start_that_is_refused_leaves_a_state_of_form_2_as_it_is(directory: Path) -> None:
+    before = (directory / "bucketed-0.sqlite").read_bytes()
+    (state,) = Stores(directory).look("bucketed")
+    assert state.counts == saved_counts()
+    with pytest.raises(UsageError, match=r"put month back into counter\.intervals"):
+        refuse_drops([state], Cascade(Calendar()), 60, [])
+    kept = Cascade(Calendar(state.intervals["month"].zone), state.intervals, estimates_of(state.intervals))
+    refuse_drops([state], kept, 60, [])  # its retention is not known
+    assert (directory / "bucketed-0.sqlite").read_bytes() == before
+
+
+def estimates_of(intervals: Mapping[str, Rule]) -> list[str]:
+    return [name for name, rule in intervals.items() if rule.kind == "estimate"]

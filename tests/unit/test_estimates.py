@@ -25,7 +25,7 @@ from unique_users.cascade import Cascade
 from unique_users.config_checks import require_estimates
 from unique_users.errors import StateError, UsageError
 from unique_users.estimates import Count, Estimate, add_up
-from unique_users.publish import PublishedBucket, PublishedCount, encode_count, merged_buckets
+from unique_users.published import PublishedBucket, PublishedCount, encode_count, merged_buckets
 from unique_users.recounting import differences, recount
 from unique_users.sketches import Sketch
 from unique_users.store import Store
@@ -251,7 +251,7 @@ def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_miss
     broken = json.loads(values[0])
     broken["checksum"] = "AAAA"
     assert merged_buckets([json.dumps(broken).encode(), values[1]]) == {DAY: PublishedBucket(total)}
-    with patch("unique_users.publish.sketch_class", side_effect=ImportError):
+    with patch("unique_users.published.sketch_class", side_effect=ImportError):
         assert merged_buckets(values) == {DAY: PublishedBucket(total)}
 
 

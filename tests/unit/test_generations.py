@@ -7,8 +7,8 @@ import pytest
 from unique_users.buckets import Bucket, Calendar
 from unique_users.estimates import Estimate
 from unique_users.generations import continued, current, new_generation
-from unique_users.marks import Why
-from unique_users.publish import PublishedBucket, encode_count, key_of, merged_buckets
+from unique_users.marks import UNTIL_KNOWN, Gap, Why
+from unique_users.published import PublishedBucket, encode_count, encode_gaps, key_of, merged_buckets
 
 AT = 1_767_268_800  # 2026-01-01T12:00:00Z
 OLD, NEW, LATER = "20260101T120000Z-aaaaaaaa", "20260301T120000Z-bbbbbbbb", "20260501T120000Z-bbbbbbbb"
@@ -88,6 +88,23 @@ def test_a_tombstone_takes_back_what_was_read_of_its_key_before() -> None:
     assert read(record(11_000, NEW), record(5, NEW, partition=1), tombstone) == {MINUTE: PublishedBucket(5)}
     assert read(record(11_000, NEW), tombstone, record(4_000, NEW)) == {MINUTE: PublishedBucket(4_000)}
     assert read((b"\xff:of another:program", None), (b"", None), record(1)) == {MINUTE: PublishedBucket(1)}
+
+
+def test_a_partition_without_a_count_of_a_bucket_may_lack_it_by_its_gaps() -> None:
+    gap = Gap("", MINUTE.start - 600, MINUTE.start + 30, Why.RECORDS_DELETED)
+    of_other = encode_gaps(1, [gap, Gap("month", 0, UNTIL_KNOWN, Why.FILLED_LATE)], NEW)
+    later = Bucket("minute", MINUTE.start + 60)
+    counts = [record(3, NEW), record(5, NEW, bucket=later), record(4, NEW, bucket=DAY)]
+    deleted = ("records_deleted",)
+    assert read(*counts, of_other) == {
+        DAY: PublishedBucket(4, deleted), MINUTE: PublishedBucket(3, deleted), later: PublishedBucket(5)
+    }  # fmt: skip
+    assert read(*counts, of_other, record(2, NEW, partition=1))[MINUTE] == PublishedBucket(5), "its own count says so"
+    assert read(*counts, encode_gaps(1, [gap], OLD))[MINUTE] == PublishedBucket(3), "of the topic before"
+    assert read(*counts, of_other, encode_gaps(1, [], NEW))[MINUTE] == PublishedBucket(3)
+    unknown = json.dumps({"partition": 1, "gaps": [{"interval": "", "start": 0, "why": "new"}], "generation": NEW})
+    assert read(*counts, (of_other[0], unknown.encode()))[MINUTE] == PublishedBucket(3)
+    assert merged_buckets([*(value for _, value in counts), of_other[1]])[MINUTE] == PublishedBucket(3), "without keys"
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -139,6 +139,8 @@ def test_what_a_topic_takes_is_asked_and_too_little_is_refused(empty: FakeKafka)
 
 
 def test_without_the_right_to_ask_a_topic_is_tried_with_the_most(empty: FakeKafka) -> None:
+    assert batch_bytes_max(FakeAdmin(empty), "rejected") == REQUEST_BYTES_MAX, "it is gone"
+    empty.create("rejected")
     admin = FakeAdmin(empty)
     admin.settings = Mock(side_effect=BrokerError("refused"))  # type: ignore[method-assign]
     assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
