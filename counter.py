@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
             arguments.drop,
             watch.missing,
-            partial(watch.recreated, config.topics.counts.name),
+            partial(watch.recreated, topics.counts.name),
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         with leaving_on_error(consumer):

@@ -147,7 +147,7 @@ class Bucketing:
             if missing := self._missing():
                 self._wait_for_topics(missing)
                 finished = False
-            elif not self._writes_on(self._producer):
+            elif not self._writes_on():
                 return True
             else:
                 finished = self._read_on()
@@ -162,15 +162,17 @@ class Bucketing:
         """Let go of what is in flight, which would come into the next topic of a name, and send nothing meanwhile."""
         if not self._gone:
             self._gone = True
-            self._start_over(DeliveryError(", ".join(f"no topic {name!r}" for name in missing)))
+            say(f"{', '.join(f'no topic {name!r}' for name in missing)}; reading again from the last commit")
+            self._let_go()
         self._stop.wait(POLL_SECONDS)
 
-    def _writes_on(self, producer: Producer) -> bool:
+    def _writes_on(self) -> bool:
         """Whether there is room for more records. Raises DeliveryError."""
         if self._gone:
-            self._gone, self._written_to = False, self._recreated()
+            self._gone = False
+            self._begin_to_write()
         self._check_written()
-        return self._broker_keeps_up(producer.has_room)
+        return self._producer is not None and self._broker_keeps_up(self._producer.has_room)
 
     def _read_on(self) -> bool:
         """Poll once and handle what came; return whether the end is reached. Raises DeliveryError."""
@@ -223,10 +225,8 @@ class Bucketing:
         missing = self._missing()
         # Of a partition that could not be opened yet, it is not known what is left.
         unknown = self._config.topics.feed.name in missing or self._unopened
-        print(
-            bucketer_report(self.counts, None if unknown else lag(self._consumer, committed), missing, len(committed)),
-            flush=True,
-        )
+        left = None if unknown else lag(self._consumer, committed)
+        print(bucketer_report(self.counts, left, len(committed), missing), flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -415,13 +415,19 @@ class Bucketing:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
         self._give_up_if_stuck(error)
         say(f"{error}; reading again from the last commit")
+        self._let_go()
+        self._stop.wait(ACKNOWLEDGE_SECONDS)
+        self._begin_to_write()
+
+    def _let_go(self) -> None:
         if self._producer is not None:
             self._producer.close()
-        self._stop.wait(ACKNOWLEDGE_SECONDS)
-        self._written_to = self._recreated()
-        self._producer = self._new_producer()
         self._open_again()
         self._uncommitted = 0
+
+    def _begin_to_write(self) -> None:
+        self._written_to = self._recreated()
+        self._producer = self._new_producer()
 
     def _open_again(self) -> None:
         for partition in self._readings:

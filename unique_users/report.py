@@ -15,8 +15,8 @@ from unique_users.rekey import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None, missing: Sequence[str] = (), partitions: int = 1) -> str:
-    """The bucketer's line. `lag` is None when it is not known, `missing` are the topics that are gone.
+def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int, missing: Sequence[str] = ()) -> str:
+    """The bucketer's line. `lag` is None when it is not known, `missing` the topics that are gone.
 
     Without a partition there is nothing for it to do: others of its group have them all.
     """
@@ -80,9 +80,8 @@ class Summary(NamedTuple):
         found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions", "missing"}}
         frames = fields["frames"]
         totals = frames and FrameCounts(frames["read"], frames["counted"], Counter(frames["rejected"]))
-        return cls(
-            at=at, partitions=tuple(fields["partitions"]), missing=tuple(fields["missing"]), frames=totals, **found
-        )
+        partitions, missing = tuple(fields["partitions"]), tuple(fields["missing"])
+        return cls(at=at, partitions=partitions, frames=totals, missing=missing, **found)
 
     def lines(self, form: Format) -> list[str]:
         """As lines of a report."""

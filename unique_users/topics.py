@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Thread
 
 from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
@@ -14,6 +14,7 @@ from unique_users.topic_settings import as_created, notes, refusal
 LOOK_SECONDS = 1.0
 GONE_LOOKS = 2  # brokers that just started may miss topics for a moment
 CREATE_LOOKS = 5
+UNHEARD_LOOKS = 15  # a loop that waits for a topic to send to hears nothing; clients let it wait for 10 s
 STALE_SECONDS = 5.0
 BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
 BREAK_SECONDS = 1.6  # between answers, where a look takes milliseconds; a broker takes longer to start again
@@ -135,19 +136,23 @@ class TopicWatch:
 
     def _look(self) -> None:
         began = time.monotonic()
-        answered = True
-        for watched in self._watched.values():
-            try:
-                watched.look(self._admin.describe(watched.topic.name), time.monotonic())
-                if watched.missing >= CREATE_LOOKS and (watched.heard or not self._asked):
-                    watched.create(self._admin)
-            except BrokerError:  # a silent broker is said by the loops, when what they know is too old
-                answered = False
+        answered = [self._look_at(watched) for watched in self._watched.values()]
         # Also when this process was stopped meanwhile, and a broker that was away would not be noticed.
-        if not answered or self._takes_long():
+        if not all(answered) or self._takes_long():
             self._breaks += 1
-        if answered:
+        if all(answered):
             self._answered_at, self._heard_at = began, time.monotonic()
+
+    def _look_at(self, watched: "Watched") -> bool:
+        """Whether the broker said what the topic is like. A silent one is said by the loops, when this is too old."""
+        try:
+            watched.look(self._admin.describe(watched.topic.name), time.monotonic())
+        except BrokerError:
+            return False
+        if watched.missing >= (CREATE_LOOKS if watched.heard or not self._asked else UNHEARD_LOOKS):
+            with suppress(BrokerError):
+                watched.create(self._admin)
+        return True
 
     def _takes_long(self) -> bool:
         return time.monotonic() - self._heard_at > BREAK_SECONDS

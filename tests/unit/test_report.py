@@ -67,11 +67,11 @@ def test_the_summary_as_json_has_all_fields_always() -> None:
 
 
 def test_the_bucketers_line_holds_the_counts_and_the_lag() -> None:
-    assert bucketer_report(FrameCounts(1_000, 1_000), 2_000) == (
+    assert bucketer_report(FrameCounts(1_000, 1_000), 2_000, 1) == (
         "1,000 frames read = 1,000 accepted + 0 rejected, lag 2,000"
     )
-    assert bucketer_report(FrameCounts(), None).endswith(", no answer from the broker")
-    assert bucketer_report(FrameCounts(), 0, (), 0).endswith(", lag 0, no partition")
+    assert bucketer_report(FrameCounts(), None, 1).endswith(", no answer from the broker")
+    assert bucketer_report(FrameCounts(), 0, 0).endswith(", lag 0, no partition")
 
 
 def test_the_summary_says_of_which_partitions_it_speaks_when_these_are_not_all() -> None:
@@ -87,6 +87,6 @@ def test_topics_that_are_gone_are_named_and_their_lag_is_not_0() -> None:
     assert ", no topic 'bucketed', no topic 'counts'" in summary.lines("text")[0]
     as_json = json.loads(summary.lines("json")[0])
     assert (as_json["lag"], as_json["missing"], as_json["broker_answers"]) == (None, ["bucketed", "counts"], True)
-    assert bucketer_report(FrameCounts(), 5, ("bucketed",)).endswith(", lag 5, no topic 'bucketed'")
-    assert bucketer_report(FrameCounts(), None, ("feed",)).endswith("rejected, no topic 'feed'")
-    assert bucketer_report(FrameCounts(), None).endswith(", no answer from the broker")
+    assert bucketer_report(FrameCounts(), 5, 1, ("bucketed",)).endswith(", lag 5, no topic 'bucketed'")
+    assert bucketer_report(FrameCounts(), None, 1, ("feed",)).endswith("rejected, no topic 'feed'")
+    assert bucketer_report(FrameCounts(), None, 1).endswith(", no answer from the broker")

@@ -13,6 +13,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.topics import (
     BATCH_BYTES_NEEDED,
     CREATE_LOOKS,
+    UNHEARD_LOOKS,
     TopicWatch,
     batch_bytes_max,
     current_state,
@@ -174,7 +175,7 @@ def test_a_topic_that_is_gone_is_created_as_configured_once_the_loop_has_heard_o
     empty.delete("feed")
     looks.look()
     assert looks.watch.missing() == (), "a broker may not know a topic for a moment"
-    looks.look(10)
+    looks.look(UNHEARD_LOOKS - 2)
     assert "feed" not in empty.topics, "what is in flight would come into the next one"
     assert looks.watch.missing() == ("feed",)
     looks.look()
@@ -184,6 +185,17 @@ def test_a_topic_that_is_gone_is_created_as_configured_once_the_loop_has_heard_o
     assert looks.watch.current("feed").id == empty.topics["feed"].id
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "topic 'feed' was gone: it is created again as configured, and empty"
+
+
+def test_a_loop_that_waits_for_the_topic_itself_does_not_keep_it_from_being_created(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch)
+    assert looks.watch.missing() == ()
+    empty.delete("feed")
+    looks.look(UNHEARD_LOOKS)
+    assert "feed" in empty.topics
 
 
 def test_a_topic_is_not_created_before_it_was_missing_for_some_looks_or_while_the_broker_is_away(
@@ -238,7 +250,7 @@ def test_a_topic_that_cannot_be_created_is_said_once_and_tried_again(
     empty.create("feed", partitions=2)
     looks = Looks(empty, monkeypatch, replication=3)
     empty.delete("feed")
-    looks.look(2 * CREATE_LOOKS)
+    looks.look(4 * CREATE_LOOKS)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("topic 'feed' is gone and cannot be created: topic 'feed' cannot be created")
     empty.create("feed", partitions=2)
