@@ -1,7 +1,8 @@
 """The producer of librdkafka."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from operator import length_hint
 from time import monotonic
@@ -11,8 +12,9 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from unique_users.clients import REQUEST_SECONDS, Headers
-from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, reason
+from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, kafka_error, reason
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.stuck import Stuck
 from unique_users.config import Config
 from unique_users.errors import BrokerError, DeliveryError
 
@@ -29,9 +31,11 @@ class LibrdkafkaProducer:
         self._failure: KafkaError | None = None
         self._waiting: deque[tuple[str, bytes, bytes | None, int, Headers]] = deque()
         self._refusal = Refusal(config)
+        self._stuck = Stuck()
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
         # A record's own callback, were it called for each, would cost as much as sending it.
-        settings |= {"on_delivery": self._on_failure, "error_cb": self._on_error, "delivery.report.only.error": True}
+        settings |= {"on_delivery": self._on_failure, "error_cb": self._refusal, "delivery.report.only.error": True}
+        settings |= {"stats_cb": self._stuck}
         self._producer: Any = built(config, confluent_kafka.Producer, settings)
         self._refusal.connect(self._producer)
 
@@ -95,16 +99,22 @@ class LibrdkafkaProducer:
         return len(values)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        self._producer.poll(0)
+        self._serve(0)
         return self._hand_over(monotonic() + timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
         deadline = monotonic() + timeout_seconds
         if not self._hand_over(deadline):
             return False
-        unacknowledged = self._producer.flush(max(0.0, deadline - monotonic()))
+        with _fatal_told():
+            unacknowledged = self._producer.flush(max(0.0, deadline - monotonic()))
         self._check()
         return bool(unacknowledged == 0)
+
+    def _serve(self, timeout_seconds: float) -> None:
+        """Have the callbacks called."""
+        with _fatal_told():
+            self._producer.poll(timeout_seconds)
 
     def _hand_over(self, deadline: float) -> bool:
         """Send what waits; return whether that is all of it."""
@@ -116,7 +126,7 @@ class LibrdkafkaProducer:
             except BufferError:
                 if monotonic() >= deadline:
                     return False
-                self._producer.poll(max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
+                self._serve(max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
                 self._check()
             except KafkaException as error:
                 raise _undelivered(error.args[0]) from None
@@ -127,19 +137,29 @@ class LibrdkafkaProducer:
     def _on_failure(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = self._failure or error
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._refusal(error)
-        if error.fatal():
-            self._failure = self._failure or error
-
     def _check(self) -> None:
         if self._failure is not None:
             raise _undelivered(self._failure)
+        with suppress(KafkaException):  # nobody answers: there is nobody to send the records to either
+            if stuck := self._stuck.for_good(self._producer, SLICE_SECONDS):
+                names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(stuck))
+                raise DeliveryError(f"records were not acknowledged: the client does not accept the leader of {names}")
 
     def close(self) -> None:
         if self._producer is not None:
             self._producer.purge(blocking=False)
             self._producer = None  # the last reference: its end disconnects; its own close() would wait for a broker
+
+
+@contextmanager
+def _fatal_told() -> Iterator[None]:
+    """Raise DeliveryError for what ends a producer: the client raises that wherever it calls back."""
+    try:
+        yield
+    except (KafkaException, SystemError) as error:
+        if (told := kafka_error(error)) is None:
+            raise
+        raise _undelivered(told) from None
 
 
 def _undelivered(error: KafkaError) -> DeliveryError | BrokerError:
