@@ -5,6 +5,7 @@ Whatever waits lets the FakeClock go on by as much instead.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
@@ -23,7 +24,7 @@ from unique_users.clients import (
     TopicState,
 )
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
+from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError, TopicError
 from unique_users.lifecycle import Stop
 
 BOOTSTRAP_SECONDS = 2.0
@@ -246,6 +247,7 @@ class FakeConsumer:
         self._taken: set[int] = set()
         self._lost: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
+        self.asked = Counter[str]()  # the broker, by what
         self.closed = False
 
     def poll(self, timeout_seconds: float) -> Polled:
@@ -268,14 +270,17 @@ class FakeConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self.owned:
-            raise BrokerError(f"partition {partition} is another member's")
+            raise BrokerAwayError(f"partition {partition} is another member's")
         committed = self._group.committed.get(partition)
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        if not (of := list(partitions)):
+            return {}
         self._kafka.require()
-        return {p: self._group.committed[p] for p in partitions if p in self._group.committed}
+        self.asked["committed"] += 1
+        return {p: self._group.committed[p] for p in of if p in self._group.committed}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
@@ -285,11 +290,16 @@ class FakeConsumer:
         return True
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        self._kafka.require(timeout_seconds)
-        return {p: (self._log(p).first, self._log(p).end) for p in partitions}
+        return {p: (self._log(p).first, end) for p, end in self.ends(partitions, timeout_seconds, "bounds").items()}
 
-    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        return {p: end for p, (_, end) in self.bounds(partitions, timeout_seconds).items()}
+    def ends(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS, what: str = "ends"
+    ) -> dict[int, int]:
+        if not (of := list(partitions)):
+            return {}
+        self._kafka.require(timeout_seconds)
+        self.asked[what] += 1
+        return {p: self._log(p).end for p in of}
 
     def close(self) -> None:
         self.closed = True

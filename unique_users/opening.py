@@ -22,6 +22,8 @@ from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
 
+OPENING_SECONDS = 3.0  # for an answer about all partitions that a rebalance brought, which may be a thousand
+
 
 class Opening:
     """Gives the ledgers of partitions, each at the record that it has to count next."""
@@ -58,8 +60,10 @@ class Opening:
 
         Raises BrokerAwayError.
         """
-        there = self._describe().partitions if partitions else 0
-        return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
+        if not partitions:
+            return {}
+        there = self._describe().partitions
+        return self._consumer.bounds([partition for partition in partitions if partition < there], OPENING_SECONDS)
 
     def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
         """1. look at what is there, 2. find or begin the state, 3. see whether it was counted from this very topic.

@@ -532,6 +532,8 @@ def test_starting_a_partition_of_another_member_changes_nothing(
     other.start(0, 0)
     for _ in range(5):
         assert other.poll(0.1).batches == []
+    with pytest.raises(BrokerAwayError):
+        other.position(0)
 
 
 def test_the_end_of_a_partition_is_the_position_of_a_reader_that_caught_up(

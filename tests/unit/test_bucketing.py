@@ -429,6 +429,28 @@ def test_a_partition_is_opened_when_the_broker_is_back(kafka: FakeKafka) -> None
     assert feed.bucketed() == ["a"]
 
 
+def test_many_partitions_are_opened_with_a_few_questions(kafka: FakeKafka) -> None:
+    kafka.create("feed", partitions=300)
+    feed = Feed(kafka)
+    for partition in range(300):
+        feed.put(f"u{partition}", partition=partition)
+    feed.step(2)
+    assert len(feed.bucketing._readings) == 300
+    assert feed.consumer.asked == {"committed": 2, "bounds": 1}, "one of all layouts before the first frame"
+    feed.step(2)
+    assert feed.consumer.asked == {"committed": 2, "bounds": 1}
+
+
+def test_a_partition_that_a_topic_made_again_does_not_have_keeps_no_other_from_being_opened(kafka: FakeKafka) -> None:
+    kafka.create("feed", partitions=2)
+    feed = Feed(kafka)
+    feed.bucketing._unopened |= {2}  # of the old topic; a rebalance is about to take it away
+    feed.put("a")
+    feed.put("b", partition=1)
+    feed.step(2)
+    assert sorted(feed.bucketing._readings) == [0, 1]
+
+
 @pytest.mark.parametrize("again", ["de", "defg"], ids=["shorter", "longer"])
 def test_a_feed_that_was_made_again_is_read_from_its_start(
     feed: Feed,

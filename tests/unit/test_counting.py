@@ -247,6 +247,35 @@ def run_events(counter: Counter, events: list[int | str]) -> None:
     counter.crash()
 
 
+def test_many_partitions_are_opened_with_one_question(kafka: FakeKafka, tmp_path: Path) -> None:
+    kafka.create("bucketed", partitions=60)
+    counter = Counter(kafka, tmp_path / "state")
+    for partition in range(60):
+        counter.put(f"u{partition}", partition=partition)
+    counter.step(2)
+    assert len(counter.counting._ledgers) == 60
+    assert counter.consumer.asked == {"bounds": 1}
+    counter.crash()
+
+
+def test_a_state_that_its_former_owner_saved_after_the_topic_was_asked_for_its_end_is_kept(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bucketed   a | b   asked for its end after a, while the former owner counts b and saves"""
+    counter.put("a")
+    counter.step(2)
+    counter.counting.save()
+    bounds = counter.consumer.bounds([0])
+    counter.put("b")
+    counter.step(2)
+    counter.counting.save()
+    counter.crash()
+    ledger = counter.counting._opening.ledger(0, bounds[0])
+    assert ledger.position == 2
+    assert "made again" not in capsys.readouterr().err
+    ledger.close()
+
+
 def test_a_restart_reads_on_where_the_state_ends_whatever_the_group_has_committed(counter: Counter) -> None:
     """records  a b | saved |  c   | CRASH |  from c on"""
     for uid in "ab":

@@ -81,7 +81,7 @@ class Consumer(Protocol):
         """Read `partition` from `offset` on; for a partition taken, and to go back in one that is read."""
 
     def position(self, partition: int) -> int:
-        """The next offset that will be read."""
+        """The next offset that will be read. Raises BrokerAwayError for a partition that is lost by now."""
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""

@@ -98,7 +98,10 @@ class KafkaPythonConsumer:
 
     def position(self, partition: int) -> int:
         with explained(self._config):
-            offset = self._consumer.position(self._partition(partition), timeout_ms=REQUEST_SECONDS * 1000)
+            try:
+                offset = self._consumer.position(self._partition(partition), timeout_ms=REQUEST_SECONDS * 1000)
+            except kafka_errors.IllegalStateError:
+                offset = None  # lost meanwhile
         if offset is None:
             raise BrokerAwayError(f"no answer about the position in {self._topic}-{partition}")
         return int(offset)

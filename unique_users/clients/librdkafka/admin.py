@@ -11,11 +11,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients import REQUEST_SECONDS, Position, TopicState
-from unique_users.clients.librdkafka.errors import Refusal, explained, reason
+from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, reason
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.errors import BrokerAwayError, TopicError
 
 
 class LibrdkafkaAdmin:
@@ -24,9 +24,13 @@ class LibrdkafkaAdmin:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._refusal = Refusal(config)
-        settings = settings_of(config, {}) | {"error_cb": self._refusal}
-        self._admin: Any = built(config, AdminClient, settings)
-        self._refusal.connect(self._admin)
+        self._admin: Any = self._connected()
+
+    def _connected(self) -> Any:
+        settings = settings_of(self._config, {}) | {"error_cb": self._refusal}
+        admin = built(self._config, AdminClient, settings)
+        self._refusal.connect(admin)
+        return admin
 
     def describe(self, name: str) -> TopicState | None:
         self._admin.poll(0)  # has the errors told aside heard, and forgotten
@@ -36,7 +40,7 @@ class LibrdkafkaAdmin:
                 (future,) = self._admin.describe_topics(asked, request_timeout=REQUEST_SECONDS).values()
                 topic = future.result()
         except BrokerAwayError as error:
-            if isinstance(error.__context__, KafkaException) and error.__context__.args[0].code() in _NO_TOPIC:
+            if code_of(error) in _NO_TOPIC:
                 return None
             raise
         return TopicState(_topic_id(topic.topic_id), len(topic.partitions))
@@ -91,16 +95,10 @@ class LibrdkafkaAdmin:
                         raise
 
     def lag(self, group: str, topic: str) -> int:
-        state = self.describe(topic)
-        asked = [TopicPartition(topic, partition) for partition in range(state.partitions if state else 0)]
-        if not asked:
+        if self.describe(topic) is None:
             return 0
-        of_group = [confluent_kafka.ConsumerGroupTopicPartitions(group, asked)]
-        with explained(self._config):
-            (future,) = self._admin.list_consumer_group_offsets(of_group, request_timeout=REQUEST_SECONDS).values()
-            committed = {answer.partition: max(0, answer.offset) for answer in future.result().topic_partitions}
-            ends = self._admin.list_offsets(dict.fromkeys(asked, OffsetSpec.latest()), request_timeout=REQUEST_SECONDS)
-            return sum(end.result().offset - committed.get(tp.partition, 0) for tp, end in ends.items())
+        committed = self.committed(group, topic)
+        return sum(end - committed.get(partition, _START).offset for partition, end in self.ends(topic).items())
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
         of_group = [confluent_kafka.ConsumerGroupTopicPartitions(group)]
@@ -116,32 +114,41 @@ class LibrdkafkaAdmin:
         return {partition: at for partition, at in found.items() if at is not None}
 
     def ends(self, topic: str) -> dict[int, int]:
-        return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.latest()).items()}
-
-    def newest_ms(self, topic: str) -> dict[int, int]:
-        try:
-            answers = self._offsets(topic, OffsetSpec.max_timestamp())
-        except BrokerError as error:
-            if isinstance(error.__context__, KafkaException) and error.__context__.args[0].code() in _UNSUPPORTED:
-                return {}
-            raise
-        return {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
-
-    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, ListOffsetsResultInfo]:
         state = self.describe(topic)
         if state is None:
             raise BrokerAwayError(f"the broker has no topic {topic!r}")
-        asked = {TopicPartition(topic, partition): which for partition in range(state.partitions)}
-        with explained(self._config):
-            answers = self._admin.list_offsets(asked, request_timeout=REQUEST_SECONDS)
-            return {tp.partition: answer.result() for tp, answer in answers.items()}
+        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), OffsetSpec.latest()))
+        return {partition: answer.offset for partition, answer in answers.items()}
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        ends = self.ends(topic)
+        answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
+        newest = {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
+        # A broker before 3.0 takes the question for one about a time long ago, and librdkafka lets it: it then tells
+        # of the oldest record, behind which newer ones stand.
+        after = {partition: OffsetSpec.for_timestamp(at + 1) for partition, at in newest.items()}
+        newer = self._list_offsets(topic, after)
+        return {} if any(0 <= answer.offset < ends[partition] for partition, answer in newer.items()) else newest
+
+    def _list_offsets(self, topic: str, asked: Mapping[int, OffsetSpec]) -> dict[int, ListOffsetsResultInfo]:
+        if not asked:
+            return {}
+        specs = {TopicPartition(topic, partition): spec for partition, spec in asked.items()}
+        try:
+            with explained(self._config):
+                answers = self._admin.list_offsets(specs, request_timeout=REQUEST_SECONDS)
+                return {tp.partition: answer.result() for tp, answer in answers.items()}
+        except BrokerAwayError as error:
+            if code_of(error) in OUTDATED:
+                self._admin = self._connected()
+            raise
 
     def close(self) -> None:
         self._admin = None  # the last reference: its end disconnects
 
 
+_START = Position(0)
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
-_UNSUPPORTED = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION}
 _CREATION_REFUSED = {
     KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError.INVALID_PARTITIONS,

@@ -12,12 +12,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position, damaged
 from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
-from unique_users.clients.librdkafka.errors import REBALANCING, Refusal, explained, explained_error
+from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusal, code_of, explained, explained_error
 from unique_users.clients.librdkafka.passing import ANSWER_SECONDS, WHY, Search, cannot_unpack
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.errors import BrokerAwayError
 
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
@@ -26,6 +26,7 @@ FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewe
 AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
 RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
 ANSWER_SLICE_SECONDS = 0.01  # what the answer to a commit waits at most
+OUTDATED_SECONDS = 5.0  # a change of leaders takes less; one that takes longer is none
 
 
 class LibrdkafkaConsumer:
@@ -47,15 +48,21 @@ class LibrdkafkaConsumer:
         self._ahead: list[Message] = []
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
+        self._outdated_since: float | None = None  # what this client knows of the partitions
         settings = settings_of(config, {**CONSUMER, "group.id": group})
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
         if settings.get("group.protocol") == "consumer":
             del settings["partition.assignment.strategy"]  # the broker's business then
         self._incremental = "cooperative" in settings.get("partition.assignment.strategy", "cooperative")
-        self._consumer = built(config, confluent_kafka.Consumer, settings)
-        self._refusal.connect(self._consumer)
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._settings = settings
+        self._consumer = self._subscribed()
+
+    def _subscribed(self) -> confluent_kafka.Consumer:
+        consumer = built(self._config, confluent_kafka.Consumer, self._settings)
+        self._refusal.connect(consumer)
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        return consumer
 
     def poll(self, timeout_seconds: float) -> Polled:
         deadline = monotonic() + timeout_seconds
@@ -111,7 +118,7 @@ class LibrdkafkaConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self._owned:
-            raise BrokerError(f"{self._topic}-{partition} is another member's")
+            raise BrokerAwayError(f"{self._topic}-{partition} is another member's")
         if partition not in self._positions:
             committed = self.committed([partition]).get(partition)
             return committed.offset if committed else self.bounds([partition])[partition][0]
@@ -195,11 +202,33 @@ class LibrdkafkaConsumer:
 
     def _offsets(self, partitions: Iterable[int], which: int, deadline: float) -> dict[int, int]:
         asked = [self._partition(partition, which) for partition in partitions]
-        with explained(self._config):
-            answers = self._consumer.offsets_for_times(asked, timeout=max(0.0, deadline - monotonic()))
-        for answer in answers:
-            self._raise_if(answer)
+        try:
+            with explained(self._config):
+                answers = self._consumer.offsets_for_times(asked, timeout=max(0.0, deadline - monotonic()))
+                for answer in answers:
+                    if answer.error is not None:
+                        raise KafkaException(answer.error)
+        except BrokerAwayError as error:
+            if code_of(error) in OUTDATED:
+                self._join_again_in_time()
+            raise
+        self._outdated_since = None
         return {answer.partition: answer.offset for answer in answers}
+
+    def _join_again_in_time(self) -> None:
+        now = monotonic()
+        if self._outdated_since is None:
+            self._outdated_since = now
+        elif now - self._outdated_since > OUTDATED_SECONDS:
+            self._join_again()
+            self._outdated_since = None
+
+    def _join_again(self) -> None:
+        """Go on as another client and member; the next poll says that all partitions are lost."""
+        former, self._consumer = self._consumer, self._subscribed()
+        Thread(target=former.close, daemon=True).start()
+        self._lost |= self._owned
+        self._owned, self._taken, self._positions, self._ahead = set(), set(), {}, []
 
     def close(self) -> None:
         # It waits for the broker as long as that takes: in a thread that is left behind in time.
@@ -208,6 +237,8 @@ class LibrdkafkaConsumer:
         closing.join(CLOSE_SECONDS)
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         taken = {partition.partition for partition in partitions}
         self._owned |= taken
         self._taken |= taken
@@ -215,6 +246,8 @@ class LibrdkafkaConsumer:
         (consumer.incremental_assign if self._incremental else consumer.assign)([])
 
     def _on_revoke(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         lost = {partition.partition for partition in partitions}
         self._owned -= lost
         self._taken -= lost

@@ -57,6 +57,9 @@ _AWAY = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.THROTTLING_QUOTA_EXCEEDED,
 }
+# What is known of a partition is newer than what the broker has: it was restored from a copy. librdkafka does not
+# believe an older leader epoch, and waits for a newer one; only another client takes the broker as it is.
+OUTDATED = {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH}
 REBALANCING = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
@@ -81,13 +84,30 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {said}")
 
 
+def code_of(error: BrokerError) -> int | None:
+    """The client's code for one of our errors, None where it has none."""
+    told = kafka_error(error.__context__)
+    return None if told is None else told.code()
+
+
+def kafka_error(error: BaseException | None) -> KafkaError | None:
+    """What an exception of the client tells, None for any other.
+
+    The client raises a fatal error where it calls back, and calls on: Python then makes it the cause of a SystemError.
+    """
+    cause = error.__cause__ if isinstance(error, SystemError) else error
+    return cause.args[0] if isinstance(cause, KafkaException) else None
+
+
 @contextmanager
 def explained(config: Config) -> Iterator[None]:
     """Turn the client's errors into ours."""
     try:
         yield
-    except KafkaException as error:
-        raise explained_error(config, error.args[0]) from None
+    except (KafkaException, SystemError) as error:
+        if (told := kafka_error(error)) is None:
+            raise
+        raise explained_error(config, told) from None
 
 
 class Refusal:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import repeat
 from operator import length_hint
 from time import monotonic
@@ -13,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from unique_users.clients import REQUEST_SECONDS, Headers
 from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, reason
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.stuck import Stuck
 from unique_users.config import Config
 from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 from unique_users.hiding import without_values
@@ -30,11 +32,13 @@ class LibrdkafkaProducer:
         self._failure: KafkaError | None = None
         self._waiting: deque[tuple[str, bytes | None, bytes | None, int, Headers]] = deque()
         self._refusal = Refusal(config)
+        self._stuck = Stuck()
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
         if batch_bytes_max is not None:
             settings["batch.size"] = str(min(int(settings["batch.size"]), batch_bytes_max))
         # A record's own callback, were it called for each, would cost as much as sending it.
-        settings |= {"on_delivery": self._on_failure, "error_cb": self._on_error, "delivery.report.only.error": True}
+        settings |= {"on_delivery": self._on_failure, "error_cb": self._refusal, "delivery.report.only.error": True}
+        settings |= {"stats_cb": self._stuck}
         self._producer: Any = built(config, confluent_kafka.Producer, settings)
         self._refusal.connect(self._producer)
 
@@ -147,14 +151,13 @@ class LibrdkafkaProducer:
     def _on_failure(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = self._failure or error
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._refusal(error)
-        if error.fatal():
-            self._failure = self._failure or error
-
     def _check(self) -> None:
         if self._failure is not None:
             raise _undelivered(self._failure, self._config)
+        with suppress(KafkaException):  # nobody answers: there is nobody to send the records to either
+            if stuck := self._stuck.for_good(self._producer, SLICE_SECONDS):
+                names = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(stuck))
+                raise DeliveryError(f"records were not acknowledged: the client does not accept the leader of {names}")
 
     def close(self) -> None:
         if self._producer is not None:

@@ -49,6 +49,7 @@ PRODUCER: dict[str, Any] = {
     "batch.num.messages": 50_000,  # batch.size decides
     "queue.buffering.max.kbytes": IN_FLIGHT_KBYTES_MAX,
     "queue.buffering.max.messages": IN_FLIGHT_RECORDS_MAX,
+    "statistics.interval.ms": 5_000,  # tells of records that do not leave: see stuck.py
     "message.max.bytes": REQUEST_BYTES_MAX,
     "message.timeout.ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
 }
