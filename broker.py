@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from unique_users.command_line import Parser
 from unique_users.config_file import load_config
 from unique_users.java_daemon import shown
 from unique_users.kafka_tools import tool
@@ -75,7 +76,7 @@ COMMANDS = {"start": start, "stop": stop, "status": status}
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; options may stand before and after the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="broker.py",
         description=__doc__,
         epilog=EXAMPLES,

@@ -7,14 +7,17 @@ from functools import partial
 from msgspec.structs import asdict
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import get_consumer, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
+from unique_users.config import Config
 from unique_users.config_file import load_config
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
-from unique_users.rekey import Rekeyer
-from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
+from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -33,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
+        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop, reads=topics.feed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
         )
@@ -50,32 +53,41 @@ def main(argv: Sequence[str]) -> int:
         began = when_broker_answers(config, stop, layout)
         if not began:
             return 0
+        rekeyer = Rekeyer(
+            FrameParser(**asdict(config.frame)),
+            config.bucketer.future_seconds_max,
+            combine=config.bucketer.combine,
+            partitions=began.partitions if by == "uid" else None,
+        )
         bucketing = Bucketing(
             config,
             consumer,
             describe,
+            HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers),
             began,
             layout,
-            lambda: when_broker_answers(config, stop, lambda: get_producer(config)),
-            Rekeyer(
-                FrameParser(**asdict(config.frame)),
-                config.bucketer.future_seconds_max,
-                combine=config.bucketer.combine,
-                partitions=began.partitions if by == "uid" else None,
-            ),
+            lambda: when_broker_answers(config, stop, lambda: new_sending(config, rekeyer)),
+            rekeyer,
             stop,
             time.monotonic,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
         )
-        bucketing.open()
-        say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
         with leaving_on_error(consumer):
+            bucketing.open()
+            say(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
             while bucketing.step():
                 pass
             bucketing.close()
         watch.close()
         say("bucketer: finished")
     return 0
+
+
+def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:
+    """What sends to `bucketed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    bytes_max = asked_bytes_max(config, config.topics.bucketed.name) - BATCH_OVERHEAD_BYTES
+    rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
+    return Sending(get_producer(config, batch_bytes_max=bytes_max), dead_letters(config, asked_bytes_max))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from unique_users.buckets import INTERVALS, Calendar
-from unique_users.clients import get_consumer, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
 from unique_users.counting import Counting
 from unique_users.drops import RETENTION
+from unique_users.history_check import HistoryCheck
 from unique_users.lifecycle import run_script, say, stop_on_signals
+from unique_users.line_watch import LineWatch
 from unique_users.publish import Publisher
 from unique_users.store import Stores
 from unique_users.topics import TopicWatch, ends_now, prepare_topics
@@ -47,20 +49,27 @@ def main(argv: Sequence[str]) -> int:
     bucketed = config.topics.bucketed
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [bucketed, config.topics.counts], stop)
+        topics = config.topics
+        admin = prepare_topics(config, [bucketed, topics.counts, topics.rejected], stop, reads=bucketed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )
-        if not admin or not consumer:
+        line_admin = when_broker_answers(config, stop, lambda: get_admin(config))
+        if not admin or not consumer or not line_admin:
             return 0
         watch = TopicWatch(admin, bucketed.name)
+        line = LineWatch(line_admin, config)
         describe = partial(watch.current, bucketed.name)
         counting = Counting(
             config,
             consumer,
             describe,
             Stores(Path(config.state.directory)),
-            lambda: Publisher(get_producer(config), config.topics.counts.name, Calendar(config.counter.timezone)),
+            HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers),
+            lambda: Publisher(
+                get_producer(config), topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name
+            ),
+            line,
             stop,
             time.monotonic,
             time.time,
@@ -73,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
             while counting.step():
                 pass
             counting.close()
+        line.close()
         watch.close()
         say("counter: finished")
     return 0

@@ -5,14 +5,13 @@ import time
 from collections.abc import Sequence
 
 from unique_users.buckets import Calendar
-from unique_users.command_line import argument_parser
+from unique_users.command_line import argument_parser, check_rate
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
 from unique_users.demo_place import kafka_place
 from unique_users.demo_scripts import Scripts
 from unique_users.demo_stop import stop_on_signals
 from unique_users.demonstration import compare, exact_intervals, recounted, stream_file, wait_until_counted
-from unique_users.errors import UsageError
 from unique_users.lifecycle import run_script, say
 
 RATE = 6_000.0  # frames a second: the sample takes 5 s, so that its counts are seen growing
@@ -52,8 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("--rate", type=float, default=RATE, metavar="FRAMES_PER_SECOND", help=f"default: {RATE:,.0f}")
     arguments = parser.parse_args(argv)
-    if not arguments.rate > 0:
-        raise UsageError(f"--rate: expected a number above 0, got {arguments.rate:g}")
+    check_rate(arguments.rate)
     return arguments
 
 

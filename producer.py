@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from tqdm import tqdm
 
 from unique_users.clients import get_producer, when_broker_answers
-from unique_users.command_line import argument_parser
+from unique_users.command_line import argument_parser, check_rate
+from unique_users.config import Config
 from unique_users.config_file import load_config
-from unique_users.errors import InputError, UsageError
+from unique_users.errors import InputError
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
-from unique_users.topics import prepare_topics
+from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.topics import asked_bytes_max, prepare_topics
 
 EXAMPLES = """\
   python producer.py                                  the file named in config.yaml, as fast as it goes
@@ -27,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
     parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as it goes")
     arguments = parser.parse_args(argv)
-    if arguments.rate is not None and not arguments.rate > 0:
-        raise UsageError(f"--rate: expected a number above 0, got {arguments.rate:g}")
+    if arguments.rate is not None:
+        check_rate(arguments.rate)
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         admin.close()
         replay = Replay(
             with_progress(file),
-            lambda: when_broker_answers(config, stop, lambda: get_producer(config, config.producer.compression)),
+            lambda: when_broker_answers(config, stop, lambda: new_sending(config)),
             (topics.feed.name, topics.rejected.name),
             stop,
             time.monotonic,
@@ -60,12 +62,19 @@ def main(argv: Sequence[str]) -> int:
     return 0 if complete else 1
 
 
+def new_sending(config: Config) -> Sending:
+    """What sends to `feed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    bytes_max = asked_bytes_max(config, config.topics.feed.name) - BATCH_OVERHEAD_BYTES
+    producer = get_producer(config, config.producer.compression, bytes_max)
+    return Sending(producer, dead_letters(config, asked_bytes_max))
+
+
 def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
     """What was sent, and what was not."""
     sent = replay.sent
     text = f"{sent.frames:,} frames acknowledged"
     if sent.cut:
-        text += f", {sent.cut:,} lines too long for Kafka cut and sent to rejected"
+        text += f", {sent.cut:,} lines too long for Kafka sent to rejected"
     if file.blank_lines:
         text += f", {file.blank_lines:,} blank lines left out"
     return text + (", stopped before the end" if stopped else "")

@@ -17,7 +17,7 @@ from unique_users.lifecycle import run_script, say
 from unique_users.marks import words
 from unique_users.publish import read_counts
 from unique_users.published import PublishedBucket
-from unique_users.recounting import differences, recount
+from unique_users.recounting import differences, recount, require_accepted
 from unique_users.topics import current_state, ends_now
 
 EXAMPLES = """\
@@ -27,7 +27,7 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when the whole file was counted and, with `--against`, no count differs."""
+    """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differs."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     with FrameFile(arguments.file) as file:
         result = recount(chain.from_iterable(file), config, int(time.time() * 1000))
     say(str(result.counts))
+    if arguments.against:
+        require_accepted(result, file.path, file.blank_lines_first)
     calendar = Calendar(config.counter.timezone)
     buckets = result.buckets(config.counter.intervals, calendar, config.counter.estimates)
     if not arguments.against:

@@ -274,7 +274,7 @@ class Bench:
             "variant": str(variant),
             **variant._asdict(),
             "frames": self._frames * variant.partitions,
-            "exact": together(reports) == expected,
+            "exact": bool(expected) and together(reports) == expected,
             "seconds": seconds,
             "broker_cpu_seconds": broker_cpu,
             "bucketer": bucketed._asdict(),

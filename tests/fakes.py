@@ -7,16 +7,26 @@ Whatever waits lets the FakeClock go on by as much instead.
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
 from typing import NamedTuple
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Headers, Polled, Position, TopicState
+import zstandard
+
+from unique_users.clients import (
+    REQUEST_BYTES_MAX,
+    REQUEST_SECONDS,
+    Batch,
+    Headers,
+    Peeked,
+    Polled,
+    Position,
+    TopicState,
+)
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
 from unique_users.lifecycle import Stop
 
 BOOTSTRAP_SECONDS = 2.0
-REQUEST_BYTES_MAX = 16 * 1024 * 1024
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
 
@@ -58,13 +68,16 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    leader_epoch: int = 0
+    unreadable: str = ""
 
 
 @dataclass
 class FakePartition:
-    """A log: what is left of it, and where it starts."""
+    """A log: what is left of it, and where it starts. `leader_epoch` is that of the records to come."""
 
     first: int = 0
+    leader_epoch: int = 0
     records: list[Record] = field(default_factory=list)
 
     @property
@@ -98,6 +111,10 @@ class FakeKafka:
         self.groups: dict[tuple[str, str], FakeGroup] = {}
         self.away = False
         self.refuse_after: int | None = None
+        self._breaks = 0
+        self._was_away = False
+        self._answered_at = 0.0
+        self.looks_take_long = False
         self.records_per_poll = 5_000
 
     def create(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
@@ -117,7 +134,14 @@ class FakeKafka:
         log = self.topics[topic].partitions[partition]
         at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
         for value in values:
-            log.records.append(Record(log.end, at, key, value, headers or []))
+            log.records.append(Record(log.end, at, key, value, headers or [], log.leader_epoch))
+
+    def append_unreadable(self, topic: str, count: int, why: str, partition: int = 0) -> None:
+        """Put a batch at the end of a partition that cannot be unpacked."""
+        log = self.topics[topic].partitions[partition]
+        at = int(self.clock.wall() * 1000)
+        for _ in range(count):
+            log.records.append(Record(log.end, at, None, None, [], log.leader_epoch, why))
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         return self.topics[topic].partitions[partition].records
@@ -135,6 +159,30 @@ class FakeKafka:
         log = self.topics[topic].partitions[partition]
         log.records = [record for record in log.records if record.offset >= before]
         log.first = before
+
+    def cut_back(self, topic: str, end: int, partition: int = 0, *, noticed: bool = True) -> None:
+        """Lose the records from an offset on, as a broker that was restored; or as another leader, not `noticed`."""
+        log = self.topics[topic].partitions[partition]
+        log.records = [record for record in log.records if record.offset < end]
+        log.leader_epoch += 1
+        self._breaks += noticed
+
+    def break_off(self) -> None:
+        """Have been away for a moment."""
+        self._breaks += 1
+        self.looks_take_long = False
+
+    def answers(self) -> tuple[float, int]:
+        """As TopicWatch does."""
+        if self.looks_take_long:
+            return self._answered_at, self._breaks
+        if self.away:
+            self._was_away = True
+            return self._answered_at, self._breaks + 1
+        self._breaks += self._was_away
+        self._was_away = False
+        self._answered_at = self.clock.monotonic()
+        return self._answered_at, self._breaks
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and with it what groups have committed of it."""
@@ -172,6 +220,13 @@ class FakeKafka:
             min(shares.values(), key=len).add(partition)
         self.assign(shares)
 
+    def existing(self, topic: str) -> FakeTopic:
+        """The topic as a broker that answers has it. Raises BrokerAwayError."""
+        self.require()
+        if topic not in self.topics:
+            raise BrokerAwayError(f"no topic {topic!r}")
+        return self.topics[topic]
+
     def require(self, timeout_seconds: float = REQUEST_SECONDS) -> None:
         """Raise BrokerAwayError after the time a client would wait, if the broker is away."""
         if self.away:
@@ -202,8 +257,7 @@ class FakeConsumer:
             self._kafka.balance(self._group, self.topic)
         taken, lost = frozenset(self._taken), frozenset(self._lost)
         self._taken, self._lost = set(), set()
-        batches = [self._read(partition) for partition in sorted(self._positions)]
-        polled = Polled([batch for batch in batches if batch.offsets], taken, lost)
+        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], taken, lost)
         if polled == Polled([]):
             self._kafka.clock.advance(timeout_seconds)
         return polled
@@ -219,9 +273,9 @@ class FakeConsumer:
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)
 
-    def committed(self, partition: int) -> Position | None:
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         self._kafka.require()
-        return self._group.committed.get(partition)
+        return {p: self._group.committed[p] for p in partitions if p in self._group.committed}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
@@ -258,28 +312,35 @@ class FakeConsumer:
         for partition in gone:
             self._positions.pop(partition, None)
 
-    def _read(self, partition: int) -> Batch:
+    def _read(self, partition: int) -> list[Batch]:
         log = self._log(partition)
         if not log.first <= self._positions[partition] <= log.end:
             self._positions[partition] = log.first
         begin = self._positions[partition] - log.first
         records = log.records[begin : begin + self._kafka.records_per_poll]
         self._positions[partition] += len(records)
-        return Batch(
-            partition,
-            [record.key for record in records],
-            [record.value for record in records],
-            [record.timestamp_ms for record in records],
-            [record.offset for record in records],
-        )
+        runs = (list(run) for _, run in groupby(records, key=lambda record: record.unreadable))
+        return [
+            Batch(
+                partition,
+                [record.key for record in run],
+                [record.value for record in run],
+                [record.timestamp_ms for record in run],
+                [record.offset for record in run],
+                run[0].unreadable,
+                run[-1].leader_epoch,
+            )
+            for run in runs
+        ]
 
 
 class FakeProducer:
     """See clients.Producer."""
 
-    def __init__(self, kafka: FakeKafka) -> None:
+    def __init__(self, kafka: FakeKafka, compression: str = "none") -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
+        self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
         self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers]] = []
         self._failed = False
         self._turns = count()
@@ -300,8 +361,10 @@ class FakeProducer:
         partition: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
-        if self._failed or topic not in self._kafka.topics or len(value or b"") > REQUEST_BYTES_MAX:
+        if self._failed or topic not in self._kafka.topics:
             self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
+        if len(value or b"") > REQUEST_BYTES_MAX:
+            self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
@@ -340,14 +403,16 @@ class FakeProducer:
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
-            if refuse_after == 0 or len(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+            if refuse_after == 0:
                 self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
+            if self._size(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
+                self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
             self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
         return True
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:
         self._failed = True
-        raise DeliveryError(f"records were not acknowledged: {what}")
+        raise kind(f"records were not acknowledged: {what}")
 
 
 class FakeAdmin:
@@ -385,6 +450,37 @@ class FakeAdmin:
         committed = self._kafka.group(group, topic).committed
         logs = self._kafka.topics[topic].partitions
         return sum(log.end - committed.get(p, Position(0)).offset for p, log in enumerate(logs))
+
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        self._kafka.require()
+        return dict(self._kafka.groups.get((group, topic), FakeGroup()).committed)
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return {p: log.end for p, log in enumerate(self._kafka.existing(topic).partitions)}
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        logs = self._kafka.existing(topic).partitions
+        return {p: max(record.timestamp_ms for record in log.records) for p, log in enumerate(logs) if log.records}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakePeek:
+    """See clients.Peek."""
+
+    def __init__(self, kafka: FakeKafka, topic: str) -> None:
+        kafka.require(BOOTSTRAP_SECONDS)
+        self._kafka = kafka
+        self._topic = topic
+        self.closed = False
+
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+        self._kafka.require(timeout_seconds)
+        for record in self._kafka.existing(self._topic).partitions[partition].records:
+            if record.offset == offset:
+                return Peeked(offset, record.leader_epoch, record.key, record.value, record.timestamp_ms)
+        return None
 
     def close(self) -> None:
         self.closed = True

@@ -1,11 +1,14 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
 Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, estimates, sketches, report
-Pure, what is remembered:  marks, generations, published, checkpoints, facts, offset_metadata
+Pure, what is remembered:  marks, generations, checkpoints, facts, offset_metadata, low_watermark
+Pure, what is sent:  published, dead_letters
 Loops (clients given):  replay, bucketing, counting, recounting, querying, publish
-Parts of loops:  opening, ledger, refill, drops, positions, schedule
-Edges:  clients/ (alone imports Kafka clients), topics, store, saved, state_form, state_lock, frame_files, sample
-Around them:  config, config_file, config_checks, errors, lifecycle, read_ahead, command_line
+Parts of loops:  line, sending, opening, ledger, refill, drops, positions, past, history_check, schedule
+Edges:  clients/ (alone imports Kafka clients), topics, frame_files, sample
+Edges, the state:  store, saved, state_form, state_lock, state_rights, state_copies
+Around them:  line_watch, config, config_file, config_checks, topic_settings, yaml_text, hiding, errors, lifecycle
+Around files and terminals:  read_ahead, decompression, command_line, state
 Local Kafka:  local_kafka, local_data, local_cluster, local_security
 Its processes:  zookeeper, java_daemon, daemons, broker_probe, kafka_jars, kafka_tools
 Demo:  demonstration, demo_place, demo_scripts, demo_stop

@@ -5,20 +5,24 @@ position. Whatever happens in between, the next start reads the frames again, an
 count.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from unique_users.clients import Batch, Consumer, Position, Producer, TopicState, lag
+from unique_users.checkpoints import Checkpoint, Found
+from unique_users.clients import Batch, Consumer, Polled, Position, Producer, TopicState, lag
 from unique_users.clock import StreamClock
 from unique_users.config import Config
-from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
+from unique_users.frames import Reason
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.lifecycle import Stop, say
 from unique_users.marks import Gap, Why, gap_of_deleted, with_gaps
-from unique_users.offset_metadata import OffsetMetadata
-from unique_users.positions import RECREATED, look_for_loss, readable_offset
-from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
+from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
+from unique_users.past import Past
+from unique_users.positions import look_for_loss, readable_offset, say_unreadable
+from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer, all_rejected
 from unique_users.report import bucketer_report
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
@@ -37,8 +41,11 @@ class Reading:
     clock: StreamClock
     position: int
     committed: int
-    totals: FrameCounts  # of all frames up to `committed`, whoever read them
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
+    past: Past
     newest_ms: int | None = None  # the Kafka time of the last frame read
+    recorded: int | None = None  # what the broker said that the group has committed
+    announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
     gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
     missed: bool = False  # frames right before the next one were deleted
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
@@ -46,7 +53,8 @@ class Reading:
     def to_commit(self, layout: Layout) -> Position:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
-        metadata = OffsetMetadata(self.topic_id, self.clock.to_metadata(), layout, totals, self.newest_ms, self.gaps)
+        clock, history = self.clock.to_metadata(), self.past.remember()
+        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history, self.gaps)
         return Position(self.position, metadata.text())
 
     def mark_missed(self, first_kept_ms: int, future_seconds_max: int) -> None:
@@ -58,14 +66,26 @@ class Reading:
 
     def mark_committed(self) -> None:
         """What was read so far is committed."""
-        self.committed = self.position
+        self.committed = self.recorded = self.position
+        self.announced = True
         self.totals += self.pending
         self.pending = FrameCounts()
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """The topic is another one, which is read from an offset on."""
-        self.committed, self.clock, self.totals = offset, clock, FrameCounts()
+        self.committed = self.position = offset
+        self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
         self.missed = offset > 0
+
+    def go_back(self, offset: int) -> None:
+        """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
+        self.past.go_back(offset)
+        self.position = offset
+
+
+def remembered(history: Sequence[Checkpoint]) -> Past:
+    """The past of a partition of `feed`, of which a commit holds as much as it has room for."""
+    return Past(history, CHECKPOINTS_MAX, RECENT)
 
 
 class Bucketing:
@@ -76,6 +96,7 @@ class Bucketing:
         config: Config,
         consumer: Consumer,
         describe: Callable[[], TopicState],
+        history: HistoryCheck,
         began: Layout,  # that the rekeyer was made for
         layout: Callable[[], Layout],
         new_producer: Callable[[], Producer | None],
@@ -87,6 +108,7 @@ class Bucketing:
         self._config = config
         self._consumer = consumer
         self._describe = describe
+        self._history = history
         self._layout = layout
         self._began = began
         self._new_producer = new_producer
@@ -100,6 +122,7 @@ class Bucketing:
         self._topic_ids: dict[int, str] = {}  # of what was read last
         self._looked_at_all = False
         self._uncommitted = 0
+        self._refused_at: dict[int, int] | None = None  # the positions committed when a record was too large
         self._commit_due = Every(config.bucketer.commit_seconds, monotonic)
         self._report_due = Every(config.bucketer.report_seconds, monotonic)
         self._no_partition_due = Every(NO_PARTITION_SECONDS, monotonic)
@@ -117,14 +140,16 @@ class Bucketing:
         try:
             if not self._broker_keeps_up(self._producer.has_room):
                 return True
-            polled = self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+            polled = self._poll()
             self._forget(polled.lost)
+            self._history.notice({p: reading.past for p, reading in self._readings.items()})
             for batch in polled.batches:
                 if batch.partition in self._readings:
                     self._handle(batch)
             # Not before: what was polled of a partition that is opened now came from another position.
             self._unopened |= polled.taken
             self._open_partitions()
+            self._settle_doubts()
             if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
                 with suppress(BrokerAwayError):
                     self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
@@ -139,7 +164,9 @@ class Bucketing:
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
-        due = {p: reading for p, reading in self._readings.items() if reading.position != reading.committed}
+        doubts = self._history.in_doubt  # a broker that went back shall keep what was committed then
+        moved = {p: r for p, r in self._readings.items() if r.position != r.committed or not r.announced}
+        due = {p: reading for p, reading in moved.items() if p not in doubts}
         if not due:
             return True
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
@@ -164,7 +191,7 @@ class Bucketing:
     def report(self) -> None:
         """Print what this process has committed, and what it has still to do."""
         committed = {p: reading.committed for p, reading in self._readings.items()}
-        print(bucketer_report(self.counts, lag(self._consumer, committed)), flush=True)
+        print(bucketer_report(self.counts, lag(self._consumer, committed), len(committed)), flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -180,49 +207,74 @@ class Bucketing:
         self.report()
         if self._producer is not None:
             self._producer.close()
+        self._history.close()
         self._consumer.close()
+
+    def _poll(self) -> Polled:
+        try:
+            return self._consumer.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+        except TopicError:
+            # Whoever passes what is damaged sets the position behind it: what was read before must not be lost.
+            deadline = self._monotonic() + STOP_SECONDS
+            with suppress(BrokerError, DeliveryError):
+                while not self.commit() and self._monotonic() < deadline:
+                    self._stop.wait(POLL_SECONDS)
+            raise
 
     def _forget(self, lost: Iterable[int]) -> None:
         """Uncommitted frames of a lost partition are read again by its next owner, and counted there."""
         for partition in lost:
             self._readings.pop(partition, None)
+            self._history.forget(partition)
             self._unopened.discard(partition)
 
     def _open_partitions(self) -> None:
-        """Go to the committed position of each partition taken, with the clock that was committed there."""
-        settings = self._config.bucketer
-        name = self._config.topics.feed.name
-        for partition in sorted(self._unopened):
-            try:
-                self._look_at_all_layouts()
-                topic_id = self._describe().id
-                committed = self._consumer.committed(partition) or Position(0)
-                then = OffsetMetadata.parsed(committed.metadata)
-                if then.layout:
-                    self._checked_layout(then.layout)
-                # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
-                if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
-                    say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-                    committed, then = Position(0), OffsetMetadata(gaps=then.gaps)
-                offset = readable_offset(self._consumer, name, partition, committed.offset)
-            except BrokerAwayError:
-                return
-            clock = StreamClock.from_metadata(settings.retention_seconds, then.clock)
-            totals = then.totals or FrameCounts()
-            missed = offset not in {0, committed.offset}
-            self._readings[partition] = Reading(
-                topic_id, clock, offset, offset, totals, then.newest_ms, then.gaps, missed
-            )
-            self._topic_ids[partition] = topic_id
-            self._consumer.start(partition, offset)
-            self._unopened.discard(partition)
+        """Go to the committed position of each partition taken, asking the broker for all of them at once."""
+        if not self._unopened:
+            return
+        try:
+            topic = self._describe()
+            self._look_at_all_layouts(topic.partitions)
+            # Those that a topic made again does not have are about to be lost.
+            opened = sorted(partition for partition in self._unopened if partition < topic.partitions)
+            positions = self._consumer.committed(opened)
+            bounds = self._consumer.bounds(opened)
+            for partition in opened:
+                self._open(partition, topic.id, positions.get(partition), bounds[partition])
+        except BrokerAwayError:
+            return
 
-    def _look_at_all_layouts(self) -> None:
+    def _open(self, partition: int, topic_id: str, committed: Position | None, bounds: tuple[int, int]) -> None:
+        """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
+        name = self._config.topics.feed.name
+        wanted = committed.offset if committed else 0
+        then = OffsetMetadata.parsed(committed.metadata if committed else "")
+        if then.layout:
+            self._checked_layout(then.layout)
+        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+            say(f"{name}-{partition}: was deleted and made again: reading it from its start")
+            wanted, then = 0, OffsetMetadata(gaps=then.gaps)
+        past = remembered(then.history)
+        if found := self._history.opened(partition, past, wanted, bounds):
+            self._history.say(partition, found, wanted)
+            past.go_back(found.offset)
+        offset = found.offset if found else readable_offset(name, partition, wanted, bounds)
+        clock = StreamClock.from_metadata(self._config.bucketer.retention_seconds, then.clock)
+        reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
+        reading.recorded = committed and committed.offset
+        reading.announced = reading.recorded == offset
+        reading.gaps, reading.missed = then.gaps, offset > wanted
+        self._readings[partition] = reading
+        self._topic_ids[partition] = topic_id
+        self._consumer.start(partition, offset)
+        self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self, partitions: int) -> None:
         """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
         if self._looked_at_all:
             return
-        for partition in range(self._describe().partitions):
-            committed = self._consumer.committed(partition) or Position(0)
+        for committed in self._consumer.committed(range(partitions)).values():
             if former := OffsetMetadata.parsed(committed.metadata).layout:
                 self._checked_layout(former)
         self._looked_at_all = True
@@ -245,25 +297,59 @@ class Bucketing:
         topic_id = self._describe().id
         if all(reading.topic_id == topic_id for reading in self._readings.values()):
             return False
-        self._unopened |= set(self._readings)
-        self._readings.clear()
+        self._open_again()
         return True
+
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was read. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            reading = self._readings[partition]
+            try:
+                found = self._history.differs(partition, reading.past, reading.position)
+                if found:
+                    self._history.say(partition, found, reading.position)
+                    self._go_back(reading, found)
+                self._follow_commits(partition, reading)
+                self._consumer.start(partition, reading.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, reading.past)
+
+    def _go_back(self, reading: Reading, found: Found) -> None:
+        if found.back_to is None:
+            reading.begin_again(found.offset, StreamClock(self._config.bucketer.retention_seconds))
+        else:
+            reading.go_back(found.offset)
+
+    def _follow_commits(self, partition: int, reading: Reading) -> None:
+        """Go back to what is committed where that went back: what was made of later frames may be gone as well."""
+        committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
+        if reading.recorded is None or committed >= min(reading.recorded, reading.position):
+            return
+        first, _ = self._consumer.bounds([partition])[partition]
+        reading.go_back(max(first, committed))
+        reading.recorded = committed
+        name = self._config.topics.feed.name
+        say(f"{name}-{partition}: what was committed went back: reading again from offset {reading.position}")
 
     def _handle(self, batch: Batch) -> None:
         reading = self._readings[batch.partition]
-        if batch.offsets[0] < reading.position:
-            say(f"{self._config.topics.feed.name}-{batch.partition}: {RECREATED}: reading it from its start")
-            # The broker forgot what was committed of the old topic.
-            reading.begin_again(batch.offsets[0], StreamClock(self._config.bucketer.retention_seconds))
+        if not self._history.continues(reading.past, reading.position, batch):
+            return
         if batch.offsets[0] > reading.position:
             name = self._config.topics.feed.name
             reading.missed |= look_for_loss(self._consumer, name, batch, reading.position)
         if reading.missed:
             reading.mark_missed(batch.timestamps_ms[0], self._config.bucketer.future_seconds_max)
-        rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
+        if batch.unreadable:
+            say_unreadable(self._config.topics.feed.name, batch)
+            rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)
+        else:
+            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, reading.clock)
         self._send(batch, rekeyed)
         reading.pending += rekeyed.counts()
         reading.position = batch.next_offset
+        reading.past.read(batch, self._monotonic())
         reading.newest_ms = batch.timestamps_ms[-1]
         self._uncommitted += len(batch.offsets)
 
@@ -287,14 +373,33 @@ class Bucketing:
 
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
+        self._give_up_if_stuck(error)
         say(f"{error}; reading again from the last commit")
         if self._producer is not None:
             self._producer.close()
         self._stop.wait(ACKNOWLEDGE_SECONDS)
         self._producer = self._new_producer()
+        self._open_again()
+        self._uncommitted = 0
+
+    def _open_again(self) -> None:
+        for partition in self._readings:
+            self._history.forget(partition)
         self._unopened |= set(self._readings)
         self._readings.clear()
-        self._uncommitted = 0
+
+    def _give_up_if_stuck(self, error: DeliveryError) -> None:
+        """Raise TopicError when a record is too large for `bucketed` again, and nothing was committed in between."""
+        if not isinstance(error, TooLargeError):
+            return
+        committed = {p: reading.committed for p, reading in self._readings.items()}
+        if committed and committed == self._refused_at:
+            name = self._config.topics.bucketed.name
+            raise TopicError(
+                f"topic {name!r} takes none of the records that the bucketer sends: {error}: raise its"
+                " max.message.bytes with kafka-configs, and kafka.max_request_size if that is set"
+            )
+        self._refused_at = committed
 
     def _broker_keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)
@@ -307,7 +412,7 @@ class Bucketing:
         return keeps_up
 
     def _caught_up(self) -> bool:
-        if self._until is None or self._unopened:
+        if self._until is None or self._unopened or self._history.in_doubt:
             return False
         if not self._readings:
             return self._no_partition_due.due()

@@ -10,11 +10,29 @@ from msgspec import Meta
 
 from unique_users.buckets import IntervalName
 
-Seconds = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(min_length=1)]
-TopicName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Scalar = str | int | float | bool
+# No control characters, ends of lines or halves of surrogate pairs: no place, broker or log can take them.
+_PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
+# What is said in place of a pattern.
+PATTERNS = {
+    _NAME: "a text that is not empty and has no control characters",
+    _TEXT: "a text without control characters",
+    _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
+}
+_FLOAT_MAX = 1.7e308  # beyond are infinity and what is no number
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
+LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Partitions = Annotated[int, Meta(ge=1, le=100_000)]
+Name = Annotated[str, Meta(pattern=_NAME, max_length=4_000)]
+TopicName = Annotated[str, Meta(pattern=_TOPIC_NAME)]
+Scalar = (
+    Annotated[str, Meta(pattern=_TEXT, max_length=32_000)]
+    | int
+    | Annotated[float, Meta(ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
+    | bool
+)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,9 +43,9 @@ class Topic(Section, frozen=True, kw_only=True):
     """A topic, and how it is created when it is missing."""
 
     name: TopicName
-    partitions: Count = 1
-    replication: Annotated[int, Meta(ge=-1)] = 1
-    settings: dict[str, Scalar] = msgspec.field(default_factory=dict)
+    partitions: Partitions = 1
+    replication: Annotated[int, Meta(ge=-1, le=32_767)] = 1
+    settings: dict[Name, Scalar] = msgspec.field(default_factory=dict)
 
 
 # A frame up to the limit of `frame.bytes_max` is judged by the bucketer; Kafka has to carry more than that for an
@@ -94,8 +112,8 @@ class Bucketer(Section, frozen=True, kw_only=True):
     group: Name = "bucketer"
     partition_by: Literal["bucket", "uid"] = "bucket"
     combine: bool = False
-    retention_seconds: Annotated[int, Meta(ge=0)] = 86_400
-    future_seconds_max: Annotated[int, Meta(ge=0)] = 3_600
+    retention_seconds: LongSeconds = 86_400
+    future_seconds_max: LongSeconds = 3_600
     commit_seconds: Seconds = 1
     report_seconds: Seconds = 60
 
@@ -107,7 +125,8 @@ class Counter(Section, frozen=True, kw_only=True):
     report_seconds: Seconds = 60
     save_seconds: Seconds = 5
     publish_seconds: Seconds = 1
-    retention_seconds: Annotated[int, Meta(ge=0)] = 172_800
+    retention_seconds: LongSeconds = 172_800
+    idle_seconds: Seconds = 60
     uids_in_memory_max: Count = 2_000_000
     intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
     estimates: list[IntervalName] = msgspec.field(default_factory=list)

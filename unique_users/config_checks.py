@@ -1,6 +1,8 @@
 """What a configuration must hold beyond the types of its keys."""
 
+import math
 import re
+from ipaddress import IPv6Address
 from zoneinfo import ZoneInfo
 
 from unique_users.buckets import MINUTE
@@ -8,10 +10,23 @@ from unique_users.config import Config
 from unique_users.errors import UsageError
 from unique_users.estimates import sketch_class
 
+_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
+
+
+def check_kafka_names(section: object, path: str) -> None:
+    """Check that names stand where names should: `{password:secret}` is one name to YAML. Raises UsageError."""
+    if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
+        message = (
+            f"{path}: kafka: a name in it has other signs than letters, digits, `_` and `.`:"
+            " write `name: value`, with a space after the colon"
+        )
+        raise UsageError(message)
+
 
 def check(config: Config, path: str) -> None:
     """Check the configuration of the file `path` as a whole. Raises UsageError."""
     _check_servers(config, path)
+    _check_kafka_values(config, path)
     _check_retention(config, path)
     _check_fields(config, path)
     _check_topics(config, path)
@@ -23,11 +38,26 @@ def _check_servers(config: Config, path: str) -> None:
     texts = servers.split(",") if isinstance(servers, str) else servers
     if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
         message = (
-            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between, got {servers!r}"
+            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between,"
+            " without a user or password"
         )
         raise UsageError(message)
     config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
     config.kafka.pop("bootstrap.servers", None)
+
+
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def _check_kafka_values(config: Config, path: str) -> None:
+    """What no client can take, and would tell with a traceback."""
+    for name, value in config.kafka.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{path}: kafka.{name}: expected a finite number"
+            raise UsageError(message)
+        if isinstance(value, str) and _UNFIT.search(value):
+            message = f"{path}: kafka.{name}: expected a text without zero bytes and halves of surrogate pairs"
+            raise UsageError(message)
 
 
 def _check_retention(config: Config, path: str) -> None:
@@ -41,13 +71,22 @@ def _check_retention(config: Config, path: str) -> None:
         raise UsageError(message)
 
 
-_ADDRESS = re.compile(r"\s*(\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>[0-9]{1,5})\s*", re.ASCII)
+_ADDRESS = re.compile(r"\s*(?:\[(?P<ipv6>[0-9a-fA-F:]+)\]|(?P<name>[\w.-]+)):(?P<port>[0-9]{1,5})\s*")
 PORT_MAX = 65_535
 
 
 def _is_address(text: object) -> bool:
     match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
-    return match is not None and 0 < int(match["port"]) <= PORT_MAX
+    if match is None or not 0 < int(match["port"]) <= PORT_MAX:
+        return False
+    try:
+        if match["ipv6"]:
+            IPv6Address(match["ipv6"])
+        else:
+            match["name"].encode("idna")  # what a look-up does first
+    except ValueError:
+        return False
+    return True
 
 
 def _check_fields(config: Config, path: str) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from unique_users.config import Config
-from unique_users.config_checks import check
+from unique_users.config import PATTERNS, Config
+from unique_users.config_checks import check, check_kafka_names
 from unique_users.errors import UsageError
+from unique_users.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
 
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
@@ -27,11 +27,8 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     source: dict[tuple[str, ...], str] = {}
     for override in overrides:
         source[_override(tree, override)] = f"--set {override.partition('=')[0]}"
-    try:
-        tree = _with_environment(tree, environment, path)
-    except RecursionError:
-        message = f"{path}: a section holds itself through an alias: write it out"
-        raise UsageError(message) from None
+    check_kafka_names(tree.get("kafka"), path)
+    tree = _with_environment(tree, environment, path)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -42,23 +39,40 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            content = file.read(TEXT_BYTES_MAX + 1)
+        if len(content) > TEXT_BYTES_MAX:
+            message = f"{path}: larger than {TEXT_BYTES_MAX} bytes, which no configuration is: name another file"
+            raise UsageError(message)
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         message = f"{path}: no such file: give its place with --config FILE"
         raise UsageError(message) from None
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: cannot be read: {error}"
+    except UnicodeDecodeError as error:
+        message = f"{path}: cannot be read: line {error.object[: error.start].count(10) + 1} is not UTF-8"
+        raise UsageError(message) from None
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror or type(error).__name__}"
         raise UsageError(message) from None
     try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        tree = tree_of(text)
+    except WrongYamlError as error:
+        message = f"{path}: {error}"
+        raise UsageError(message) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        message = f"{path}: expected sections like `kafka:` and `counter:`, got {tree!r:.60}"
+        message = f"{path}: expected sections like `kafka:` and `counter:`, got {_kind(tree)}"
         raise UsageError(message)
     return tree
+
+
+def _kind(tree: object) -> str:
+    return "a list" if isinstance(tree, list) else "one value"
+
+
+# Letters and signs of a key; with any other, it may be that a value stands where a key should.
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
 
 def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
@@ -66,8 +80,9 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     dotted, equals, text = override.partition("=")
     # The names below `kafka:` are the client's own and may hold dots.
     keys = tuple(dotted.split(".", 1) if dotted.startswith("kafka.") else dotted.split("."))
-    if not equals or not all(keys):
-        message = f"--set {override}: expected section.key=value, like --set counter.report_seconds=10"
+    if not equals or not all(map(_KEY.fullmatch, keys)):
+        # Whatever is there may be a value, and a secret.
+        message = "--set: expected section.key=value, like --set counter.report_seconds=10"
         raise UsageError(message)
     if keys[1:] in {("bootstrap.servers",), ("bootstrap_servers",)} and keys[0] == "kafka":
         keys = ("kafka", "bootstrap_servers")
@@ -77,12 +92,12 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     for key in keys[:-1]:
         child = node.setdefault(key, {})
         if not isinstance(child, dict):
-            message = f"--set {override}: {key!r} is a value, not a section"
+            message = f"--set {dotted}: {key!r} is a value, not a section"
             raise UsageError(message)
         node = child
     try:
-        node[keys[-1]] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        node[keys[-1]] = tree_of(text)
+    except WrongYamlError:
         node[keys[-1]] = text
     return keys
 
@@ -94,7 +109,7 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
     """Fill `${NAME}` in every text of the tree."""
     if isinstance(node, dict):
         return {
-            key: _with_environment(value, environment, source, f"{address}.{key}".lstrip("."))
+            key: _with_environment(value, environment, source, f"{address}.{_shown(key)}".lstrip("."))
             for key, value in node.items()
         }
     if isinstance(node, list):
@@ -108,17 +123,22 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
         if default is not None:
             return value or default.removeprefix(":-")
         if value is None:
-            message = (
-                f"{source}: {address}: the environment variable {name} is not set:"
-                f" set it, or write ${{{name}:-default}}"
-            )
+            # Where it is not the whole value, this may be a password that only looks like it.
+            shown = name if variable[0] == node or not address.startswith("kafka.") else "NAME"
+            what = f"the environment variable {name}" if shown == name else "an environment variable in it"
+            message = f"{source}: {address}: {what} is not set: set it, or write ${{{shown}:-default}}"
             raise UsageError(message)
         return value
 
     return _VARIABLE.sub(value_of, node)
 
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?$")
+def _shown(key: object) -> str:
+    """A key for a message."""
+    return key if isinstance(key, str) and _KEY.fullmatch(key) else "?"
+
+
+_AT = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
 _WORDS = {
     "`int`": "a whole number",
     "`float`": "a number",
@@ -132,22 +152,26 @@ _WORDS = {
 
 def _explained(message: str, tree: dict[str, Any], path: str, sources: Mapping[tuple[str, ...], str]) -> str:
     """Say msgspec's complaint with the address of the key, the value it has, and the fix."""
-    match = _AT.match(message)
+    match = _AT.fullmatch(message)
     what, address = (match["what"], match["path"] or "") if match else (message, "")
-    keys = tuple(key for key in address.split(".") if key)
-    if (unknown := re.search(r"unknown field `(.+)`", what)) is not None:
+    keys = tuple(key for key in re.sub(r"\[[0-9.]+\]", "", address).split(".") if key)
+    if (unknown := re.search(r"unknown field `(.+)`", what, re.DOTALL)) is not None:
         keys = (*keys, unknown[1])
         known = _known_keys(keys[:-1])
         near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         said = f"unknown key: {hint}"
     else:
+        for pattern, words in PATTERNS.items():
+            what = what.replace(f"`str` matching regex {pattern!r}", words)
         for code, words in _WORDS.items():
             what = what.replace(code, words)
         said = what[:1].lower() + what[1:]
+        if (wrong := re.fullmatch(r"invalid enum value '(.*)'", said, re.DOTALL)) is not None:
+            said = f"not one of the values that it can have, got {wrong[1]!r:.60}"
         if "got" not in said and "missing" not in said:
             said += f", got {_value_at(tree, keys)!r:.60}"
-    return f"{sources.get(keys, path)}: {'.'.join(keys)}: {said}"
+    return f"{sources.get(keys, path)}: {'.'.join(map(_shown, keys))}: {said}"
 
 
 def _known_keys(keys: tuple[str, ...]) -> list[str]:

@@ -2,20 +2,25 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from unique_users.buckets import INTERVALS, Bucket, Calendar
 from unique_users.cascade import Cascade
 from unique_users.clients import Batch, Consumer, Position, TopicState, lag
 from unique_users.config import Config
+from unique_users.dead_letters import DeadLetter
 from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
 from unique_users.estimates import Count, add_up, users_in
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
 from unique_users.lifecycle import Stop, say
+from unique_users.line import LineSource
 from unique_users.marks import Why, gap_of_deleted
+from unique_users.offset_metadata import late_text
 from unique_users.opening import Opening
-from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
+from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
 from unique_users.publish import Due, Publisher
 from unique_users.report import BucketCount, Format, Summary
 from unique_users.schedule import NO_PARTITION_SECONDS, Every
@@ -37,7 +42,9 @@ class Counting:
         consumer: Consumer,
         describe: Callable[[], TopicState],
         stores: Stores,
+        history: HistoryCheck,
         new_publisher: Callable[[], Publisher],
+        line: LineSource,
         stop: Stop,
         monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -50,6 +57,7 @@ class Counting:
         self._describe = describe
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
+        self._line = line
         self._stop = stop
         self._monotonic = monotonic
         self._wall_clock = wall_clock
@@ -64,7 +72,8 @@ class Counting:
         self._closed_why: dict[Bucket, set[Why]] = {}
         settings = config.counter
         self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
-        self._opening = Opening(config, consumer, describe, stores, self._cascade, wall_clock, drop)
+        self._history = history
+        self._opening = Opening(config, consumer, describe, stores, self._cascade, history, wall_clock, drop)
         self._messages_read = 0
         self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), monotonic)
         self._report_due = Every(settings.report_seconds, monotonic)
@@ -77,12 +86,14 @@ class Counting:
         polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
             self._let_go(partition)
+        self._history.notice({p: ledger.past for p, ledger in self._ledgers.items()})
         for batch in polled.batches:
             if batch.partition in self._ledgers:
                 self._handle(batch)
         # Not before: what was polled of a partition that is opened now came from another position.
         self._unopened.update(dict.fromkeys(polled.taken, self._monotonic()))
         self._open_partitions()
+        self._settle_doubts()
         if self._save_due.due():
             self.save()
         if self._report_due.due() and self._until is None:
@@ -93,22 +104,25 @@ class Counting:
         """Bring state and broker up to date.
 
         1. make sure that the topic is still the same, also when nothing came: a changed one may bring nothing more
-        2. save
-        3. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
-        4. publish what is saved while that answer is fresh, then drop what is past its retention
+        2. hand over what came for buckets that are gone; a save goes no further than what has arrived
+        3. save
+        4. let the group's offsets follow; the group refuses that to a member that has lost its partitions unnoticed
+        5. publish what is saved while that answer is fresh, then drop what is closed and past its retention
         """
+        if self._ledgers and not self._still_the_same_topic():
+            return
+        self._deliver_late()
+        for ledger in self._ledgers.values():
+            ledger.save()
         moved = {
             p: ledger
             for p, ledger in self._ledgers.items()
-            if ledger.position != self._committed.get(p) or ledger.unpublished or ledger.facts.withdrawn
+            if ledger.saved_offset != self._committed.get(p) or ledger.unpublished or ledger.facts.withdrawn
         }
-        if self._ledgers and not self._still_the_same_topic():
-            return
-        for ledger in self._ledgers.values():
-            ledger.save()
         if not self._offsets_follow(moved):
             return
         self._publish()
+        self._follow_line()
         for ledger in self._ledgers.values():
             self._drop_old(ledger)
 
@@ -125,7 +139,7 @@ class Counting:
             print(found.line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
         changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
-        print(self._summary(changed).line(self._form), flush=True)
+        print("\n".join(self._summary(changed).lines(self._form)), flush=True)
         self._new.clear()
         self._closed.clear()
         self._closed_why.clear()
@@ -143,6 +157,10 @@ class Counting:
     def close(self) -> None:
         """Save, publish, report what changed since the last report, leave the group."""
         self.save()
+        if self._until is not None:
+            self._line.look()  # what is held at the end must not depend on when the line was looked at last
+            self._follow_line()
+            self.save()
         if unpublished := self._unpublished():
             say(f"{unpublished} counts are saved but not published: the next start publishes them")
         self.report(everything=self._until is not None)
@@ -150,12 +168,18 @@ class Counting:
             ledger.close()
         if self._publisher is not None:
             self._publisher.close()
+        self._history.close()
         self._consumer.close()
 
     def _open_partitions(self) -> None:
-        for partition, since in list(self._unopened.items()):
+        try:
+            bounds = self._opening.bounds(self._unopened)
+        except BrokerAwayError:
+            return
+        for partition in bounds:
+            since = self._unopened[partition]
             try:
-                ledger = self._opening.ledger(partition)
+                ledger = self._opening.ledger(partition, bounds[partition])
             except BrokerAwayError:
                 return
             except LockedError:
@@ -167,12 +191,27 @@ class Counting:
             self._consumer.start(partition, ledger.position)
             del self._unopened[partition]
 
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was counted. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            ledger = self._ledgers[partition]
+            try:
+                found = self._history.differs(partition, ledger.past, ledger.position)
+                if found and found.back_to is None:
+                    self._count_again(partition)
+                    continue
+                if found:
+                    self._history.say(partition, found, ledger.position, ledger.go_back(found))
+                self._consumer.start(partition, ledger.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, ledger.past)
+
     def _handle(self, batch: Batch) -> None:
         topic = self._config.topics.bucketed.name
         ledger = self._ledgers[batch.partition]
         first = batch.offsets[0]
-        if first < ledger.position:
-            self._count_again(batch.partition)
+        if not self._history.continues(ledger.past, ledger.position, batch):
             return
         deleted = first > ledger.position and look_for_loss(self._consumer, topic, batch, ledger.position)
         missing = gap_of_deleted(
@@ -182,12 +221,16 @@ class Counting:
             say_trimmed(topic, batch, missing.end)
         if deleted:
             ledger.mark([missing])
-        ledger.add(batch)
+        if batch.unreadable:
+            say_unreadable(topic, batch)
+            ledger.mark([missing._replace(why=Why.RECORDS_UNREADABLE)])
+        ledger.add(batch, self._monotonic())
         self._messages_read += len(batch.offsets)
 
     def _let_go(self, partition: int) -> None:
         """Save and close a partition that belongs to another member now."""
         self._unopened.pop(partition, None)
+        self._history.forget(partition)
         self._committed.pop(partition, None)
         ledger = self._ledgers.pop(partition, None)
         if ledger is not None:
@@ -216,6 +259,7 @@ class Counting:
         """The topic was made anew while it was read: leave unsaved what is not of one topic, and open again."""
         ledger = self._ledgers.pop(partition)
         ledger.close()
+        self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = ledger.origin.topic
         say(f"{topic}-{partition}: was deleted and made again while it was counted; opening its state again")
@@ -224,10 +268,14 @@ class Counting:
             self._opening.begin_anew(partition)
 
     def _offsets_follow(self, moved: Mapping[int, Ledger]) -> bool:
-        positions = {p: Position(ledger.position) for p, ledger in moved.items()}
+        positions = {
+            p: Position(ledger.saved_offset, late_text(ledger.facts.late))
+            for p, ledger in moved.items()
+            if ledger.saved_offset is not None
+        }
         asked_at = self._monotonic()
         try:
-            done = not moved or self._consumer.commit(positions, ANSWER_SECONDS)
+            done = not positions or self._consumer.commit(positions, ANSWER_SECONDS)
         except BrokerAwayError:
             return False  # the report says so, and the state holds the position that counts
         if done:
@@ -250,11 +298,33 @@ class Counting:
             else:
                 ledger.unpublished.update(due)
 
+    def _deliver_late(self) -> None:
+        """Send what is too late to the dead-letter topic. What does not arrive is sent again, after a crash as well."""
+        for ledger in self._ledgers.values():
+            if ledger.undelivered and self._sent(partial(_reject, ledger.undelivered)):
+                ledger.mark_delivered()
+
+    def _follow_line(self) -> None:
+        """Mark what the bucketers have missed, and note how far the low watermark is."""
+        line = self._line.current()
+        if line is None:
+            return
+        gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
+        for partition, ledger in self._ledgers.items():
+            if gaps:
+                ledger.mark(gaps)
+            if line.low_watermark is not None and partition in line.bucketed_ends:
+                ledger.follow(line.low_watermark, line.bucketed_ends[partition])
+
     def _arrives(self, partition: int, due: Due) -> bool:
+        return self._sent(lambda publisher: publisher.publish(partition, due, ANSWER_SECONDS))
+
+    def _sent(self, send: Callable[[Publisher], bool]) -> bool:
+        """Whether what `send` sends has arrived."""
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
-            return self._publisher.publish(partition, due, ANSWER_SECONDS)
+            return send(self._publisher)
         except BrokerAwayError:
             return False
         except DeliveryError:
@@ -283,22 +353,25 @@ class Counting:
 
     def _summary(self, buckets_changed: int) -> Summary:
         ledgers = self._ledgers.values()
+        line = self._line.current()
         summary = Summary(
             int(self._wall_clock()),
             self._messages_read,
             buckets_changed,
             lag(self._consumer, {p: ledger.position for p, ledger in self._ledgers.items()}),
             sum(ledger.unreadable for ledger in ledgers),
-            sum(ledger.ignored for ledger in ledgers),
             tuple(sorted(self._ledgers)),
             next((ledger.origin.partitions for ledger in ledgers), None),
+            line.unread if line else None,
+            line.behind_seconds if line else None,
+            line.totals() if line else None,
         )
         for ledger in ledgers:
-            ledger.unreadable = ledger.ignored = 0
+            ledger.unreadable = 0
         return summary
 
     def _caught_up(self) -> bool:
-        if self._until is None or self._unopened:
+        if self._until is None or self._unopened or self._history.in_doubt:
             return False
         if not self._ledgers:
             return self._no_partition_due.due()
@@ -306,3 +379,7 @@ class Counting:
             return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self._ledgers)
         except BrokerAwayError:
             return False
+
+
+def _reject(letters: Sequence[DeadLetter], publisher: Publisher) -> bool:
+    return publisher.reject(letters, ANSWER_SECONDS)

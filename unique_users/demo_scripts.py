@@ -144,8 +144,7 @@ class Scripts:
         """Take a JSON line of the counter's report and return it as text."""
         fields = json.loads(line)
         if "report" in fields:
-            fields["at"] = _epoch(fields["report"])
-            return Summary(**{name: fields[name] for name in Summary._fields}).line("text")
+            return "\n".join(Summary.read(fields).lines("text"))
         bucket, users = Bucket(fields["interval"], _epoch(fields["start"])), fields["unique_users"]
         count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
         self.counts[bucket] = count

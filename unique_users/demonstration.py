@@ -15,7 +15,7 @@ from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.estimates import Count, Estimate
 from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import say
-from unique_users.recounting import recount
+from unique_users.recounting import recount, require_accepted
 from unique_users.sample import write_sample
 from unique_users.schedule import Every
 
@@ -83,10 +83,14 @@ def _words(left: Left | None) -> str:
 
 
 def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
-    """The true count of each bucket that is counted exactly, by plain sets. Raises InputError, DemoError."""
+    """The true count of each bucket that is counted exactly, by plain sets.
+
+    Raises InputError, also when there is none, and DemoError.
+    """
     with stop.promptly(), FrameFile(file) as lines:
         result = recount(chain.from_iterable(lines), config, int(time.time() * 1000))
     say(f"recount: {result.counts}")
+    require_accepted(result, lines.path, lines.blank_lines_first)
     buckets = result.buckets(exact_intervals(config), Calendar(config.counter.timezone))
     return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
 
@@ -101,7 +105,7 @@ def exact_intervals(config: Config) -> list[str]:
 
 
 def compare(counted: Mapping[Bucket, Count], true: Mapping[Bucket, int], calendar: Calendar) -> bool:
-    """Print both counts of every bucket that is not estimated; return whether they are all the same."""
+    """Print both counts of every bucket that is not estimated; return whether there are any and they are the same."""
     exact = {bucket: count for bucket, count in counted.items() if not isinstance(count, Estimate)}
     buckets = exact.keys() | true.keys()
     texts = {bucket: calendar.text(bucket) for bucket in buckets}
@@ -111,4 +115,4 @@ def compare(counted: Mapping[Bucket, Count], true: Mapping[Bucket, int], calenda
         for bucket in sorted(bucket for bucket in buckets if bucket.interval == interval):
             here, there = exact.get(bucket, 0), true.get(bucket, 0)
             print(f"{texts[bucket]:<{width}}  {here:>9,}  {there:>9,}{'' if here == there else '  differs'}")
-    return exact == true
+    return bool(true) and exact == true

@@ -32,6 +32,10 @@ class DeliveryError(UniqueUsersError):
     """Records were not acknowledged. Loops build a new producer and send again from the last commit."""
 
 
+class TooLargeError(DeliveryError):
+    """A broker or a client takes no record of this size: sent as it is, it never arrives."""
+
+
 class StateError(UniqueUsersError):
     """The counter's state cannot be trusted or written: it is left as it is, the message says the way out."""
 

@@ -4,24 +4,22 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import zstandard
 
+from unique_users.decompression import WindowError, is_gzip, is_zstd, unpacked_gzip, unpacked_zstd
 from unique_users.errors import InputError, UsageError
 from unique_users.frames import CutLine
 from unique_users.read_ahead import read_ahead
 
 # The longest line that is kept whole, so that a file without line ends does not fill the memory.
 LINE_BYTES_MAX = 8_000_000
-COMPRESSED_BYTES = 64 * 1024  # read at a time; of a damaged file at most so much before the damage is lost
 PLAIN_BYTES = 256 * 1024  # read at a time
 JOINED_BYTES = 256 * 1024  # handed out as one list of lines, while they are in the processor's cache
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class FrameFile:
@@ -35,6 +33,8 @@ class FrameFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self.blank_lines = 0
+        self.blank_lines_first = 0  # those before the first that is not
+        self._begun = False
         try:
             # Of stdin a reader of its own: Python cannot end while a thread waits in that of `sys`.
             self._file: Any = (
@@ -57,27 +57,25 @@ class FrameFile:
         return position
 
     def __iter__(self) -> Iterator[list[bytes]]:
-        rest, dropped = b"", 0  # of a line whose end has not come: its first bytes, and how many followed them
+        unfinished = _Unfinished()
         try:
             for block in self._blocks:
-                ended = (rest + block).split(b"\n")
-                rest = ended.pop()
-                yield self._kept(ended, dropped)
-                excess = max(0, len(rest) - LINE_BYTES_MAX - 1)  # one more, which may belong to the line's end
-                dropped = excess if ended else dropped + excess
-                rest = rest[: LINE_BYTES_MAX + 1]
+                yield self._kept(_lines(unfinished, block))
+        except WindowError as error:
+            message = f"{self.path}: {error}"
+            raise InputError(message) from None
         except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
             message = f"{self.path}: damaged or cut off here: {error}"
             raise InputError(message) from None
-        if rest:
-            yield self._kept([rest], dropped)
+        if unfinished:
+            yield self._kept([unfinished.take()])
 
-    def _kept(self, ended: list[bytes], dropped: int) -> list[bytes]:
-        """The lines that are not blank, cut where they are too long; of the first one so many bytes were dropped."""
-        lines = [line.rstrip(b"\r") for line in ended]
-        if dropped or max(map(len, lines), default=0) > LINE_BYTES_MAX:
-            lines = [_cut(lines[0], dropped), *map(_cut, lines[1:])] if lines else []
+    def _kept(self, lines: list[bytes]) -> list[bytes]:
+        """Those that are not blank."""
         kept = [line for line in lines if line and not line.isspace()]
+        if kept and not self._begun:
+            self._begun = True
+            self.blank_lines_first = self.blank_lines + lines.index(kept[0])
         self.blank_lines += len(lines) - len(kept)
         return kept
 
@@ -90,18 +88,57 @@ class FrameFile:
         self._file.raw.close()  # its own close would wait for a thread that waits for a pipe
 
 
-def _cut(line: bytes, dropped: int = 0) -> bytes:
-    bytes_total = len(line) + dropped
-    return line if bytes_total <= LINE_BYTES_MAX else CutLine(line[:LINE_BYTES_MAX], bytes_total)
+class _Unfinished:
+    """The line whose end has not come: its first bytes, and how many followed them. False when it has none."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._held) + self._dropped
+
+    def add(self, more: bytes) -> None:
+        """Go on with it, in memory up to LINE_BYTES_MAX and one more, which may belong to the line's end."""
+        room = LINE_BYTES_MAX + 1 - len(self._held)
+        self._held += more[:room]
+        self._dropped += max(0, len(more) - room)
+
+    def take(self) -> bytes:
+        """The line, a CutLine of one that is too long; the next one begins."""
+        held, dropped = self._held, self._dropped
+        self._held, self._dropped = bytearray(), 0
+        if not dropped:
+            held = held.rstrip(b"\r")
+        whole = len(held) + dropped
+        if whole <= LINE_BYTES_MAX:
+            return bytes(held)
+        del held[LINE_BYTES_MAX:]
+        return CutLine(bytes(held), whole)
+
+
+def _lines(unfinished: _Unfinished, block: bytes) -> list[bytes]:
+    """The lines that end in a block, without their ends; what follows them is unfinished."""
+    if b"\n" not in block:
+        unfinished.add(block)
+        return []
+    first, *ended = block.split(b"\n")
+    unfinished.add(first.rstrip(b"\r"))
+    lines = [unfinished.take()]
+    unfinished.add(ended.pop())
+    lines += [line.rstrip(b"\r") for line in ended]
+    if max(map(len, lines), default=0) > LINE_BYTES_MAX:
+        lines = [line if len(line) <= LINE_BYTES_MAX else CutLine(line[:LINE_BYTES_MAX], len(line)) for line in lines]
+    return lines
 
 
 def _blocks(file: Any) -> Iterator[bytes]:
     """What is in the file, decompressed, as it comes."""
-    start = file.peek(len(_ZSTD))
-    if start.startswith(_GZIP):
-        yield from _decompressed(file, lambda: zlib.decompressobj(wbits=31))
-    elif start.startswith(_ZSTD):
-        yield from _decompressed(file, zstandard.ZstdDecompressor().decompressobj)
+    start = file.peek(4)
+    if is_gzip(start):
+        yield from unpacked_gzip(file)
+    elif is_zstd(start):
+        yield from unpacked_zstd(file)
     else:
         yield from iter(lambda: file.read1(PLAIN_BYTES), b"")
 
@@ -121,26 +158,3 @@ def _joined(blocks: Iterator[bytes], bytes_max: int) -> Iterator[bytes]:
         yield b"".join(held)
         raise
     yield b"".join(held)
-
-
-def _decompressed(file: Any, new_decompressor: Callable[[], Any]) -> Iterator[bytes]:
-    """Decompress `file`, one member or frame after the other, and give what came before a damage.
-
-    The standard readers do neither: gzip's gives nothing of the block in which it meets the damage, zstd's takes a
-    cut-off file for a whole one.
-    """
-    decompressor = new_decompressor()
-    compressed = b""
-    while True:
-        compressed = compressed or file.read1(COMPRESSED_BYTES)
-        if decompressor.eof:
-            # Some programs fill the last block of a gzip file up with zeros.
-            if not compressed.strip(b"\0"):
-                return
-            decompressor = new_decompressor()
-        elif not compressed:
-            message = "its end is missing"
-            raise EOFError(message)
-        if plain := decompressor.decompress(compressed):
-            yield plain
-        compressed = decompressor.unused_data

@@ -146,7 +146,8 @@ class FrameParser:
         try:
             return self.parse(text)
         except BadFrameError as error:
-            return error
+            # Another one: the traceback of this one would keep the text, and all the batch, for the garbage collector.
+            return BadFrameError(error.reason, error.detail)
 
     def _look_closer(self, raw: bytes) -> tuple[str, Any]:
         """Return the values of a frame that the fast way refused, or say what is wrong."""

@@ -1,21 +1,24 @@
 """The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from unique_users.buckets import Bucket, bucket_timestamp
+from unique_users.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.cascade import Cascade, Rule
+from unique_users.checkpoints import Found
 from unique_users.clients import Batch
-from unique_users.clock import BLOCK, MEDIANS, StreamClock
+from unique_users.dead_letters import DeadLetter
 from unique_users.estimates import Count
 from unique_users.facts import Facts, Snapshot
+from unique_users.frames import Reason
 from unique_users.generations import continued
 from unique_users.lifecycle import give_memory_back
 from unique_users.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
+from unique_users.past import Past
 from unique_users.publish import Due
 from unique_users.rekey import users_by_bucket
 from unique_users.tally import Origin, Tally
@@ -85,13 +88,14 @@ class Stores(Protocol):
 
 
 class Ledger:
-    """Adds records, saves what they added together with the position, and drops what is past its retention.
+    """Adds records, saves what they added together with the position, and drops what is closed and past its retention.
 
-    `saved_offset` is None while nothing was saved yet.
+    `saved_offset` is None while nothing was saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
+    before which nothing more comes; for ever where that is None.
     """
 
     def __init__(
-        self, store: Store, origin: Origin, cascade: Cascade, retention_seconds: int, uids_in_memory_max: int
+        self, store: Store, origin: Origin, cascade: Cascade, keep_seconds: int | None, uids_in_memory_max: int
     ) -> None:
         self.origin = origin
         self.facts = store.facts
@@ -99,18 +103,23 @@ class Ledger:
         self._store = store
         self._cascade = cascade
         self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
-        self._retention = retention_seconds
+        self._keep_seconds = keep_seconds
         self._uids_in_memory_max = uids_in_memory_max
-        self._clock = StreamClock(0)
+        self._low_watermark: int | None = None
+        self._coming: tuple[int, int] | None = None  # a low watermark, and from which position on it holds
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
+        self.past = Past(self._store.facts.history)
         self._freed_uids = 0  # since memory was given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
         self.unreadable = 0
-        self.ignored = 0
+        # Records for buckets that are gone, which no save goes past before they are in the dead-letter topic.
+        self.undelivered: list[DeadLetter] = []
+        self._undelivered_from = 0
+        self._undelivered_users = 0
 
     def count(self, bucket: Bucket) -> Count:
         """The unique users of a bucket."""
@@ -180,33 +189,67 @@ class Ledger:
             )
             self.facts = replace(self.facts, gaps=gaps)
 
-    def add(self, batch: Batch) -> None:
-        """Count a batch of records. May save in between, when memory is full: see Tally.evict."""
+    def add(self, batch: Batch, now: float = 0.0) -> None:
+        """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
+        if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
+            self._reject(batch, late)
+            self._undelivered_users += sum(len(users.by_bucket.pop(minute)) for minute in late)
         for minute, uids in users.by_bucket.items():
-            if minute < self._store.floor:
-                self.ignored += len(uids)
-                continue
+            self.past.cover(minute)
             new = self._tally.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
-            self._clock.admit([minute] * min(len(uids), BLOCK * MEDIANS))
             if not self._evict():
                 # Uids saved ahead of the position are read again after a crash, and change nothing then.
                 self.save()
                 self._evict()
         self.position = batch.next_offset
+        self.past.read(batch, now)
+
+    def mark_delivered(self) -> None:
+        """What was undelivered is in the dead-letter topic."""
+        self.facts = replace(self.facts, late=self.facts.late + self._undelivered_users)
+        self.undelivered = []
+        self._undelivered_users = 0
 
     def save(self) -> None:
         """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
         tally = self._tally
         added = tally.unsaved() or tally.unsaved_sketches()
-        if self.position == self.saved_offset and not added and self.facts == self._store.facts:
+        position = self._undelivered_from if self.undelivered else self.position
+        if position == self.saved_offset and not added and self.facts == self._store.facts:
             return
-        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), self.position, self.facts)
+        self.facts = replace(self.facts, history=self.past.remember())
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), position, self.facts)
         tally.mark_saved()
-        self.saved_offset = self.position
+        self.saved_offset = position
+
+    def follow(self, low_watermark: int, end: int) -> None:
+        """Nothing before `low_watermark` comes any more once the partition is read up to `end`."""
+        if self._coming is None or self.position >= end:
+            self._coming = (low_watermark, end)
+        if self.position >= self._coming[1]:
+            self._low_watermark, self._coming = self._coming[0], None
+
+    def go_back(self, found: Found) -> tuple[int, int] | None:
+        """Keep the users, go back in the log to where it still is the one that was read, and save.
+
+        Returns the first and the last minute that may hold users of records that are gone; these are marked.
+        """
+        minutes = self.past.go_back(found.offset)
+        self.facts = replace(self.facts, history=self.past.history)
+        if minutes:
+            self.mark([Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)])
+        # What is not in the dead-letter topic yet is read again, as far as it is still there.
+        self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
+        self.undelivered, self._undelivered_users = [], 0
+        self.save()
+        # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
+        self.unpublished = set(self._tally.counts())
+        self.publish_from = min(self.publish_from, found.end)
+        return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
         """The counts that changed since this was called last.
@@ -252,5 +295,18 @@ class Ledger:
 
     def _retention_floor(self) -> int:
         """The first minute that is not past its retention."""
-        now = self._clock.now()
-        return 0 if not self._retention or now is None else bucket_timestamp(now - self._retention)
+        if self._keep_seconds is None or self._low_watermark is None:
+            return 0
+        return max(0, bucket_timestamp(self._low_watermark - self._keep_seconds))
+
+    def _reject(self, batch: Batch, late: Container[int]) -> None:
+        """Note the records of a batch that are for minutes before the floor."""
+        if not self.undelivered:
+            self._undelivered_from = self.position
+        detail = f"its minute is closed; this partition keeps those from {iso_time(self._store.floor)} on"
+        for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
+            if key is not None and key.isdigit() and int(key) in late:
+                letter = DeadLetter(
+                    Reason.LATE, detail, self.origin.topic, self.origin.partition, offset, value or b"", key
+                )
+                self.undelivered.append(letter)

@@ -22,6 +22,7 @@ class Why(StrEnum):
 
     STATE_LOST = "state_lost"  # counted again from a topic whose start is gone: too low
     RECORDS_DELETED = "records_deleted"  # the topic's retention deleted records before they were read: too low
+    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked, and was passed: too low
     FILLED_LATE = "filled_late"  # the interval was added later, from what the state still held: too low
     LOG_CUT_BACK = "log_cut_back"  # the log lost records that were counted: too high
 

@@ -7,13 +7,15 @@ words of the form `name=value`, of which a reader passes over those that it does
 from collections import Counter
 from typing import NamedTuple, Self
 
+from unique_users.checkpoints import Checkpoint
 from unique_users.clock import StreamClock
 from unique_users.layout import Layout
 from unique_users.marks import Gap, Why, with_gaps
 from unique_users.rekey import FrameCounts
 
+_TOTALS, _NEWEST, _HISTORY, _GAPS = "frames", "newest_ms", "history", "gaps"
+CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
 GAPS_MAX = 8  # in a text; with more, the nearest are joined
-_TOTALS, _NEWEST, _GAPS = "frames", "newest_ms", "gaps"
 
 
 class OffsetMetadata(NamedTuple):
@@ -24,6 +26,7 @@ class OffsetMetadata(NamedTuple):
     layout: Layout | None = None
     totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
+    history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
 
     def text(self) -> str:
@@ -34,6 +37,9 @@ class OffsetMetadata(NamedTuple):
             words.append(f"{_TOTALS}={','.join([str(self.totals.read), str(self.totals.accepted), *rejected])}")
         if self.newest_ms is not None:
             words.append(f"{_NEWEST}={self.newest_ms}")
+        if self.history:
+            points = (f"{c.next_offset}:{c.leader_epoch}:{c.record_hash.hex()}" for c in self.history)
+            words.append(f"{_HISTORY}={','.join(points)}")
         if self.gaps:
             words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
         return " ".join(words)
@@ -50,6 +56,7 @@ class OffsetMetadata(NamedTuple):
             Layout.parsed(layout),
             _totals(words.get(_TOTALS, "")),
             int(newest) if newest.removeprefix("-").isdecimal() else None,
+            _history(words.get(_HISTORY, "")),
             _gaps(words.get(_GAPS, "")),
         )
 
@@ -73,3 +80,25 @@ def _totals(text: str) -> FrameCounts | None:
         return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
     except ValueError:
         return None
+
+
+def _history(text: str) -> tuple[Checkpoint, ...]:
+    try:
+        points = (point.split(":") for point in text.split(",") if text)
+        return tuple(Checkpoint(int(offset), int(epoch), bytes.fromhex(digest)) for offset, epoch, digest in points)
+    except ValueError:
+        return ()
+
+
+_LATE = "late="
+
+
+def late_text(late: int) -> str:
+    """What a counter stores with its offsets: how many users of its partition it has rejected as late."""
+    return f"{_LATE}{late}" if late else ""
+
+
+def late_of(text: str) -> int:
+    """The number in what `late_text` wrote, 0 in any other text."""
+    number = text.removeprefix(_LATE)
+    return int(number) if text.startswith(_LATE) and number.isdecimal() else 0

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from unique_users.buckets import iso_time
 from unique_users.cascade import Cascade
+from unique_users.checkpoints import Found
 from unique_users.clients import Consumer, TopicState
 from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
@@ -13,10 +14,11 @@ from unique_users.drops import refuse_drops
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.facts import Facts
 from unique_users.generations import new_generation
+from unique_users.history_check import HistoryCheck
 from unique_users.ledger import Ledger, Store, Stores
 from unique_users.lifecycle import say
 from unique_users.marks import UNTIL_KNOWN, Gap, Why
-from unique_users.positions import ANSWER_SECONDS, RECREATED, say_lost
+from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
 
@@ -31,6 +33,7 @@ class Opening:
         describe: Callable[[], TopicState],
         stores: Stores,
         cascade: Cascade,
+        history: HistoryCheck,
         wall_clock: Callable[[], float],
         drop: Collection[str] = (),
     ) -> None:
@@ -39,6 +42,7 @@ class Opening:
         self._describe = describe
         self._stores = stores
         self._cascade = cascade
+        self._history = history
         self._wall_clock = wall_clock
         self._drop = drop
         self._looked = False
@@ -49,39 +53,63 @@ class Opening:
         """Have the next opening set the saved state aside: it is of a topic that is gone, which no id would tell."""
         self._outdated.add(partition)
 
-    def ledger(self, partition: int) -> Ledger:
-        """1. look at what is there, 2. find or begin the state, 3. find out where the topic can be read.
+    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """Where the topic can be read, of those of its partitions that it has: one question for all of them.
+
+        Raises BrokerAwayError.
+        """
+        there = self._describe().partitions if partitions else 0
+        return self._consumer.bounds([partition for partition in partitions if partition < there], ANSWER_SECONDS)
+
+    def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
+        """1. look at what is there, 2. find or begin the state, 3. see whether it was counted from this very topic.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted, UsageError
         where users would be dropped that nobody said to drop, BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._describe()
-        first, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
         origin = Origin(name, topic.id, partition, topic.partitions)
         self._look(partition, topic)
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         ledger = self._with_state(origin)
-        if (saved := ledger.saved_offset) is None:
+        saved = ledger.saved_offset
+        (first, end), found = self._looked_at(ledger, bounds)
+        if saved is None:
             ledger.position = first
             if first > 0:
                 ledger.mark([Gap("", 0, UNTIL_KNOWN, Why.STATE_LOST)])
-        elif saved > end:
+        elif found and found.back_to is None:
             ledger.close()
             aside = self._stores.set_aside(origin)
             say(
-                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED}: counting it from its start,"
-                f" the old state is {aside}"
+                f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
+                f" counting it from its start, the old state is {aside}"
             )
-            return self.ledger(partition)
+            return self.ledger(partition, bounds)
+        elif found:
+            self._history.say(partition, found, saved, ledger.go_back(found))
         elif saved < first:
             ledger.position = first
             say_lost(name, partition, saved, first)
             ledger.mark([Gap("", ledger.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
         ledger.publish_from = end
         return ledger
+
+    def _looked_at(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
+        """The partition's bounds, and how it differs from what was counted of it. Closes the ledger on an error."""
+        partition, saved = ledger.origin.partition, ledger.saved_offset
+        if saved is None:
+            return bounds, None
+        try:
+            if saved > bounds[1]:  # a former owner may have counted on since these were asked for
+                bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+            return bounds, self._history.opened(partition, ledger.past, saved, bounds)
+        except BaseException:
+            ledger.close()
+            raise
 
     def _look(self, partition: int, topic: TopicState) -> None:
         """Before anything is changed: the first time at the states of all partitions, later at this one's."""
@@ -112,7 +140,9 @@ class Opening:
                 f" before {iso_time(store.floor)} may be too low"
             )
         uids_max = settings.uids_in_memory_max // origin.partitions
-        ledger = Ledger(store, origin, self._cascade, settings.retention_seconds, uids_max)
+        # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
+        retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds
+        ledger = Ledger(store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max)
         ledger.facts = self._facts(store, origin)
         return ledger
 

@@ -9,22 +9,19 @@ from unique_users.marks import ALWAYS
 ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
 
 
-def readable_offset(consumer: Consumer, topic: str, partition: int, wanted: int) -> int:
+def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
     """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
 
-    Says in one line what is missing: records that the topic's retention deleted before they were read, or all of a
-    topic that is shorter than what was read of it, so that it must be a new one. Raises BrokerAwayError.
+    Says in one line what is missing: records that the topic's retention deleted before they were read.
     """
-    first, end = consumer.bounds([partition])[partition]
-    if wanted > end:
-        say(f"{topic}-{partition}: was read up to offset {wanted}, but {RECREATED}: reading it from its start")
-        return first
+    first, _ = bounds
     if wanted < first:
         say_lost(topic, partition, wanted, first)
     return max(wanted, first)
 
 
 RECREATED = "it ends before that, so it was deleted and made again"
+OTHER = "it holds other records, so it was deleted and made again"
 
 
 def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -> bool:
@@ -47,6 +44,11 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
         f"{topic}-{partition}: {first - position} records were deleted by the topic's retention before they were read"
         f" (offsets {position} to {first - 1}): the counts of their minutes are too low"
     )
+
+
+def say_unreadable(topic: str, batch: Batch) -> None:
+    """Say that records cannot be unpacked, and are passed."""
+    say(f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}")
 
 
 def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:

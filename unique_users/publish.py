@@ -1,10 +1,11 @@
 """Publishing to the topic `counts`, and reading all of it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from unique_users.buckets import Bucket, Calendar
 from unique_users.clients import Consumer, Producer
+from unique_users.dead_letters import DeadLetter
 from unique_users.estimates import Count
 from unique_users.marks import Gap, Why
 from unique_users.published import PublishedBucket, ReadCounts, encode_count, encode_gaps, key_of
@@ -47,12 +48,13 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, Pub
 
 
 class Publisher:
-    """Sends counts to the topic `counts`. Publishing one twice is harmless."""
+    """Sends counts to the topic `counts`, and what is too late to be counted to `rejected`. Twice is harmless."""
 
-    def __init__(self, producer: Producer, topic: str, calendar: Calendar) -> None:
+    def __init__(self, producer: Producer, topic: str, calendar: Calendar, rejected: str) -> None:
         self._producer = producer
         self._topic = topic
         self._calendar = calendar
+        self._rejected = rejected
 
     def publish(self, partition: int, due: Due, timeout_seconds: float) -> bool:
         """Send what is due of one partition, estimates with their sketches; return whether it arrived.
@@ -78,6 +80,12 @@ class Publisher:
             for bucket, count in due.counts.items()
         ]
         self._producer.send_all(self._topic, [value for _, value in records], [key for key, _ in records])
+        return self._producer.flush(timeout_seconds)
+
+    def reject(self, letters: Iterable[DeadLetter], timeout_seconds: float) -> bool:
+        """Send dead letters; return whether they arrived. Raises DeliveryError."""
+        for letter in letters:
+            self._producer.send(self._rejected, letter.value, letter.key, letter.headers())
         return self._producer.flush(timeout_seconds)
 
     def close(self) -> None:

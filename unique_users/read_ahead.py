@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from queue import Empty, Queue
 from threading import Thread
 
-BLOCKS_AHEAD_MAX = 64
+BLOCKS_AHEAD_MAX = 16  # of half a MB at most, see decompression.py
 IDLE_SECONDS = 0.1
 THREAD_NAME = "read ahead"
 

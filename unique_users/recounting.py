@@ -4,8 +4,8 @@ It shares with the bucketer the rules of what a frame is, and nothing of the way
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,13 +15,32 @@ from msgspec.structs import asdict
 from unique_users.buckets import MINUTE, Bucket, Calendar
 from unique_users.clock import StreamClock
 from unique_users.config import Config
+from unique_users.errors import InputError
 from unique_users.estimates import Count, Estimate, sketch_class, users_in
 from unique_users.frames import FrameParser
 from unique_users.marks import fields, words
-from unique_users.rekey import FrameCounts, Rekeyer
+from unique_users.rekey import FrameCounts, Rejected, Rekeyer
 from unique_users.report import BucketCount, Format
 
+# What is judged at a time.
 CHUNK_FRAMES = 10_000
+CHUNK_BYTES = 12_000_000
+SHOWN_BYTES = 80  # of a rejected frame
+
+
+class FirstRejected(NamedTuple):
+    """The first frame of all that was rejected, and why."""
+
+    number: int  # among the frames, from 1 on
+    reason: str
+    detail: str
+    start: bytes  # of the frame, SHOWN_BYTES at most
+    whole: bool
+
+    def words(self, skipped_lines: int) -> str:
+        """In one line, the frame with its control characters escaped, behind so many lines that are blank."""
+        shown = f"{self.start!r}{'' if self.whole else '…'}"
+        return f"line {self.number + skipped_lines}: {self.reason}: {self.detail}: {shown}"
 
 
 class Recount(NamedTuple):
@@ -29,6 +48,7 @@ class Recount(NamedTuple):
 
     users: dict[int, set[str]]
     counts: FrameCounts
+    first_rejected: FirstRejected | None = None
 
     def buckets(
         self,
@@ -63,13 +83,52 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
     clock = StreamClock(rules.retention_seconds)
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()
-    remaining = iter(frames)
-    while chunk := list(islice(remaining, CHUNK_FRAMES)):
+    first_rejected = None
+    for chunk in _chunks(frames):
         rekeyed = rekeyer.rekey(chunk, [timestamp_ms] * len(chunk), clock)
         for key, value in zip(rekeyed.keys, rekeyed.values, strict=True):
             users[int(key)].add(orjson.loads(value)["uid"])
+        if rekeyed.rejected and first_rejected is None:
+            first_rejected = _first(rekeyed.rejected, chunk, counts.read)
         counts += rekeyed.counts()
-    return Recount(dict(users), counts)
+    return Recount(dict(users), counts, first_rejected)
+
+
+def _chunks(frames: Iterable[bytes]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    chunk_bytes = 0
+    for frame in frames:
+        chunk.append(frame)
+        chunk_bytes += len(frame)
+        if len(chunk) == CHUNK_FRAMES or chunk_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, chunk_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _first(rejected: Iterable[Rejected], chunk: Sequence[bytes], read_before: int) -> FirstRejected:
+    first = min(rejected, key=attrgetter("place"))
+    frame = chunk[first.place]
+    shown = bytes(frame[:SHOWN_BYTES])
+    return FirstRejected(read_before + first.place + 1, first.reason.value, first.detail, shown, shown == frame)
+
+
+def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:
+    """Raise InputError when there is nothing to compare: `path` has no frame, or none that was accepted.
+
+    `skipped_lines` are the blank ones before the first frame.
+    """
+    if result.counts.accepted:
+        return
+    if result.first_rejected is None:
+        message = f"{path} is empty, there is nothing to compare: name a file with one JSON object a line"
+    else:
+        message = (
+            f"no frame of {path} was accepted: {result.counts.rejected.total():,} rejected; the first,"
+            f" {result.first_rejected.words(skipped_lines)}"
+        )
+    raise InputError(message)
 
 
 class Difference(NamedTuple):

@@ -37,7 +37,11 @@ class FrameCounts:
         return FrameCounts(self.read + other.read, self.accepted + other.accepted, self.rejected + other.rejected)
 
     def __str__(self) -> str:
-        text = f"{self.read:,} frames read = {self.accepted:,} accepted + {self.rejected.total():,} rejected"
+        return self.sum_text("accepted")
+
+    def sum_text(self, accepted: str) -> str:
+        """In words, with a word for those that are accepted."""
+        text = f"{self.read:,} frames read = {self.accepted:,} {accepted} + {self.rejected.total():,} rejected"
         if self.rejected:
             text += f" ({', '.join(f'{reason} {n:,}' for reason, n in sorted(self.rejected.items()))})"
         return text
@@ -58,6 +62,11 @@ class Rekeyed(NamedTuple):
         return FrameCounts(self.accepted + len(self.rejected), self.accepted, reasons)
 
 
+def all_rejected(count: int, reason: Reason, detail: str) -> Rekeyed:
+    """What became of a batch of which no record is a frame, all for the same reason."""
+    return Rekeyed([], [], None, [Rejected(place, reason, detail) for place in range(count)], 0)
+
+
 class Rekeyer:
     """Turns batches of frames into records of `bucketed`.
 
@@ -70,8 +79,9 @@ class Rekeyer:
     ) -> None:
         self._parser = parser
         self._future_ms_max = future_seconds_max * 1000
-        self._records = _combined_records if combine else _plain_records
+        self._combine = combine
         self._partitions = partitions
+        self.combined_bytes_max = COMBINED_BYTES_MAX
 
     def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
         """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and move the clock."""
@@ -86,7 +96,12 @@ class Rekeyer:
             detail = f"behind the stream by more than the retention; the stream is at {clock.now()}"
             rejected.extend(Rejected(places[i], Reason.LATE, f"{times[i]} is {detail}") for i in sorted(late))
             uids, times, places = _without(late, uids, times, places)
-        return Rekeyed(*self._records(uids, times, self._partitions), rejected, len(uids))
+        return Rekeyed(*self._records(uids, times), rejected, len(uids))
+
+    def _records(self, uids: Sequence[str], times: Sequence[int]) -> "Records":
+        if self._combine:
+            return _combined_records(uids, times, self._partitions, self.combined_bytes_max)
+        return _plain_records(uids, times, self._partitions)
 
     def _future(self, parsed: Parsed, timestamps_ms: Sequence[int]) -> dict[int, Rejected]:
         """Those that lie too far ahead of their records, by their index in `parsed`."""
@@ -125,7 +140,7 @@ def _plain_records(uids: Sequence[str], times: Sequence[int], partitions: int | 
     return [keys[ts] for ts in times], values[:-1], _partitions(uids, partitions)
 
 
-def _combined_records(uids: Sequence[str], times: Sequence[int], partitions: int | None) -> Records:
+def _combined_records(uids: Sequence[str], times: Sequence[int], partitions: int | None, bytes_max: int) -> Records:
     by_bucket: dict[int, dict[str, None]] = {}  # a dict, to keep their order
     users_at = {ts: by_bucket.setdefault(bucket_timestamp(ts), {}) for ts in dict.fromkeys(times)}
     for uid, ts in zip(uids, times, strict=True):
@@ -134,7 +149,7 @@ def _combined_records(uids: Sequence[str], times: Sequence[int], partitions: int
         (b"%d" % bucket, value, partition)
         for bucket, users in by_bucket.items()
         for partition, share in _shares(list(users), partitions)
-        for value in _combined(share)
+        for value in _combined(share, bytes_max)
     ]
     where = None if partitions is None else [partition for _, _, partition in records]
     return [key for key, _, _ in records], [value for _, value, _ in records], where
@@ -160,13 +175,13 @@ def _shares(uids: list[str], partitions: int | None) -> Iterable[tuple[int, list
 COMBINED_BYTES_MAX = 512 * 1024
 
 
-def _combined(uids: list[str]) -> list[bytes]:
+def _combined(uids: list[str], bytes_max: int) -> list[bytes]:
     """The values that hold these users: one, or more where it would be too large."""
     value = orjson.dumps({"uids": uids})
-    if len(value) <= COMBINED_BYTES_MAX or len(uids) == 1:
+    if len(value) <= bytes_max or len(uids) == 1:
         return [value]
     middle = len(uids) // 2
-    return _combined(uids[:middle]) + _combined(uids[middle:])
+    return _combined(uids[:middle], bytes_max) + _combined(uids[middle:], bytes_max)
 
 
 class _Entry(msgspec.Struct, gc=False):

@@ -1,23 +1,27 @@
 """The producer's loop: the lines of a file become records of `feed`."""
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from unique_users.clients import Producer
-from unique_users.errors import DeliveryError
+from unique_users.errors import DeliveryError, TooLargeError
 from unique_users.frames import CutLine, Reason
 from unique_users.lifecycle import Stop, say
 
 STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
-FLUSH_LINES = 10_000  # lines between two flushes: those to send again when a producer fails
+# Between two flushes: what is sent again when a producer fails. Frames of 2 KB reach the first, long lines the second.
+FLUSH_LINES = 10_000
+FLUSH_BYTES = 24_000_000
 ROOM_SECONDS = 1.0
+ALONE_BYTES = 1_000_000  # a longer line is a batch of its own, of which it is known what was refused
 
 
 class Sent(NamedTuple):
     """What was acknowledged."""
 
     frames: int
-    cut: int  # lines too long for Kafka, sent to `rejected` cut off
+    cut: int  # lines too long for Kafka, sent to `rejected`
 
 
 class Replay:
@@ -47,6 +51,7 @@ class Replay:
         self._started = monotonic()
         self._handed_over = 0
         self._unflushed: list[bytes] = []
+        self._unflushed_bytes = 0
         self._producer: Producer | None = None
         self.sent = Sent(0, 0)
 
@@ -65,8 +70,9 @@ class Replay:
         if lines is None:
             return False
         self._unflushed += lines
+        self._unflushed_bytes += sum(map(len, lines))
         self._attempt(lambda producer: self._send(producer, lines))
-        if len(self._unflushed) >= FLUSH_LINES:
+        if len(self._unflushed) >= FLUSH_LINES or self._unflushed_bytes >= FLUSH_BYTES:
             self.flush()
         return True
 
@@ -108,6 +114,8 @@ class Replay:
             try:
                 action(self._producer)
             except DeliveryError as error:
+                if isinstance(error, TooLargeError):
+                    self._reject_one()
                 say(f"{error}; sending the last {len(self._unflushed)} frames again")
                 self._producer.close()
                 self._stop.wait(ROOM_SECONDS)
@@ -115,6 +123,13 @@ class Replay:
                 action = self._send_again
             else:
                 return
+
+    def _reject_one(self) -> None:
+        """`feed` has refused a line that goes alone: have the one that compresses worst go to `rejected`."""
+        places = [n for n, line in enumerate(self._unflushed) if type(line) is bytes and len(line) > ALONE_BYTES]
+        if places:
+            place = max(places, key=lambda place: len(zlib.compress(self._unflushed[place], 1)))
+            self._unflushed[place] = CutLine(self._unflushed[place], len(self._unflushed[place]))
 
     def _send_again(self, producer: Producer) -> None:
         self._handed_over -= len(self._unflushed)
@@ -126,7 +141,8 @@ class Replay:
         if whole := [line for line in lines if type(line) is bytes] if cut else lines:
             producer.send_all(self._feed, whole)
         for line in cut:
-            detail = f"a line of {line.bytes_total} bytes, of which the first {len(line)} are kept"
+            kept = f", of which the first {len(line)} are kept" if len(line) < line.bytes_total else ", as it is"
+            detail = f"a line of {line.bytes_total} bytes{kept}"
             headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
             producer.send(self._rejected, bytes(line), headers=headers)
         self._handed_over += len(lines)
@@ -136,7 +152,7 @@ class Replay:
         if self._wait(producer.flush):
             cut = sum(isinstance(line, CutLine) for line in self._unflushed)
             self.sent = Sent(self.sent.frames + len(self._unflushed) - cut, self.sent.cut + cut)
-            self._unflushed = []
+            self._unflushed, self._unflushed_bytes = [], 0
 
     def _wait(self, ready: Callable[[float], bool]) -> bool:
         """Wait for the broker, for as long as it takes; a stop is granted a few more seconds."""

@@ -1,6 +1,8 @@
 """What the scripts print on stdout: lines for people, or JSON lines. Pure."""
 
-from typing import Literal, NamedTuple
+from collections import Counter
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -12,9 +14,9 @@ from unique_users.rekey import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None) -> str:
-    """The bucketer's line."""
-    return f"{counts}, {_lag(lag)}"
+def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int) -> str:
+    """The bucketer's line. Without a partition there is nothing for it to do: others of its group have them all."""
+    return f"{counts}, {_lag(lag)}" + ("" if partitions else ", no partition")
 
 
 class BucketCount(NamedTuple):
@@ -53,19 +55,30 @@ def users_fields(count: Count) -> dict[str, int]:
 
 
 class Summary(NamedTuple):
-    """The line that every report ends with. `lag` is None when the broker does not answer."""
+    """What every report ends with. `lag` is None when the broker does not answer."""
 
     at: int  # wall time in epoch seconds
     messages_read: int  # since the last report
     buckets_changed: int
     lag: int | None
     unreadable: int = 0  # messages since the last report that are not this program's
-    ignored: int = 0  # messages since the last report for buckets past their retention
     partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts are of
     of: int | None = 1  # so many there are; None while no partition was opened
+    feed_lag: int | None = None  # frames that no bucketer has committed; None when that is unknown
+    feed_behind_seconds: float | None = None  # of the newest of these; None when that is unknown
+    frames: FrameCounts | None = None  # all that bucketers and counters have read: accepted are those that are counted
 
-    def line(self, form: Format) -> str:
-        """As one line of a report."""
+    @classmethod
+    def read(cls, fields: dict[str, Any]) -> Self:
+        """What `lines` wrote as JSON."""
+        at = int(datetime.fromisoformat(fields["report"]).timestamp())
+        found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions"}}
+        frames = fields["frames"]
+        totals = frames and FrameCounts(frames["read"], frames["counted"], Counter(frames["rejected"]))
+        return cls(at=at, partitions=tuple(fields["partitions"]), frames=totals, **found)
+
+    def lines(self, form: Format) -> list[str]:
+        """As lines of a report."""
         at = iso_time(self.at)
         if form == "json":
             fields = {
@@ -75,16 +88,30 @@ class Summary(NamedTuple):
                 "lag": self.lag,
                 "broker_answers": self.lag is not None,
                 "unreadable": self.unreadable,
-                "ignored": self.ignored,
                 "partitions": list(self.partitions),
                 "of": self.of,
+                "feed_lag": self.feed_lag,
+                "feed_behind_seconds": self.feed_behind_seconds,
+                "frames": self.frames
+                and {
+                    "read": self.frames.read,
+                    "counted": self.frames.accepted,
+                    "rejected": dict(sorted(self.frames.rejected.items())),
+                },
             }
-            return orjson.dumps(fields).decode()
+            return [orjson.dumps(fields).decode()]
         text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
         text += _lag(self.lag)
+        text += f", {self._feed_lag()}" if self.feed_lag else ""
         text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
-        text += f", {self.ignored:,} messages past retention ignored" if self.ignored else ""
-        return text + (f", {self._share()}" if len(self.partitions) != self.of else "")
+        text += f", {self._share()}" if len(self.partitions) != self.of else ""
+        if self.frames is None or not self.frames.read:
+            return [text]
+        return [text, f"{at}  frames  {self.frames.sum_text('counted')}"]
+
+    def _feed_lag(self) -> str:
+        text = f"{self.feed_lag:,} frames wait for a bucketer"
+        return text if self.feed_behind_seconds is None else f"{text}, {self.feed_behind_seconds:,.0f} s behind"
 
     def _share(self) -> str:
         if not self.partitions:

@@ -4,9 +4,10 @@ Uids stand in compressed deltas that carry a checksum, and together they must gi
 sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +21,7 @@ from unique_users.errors import LockedError, StateError
 from unique_users.estimates import Count, DamagedSketchError, Estimate, sketch_class
 from unique_users.facts import Facts, unpack_facts
 from unique_users.state_form import APPLICATION_ID, VERSION, digest_of, sealed
+from unique_users.state_rights import private_new_file
 from unique_users.tally import Origin
 
 if TYPE_CHECKING:
@@ -125,6 +127,11 @@ class SavedFile:
             raise StateError(message)
         self.version = version
 
+    def _check_pages(self) -> None:
+        for (finding,) in self._db.execute("PRAGMA quick_check(1)"):
+            if finding != "ok":
+                raise damaged(self.path, finding)
+
     def _read_and_check(self) -> Origin:
         """Read all but the uids, and return whose state this is."""
         found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
@@ -161,9 +168,13 @@ class SavedState(SavedFile):
     beside the state in which saves are gathered grows. With `older`, one of an older form is read too.
     """
 
-    def __init__(self, directory: Path, topic: str, partition: int, *, older: bool = False) -> None:
+    def __init__(
+        self, directory: Path, topic: str, partition: int, path: Path | None = None, *, older: bool = False
+    ) -> None:
+        """`path` is where the file is when it does not have its name yet."""
         self._older = older
-        super().__init__(path_of(directory, topic, partition))
+        super().__init__(path or path_of(directory, topic, partition))
+        self._of = (topic, partition)
         if not self.path.exists():
             message = f"{self.path}: there is no such state: start counter.py, or mend state.directory"
             raise StateError(message)
@@ -194,7 +205,31 @@ class SavedState(SavedFile):
         if self.version < VERSION and not self._older:
             message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
             raise StateError(message)
-        return self._read_and_check()
+        origin = self._read_and_check()
+        if (origin.topic, origin.partition) != self._of:
+            message = f"{self.path}: this is the state of {origin.topic}-{origin.partition}: move it back to its name"
+            raise StateError(message)
+        return origin
+
+    def check(self, *, users: bool) -> None:
+        """Check the pages, and with `users` that those of each bucket can be read and are as many as are counted."""
+        with explained(self.path):
+            self._check_pages()
+        for bucket, count in self._counts.items() if users else ():
+            if isinstance(count, Estimate):
+                self.load_sketch(bucket)
+            else:
+                self.load(bucket)
+
+    def copy_to(self, path: Path) -> None:
+        """Write this save to a new file, which needs no other file beside it, for its owner alone."""
+        with explained(path):
+            private_new_file(path)
+            with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                self._db.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
 
 
 def damaged(path: Path, finding: str) -> StateError:
@@ -206,7 +241,7 @@ def damaged(path: Path, finding: str) -> StateError:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, otherwise: str = "set state.directory to a writable folder") -> Iterator[None]:
     """Turn what SQLite, unpacking and the disk raise into a StateError that says what to do."""
     try:
         yield
@@ -219,5 +254,5 @@ def explained(path: Path) -> Iterator[None]:
     except _DAMAGE as error:
         raise damaged(path, str(error)) from None
     except OSError as error:
-        message = f"{path}: cannot be used: {error.strerror}: set state.directory to a writable folder"
+        message = f"{path}: cannot be used: {error.strerror}: {otherwise}"
         raise StateError(message) from None

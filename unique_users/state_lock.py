@@ -3,15 +3,22 @@
 import sqlite3
 from pathlib import Path
 
+from unique_users.state_rights import private_file
+
 LOCK_SECONDS = 0.2  # the caller tries again
 
 
 class StateLock:
-    """Held by one process at a time, and by none that has ended. Raises sqlite3's errors, `locked` among them."""
+    """Held by one process at a time, and by none that has ended.
+
+    Raises OSError and sqlite3's errors, `locked` among them.
+    """
 
     def __init__(self, state: Path) -> None:
         # An empty database whose lock is used on every system in the same way.
-        self._db = sqlite3.connect(state.with_suffix(".lock"), timeout=LOCK_SECONDS, isolation_level=None)
+        path = state.with_suffix(".lock")
+        private_file(path)
+        self._db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = MEMORY").fetchall()
             self._db.execute("BEGIN EXCLUSIVE")

@@ -25,9 +25,10 @@ from unique_users.errors import OtherTopicError, StateError
 from unique_users.estimates import Count, Estimate, sketch_checksum, sketch_class
 from unique_users.facts import Facts, Snapshot, pack_facts
 from unique_users.layout import NEW_TOPIC
-from unique_users.saved import SavedFile, SavedState, damaged, explained, path_of, saved_partitions
+from unique_users.saved import SavedFile, SavedState, explained, path_of, saved_partitions
 from unique_users.state_form import VERSION, create, digest_of, fingerprint, migrate, sealed
 from unique_users.state_lock import LOCK_SECONDS, StateLock
+from unique_users.state_rights import private_directory, private_file
 from unique_users.tally import Origin
 
 if TYPE_CHECKING:
@@ -67,18 +68,30 @@ class Stores:
     def set_aside(self, origin: Origin) -> Path:
         """Rename a state that is not open, so that the next opening starts afresh; return its new name."""
         path = path_of(self._directory, origin.topic, origin.partition)
-        number = 1
-        while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
-            number += 1
-        with explained(path), StateLock(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
-            # Into the file itself with what stands beside it. Refused while somebody reads.
-            db.execute("PRAGMA journal_mode = DELETE").fetchall()
-        try:
-            path.rename(aside)
-        except OSError as error:
-            message = f"{path}: cannot be set aside: {error.strerror}: move it away yourself"
-            raise StateError(message) from None
-        return aside
+        with explained(path), StateLock(path):
+            return put_aside(path)
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a state, whose lock the caller holds, in one piece; return its new name. Raises StateError."""
+    with explained(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
+        # Into the file itself with what stands beside it. Refused while somebody reads.
+        db.execute("PRAGMA journal_mode = DELETE").fetchall()
+    aside = name_aside(path)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        message = f"{path}: cannot be set aside: {error.strerror}: move it away yourself"
+        raise StateError(message) from None
+    return aside
+
+
+def name_aside(path: Path) -> Path:
+    """The first name for a state that is set aside which no file has yet."""
+    number = 1
+    while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
+        number += 1
+    return aside
 
 
 class Store(SavedFile):
@@ -94,10 +107,11 @@ class Store(SavedFile):
         self._blocks = Counter[Bucket]()  # added since the small ones were last joined
         self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
         with explained(self.path):
-            directory.mkdir(parents=True, exist_ok=True)
+            private_directory(directory)
             self._lock = StateLock(self.path)
         try:
             with explained(self.path):
+                private_file(self.path)
                 self._db = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
             try:
                 self._open()
@@ -258,11 +272,6 @@ class Store(SavedFile):
         with explained(self.path):
             # execute() would stop after the first freed page.
             self._db.executescript("PRAGMA incremental_vacuum")
-
-    def _check_pages(self) -> None:
-        for (finding,) in self._db.execute("PRAGMA quick_check(1)"):
-            if finding != "ok":
-                raise damaged(self.path, finding)
 
     def _check_origin(self, found: Origin) -> None:
         wanted = self._origin

@@ -1,17 +1,20 @@
 """The topics are made when they are missing, and checked when they exist."""
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from threading import Thread
 
-from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
+from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.lifecycle import Stop
+from unique_users.lifecycle import Stop, say
+from unique_users.topic_settings import as_created, notes, refusal
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
+BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
+BREAK_SECONDS = 1.6  # between answers, where a look takes milliseconds; a broker takes longer to start again
 
 
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
@@ -31,24 +34,38 @@ def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
     return state
 
 
-def ensure_log_of_record(admin: Admin, topic: Topic) -> TopicState:
-    """As `ensure_topic`, and refuse a compacted topic: compaction keeps one user of each minute."""
-    state = ensure_topic(admin, topic)
-    policy = admin.settings(topic.name).get("cleanup.policy", "")
-    if "compact" in policy:
-        raise TopicError(
-            f"topic {topic.name!r} has cleanup.policy={policy}, which deletes users: set it to `delete` with"
-            " kafka-configs, or use another topic name; and replay what was compacted"
-        )
-    return state
-
-
 def current_state(admin: Admin, name: str) -> TopicState:
     """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be made again."""
     state = admin.describe(name)
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")
     return state
+
+
+def batch_bytes_max(admin: Admin, name: str) -> int:
+    """How many bytes of records, compressed, a topic takes at once. Raises TopicError when it is of no use.
+
+    Without the right to ask, the most that a producer sends: the topic refuses what is too large for it.
+    """
+    try:
+        settings = admin.settings(name)
+    except BrokerAwayError:
+        raise
+    except BrokerError:
+        return REQUEST_BYTES_MAX
+    taken = int(settings.get("max.message.bytes", REQUEST_BYTES_MAX))
+    if taken < BATCH_BYTES_NEEDED:
+        raise TopicError(
+            f"topic {name!r} has max.message.bytes={taken}, which is less than one record may need: set it to"
+            f" {BATCH_BYTES_NEEDED} or more with kafka-configs"
+        )
+    return min(taken, REQUEST_BYTES_MAX)
+
+
+def asked_bytes_max(config: Config, name: str) -> int:
+    """As `batch_bytes_max`, asked by an admin client of its own."""
+    with closing(get_admin(config)) as admin:
+        return batch_bytes_max(admin, name)
 
 
 class TopicWatch:
@@ -63,6 +80,8 @@ class TopicWatch:
         self._names = names
         self._seen: dict[str, tuple[float, TopicState]] = {}
         self._stop = Stop()
+        self._answered_at = self._heard_at = time.monotonic()
+        self._breaks = 0
         self._look()
         self._thread = Thread(target=self._run, name=f"watch {', '.join(names)}", daemon=True)
         self._thread.start()
@@ -75,6 +94,15 @@ class TopicWatch:
             raise BrokerAwayError(message)
         return seen[1]
 
+    def answers(self) -> tuple[float, int]:
+        """Up to when the broker answered without a break, and how many breaks there were so far.
+
+        A break is a look that failed or took long. The number counts one that goes on, and changes before the time is
+        one of after a break.
+        """
+        answered_at = self._answered_at
+        return answered_at, self._breaks + self._takes_long()
+
     def close(self) -> None:
         """Stop looking and close the admin client."""
         self._stop.request()
@@ -86,27 +114,69 @@ class TopicWatch:
             self._look()
 
     def _look(self) -> None:
+        began = time.monotonic()
         for name in self._names:
             # A silent broker is said by the loops, when what they know is too old.
             with suppress(BrokerError):
                 self._seen[name] = (time.monotonic(), current_state(self._admin, name))
+        answered = all(self._seen.get(name, (-1.0,))[0] >= began for name in self._names)
+        # Also when this process was stopped meanwhile, and a broker that was away would not be noticed.
+        if not answered or self._takes_long():
+            self._breaks += 1
+        if answered:
+            self._answered_at, self._heard_at = began, time.monotonic()
+
+    def _takes_long(self) -> bool:
+        return time.monotonic() - self._heard_at > BREAK_SECONDS
 
 
-def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin | None:
-    """Wait for the broker and ensure `topics`; return the admin client, None when a stop is requested first."""
+def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:
+    """Wait for the broker, ensure `topics` and check their settings; say what the reader of `reads` has to know.
 
-    def prepare() -> Admin:
+    Return the admin client, None when a stop is requested first. Raises TopicError.
+    """
+
+    def prepare() -> tuple[Admin, list[str]]:
         admin = get_admin(config)
         try:
             for topic in topics:
-                ensure = ensure_log_of_record if topic is config.topics.bucketed else ensure_topic
-                ensure(admin, topic)
+                ensure_topic(admin, as_created(config, topic))
+            return admin, check_settings(config, admin, topics, reads)
         except BaseException:
             admin.close()
             raise
-        return admin
 
-    return when_broker_answers(config, stop, prepare)
+    prepared = when_broker_answers(config, stop, prepare)
+    if prepared is None:
+        return None
+    admin, lines = prepared
+    for line in lines:
+        say(line)
+    return admin
+
+
+def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads: Topic | None) -> list[str]:
+    """What is to be said about the settings of these topics. Raises TopicError for those that make counts wrong."""
+    settings: dict[str, Mapping[str, str]] = {}
+    unread: list[str] = []
+    why = None
+    for topic in topics:
+        try:
+            settings[topic.name] = admin.settings(topic.name)
+        except BrokerAwayError:
+            raise
+        except BrokerError as error:
+            unread.append(repr(topic.name))
+            why = error
+    if reason := refusal(config, settings):
+        raise TopicError(reason)
+    lines = [] if reads is None else list(notes(config, reads, settings, int(time.time())))
+    if unread:
+        names = ", ".join(unread)
+        lines.append(
+            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+        )
+    return lines
 
 
 def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """What the loops rely on, held against the fake and against every real client on a real broker."""
 
+import os
 import socket
 import threading
 import time
@@ -9,15 +10,16 @@ from typing import Any, Protocol
 
 import confluent_kafka
 import pytest
+from bombs import send_bomb
 from brokers import config_for
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 
 from unique_users import clients
-from unique_users.clients import Admin, Consumer, Headers, Position, Producer, kafka_python, librdkafka
+from unique_users.clients import Admin, Consumer, Headers, Peek, Peeked, Position, Producer, kafka_python, librdkafka
 from unique_users.config import Topic
-from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, TooLargeError, TopicError
 from unique_users.layout import partition_of
 from unique_users.local_kafka import free_port
 
@@ -30,11 +32,13 @@ class System(Protocol):
     """A Kafka and the clients for it."""
 
     def consumer(self, topic: str, group: str) -> Consumer: ...
-    def producer(self) -> Producer: ...
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
+    def peek(self, topic: str) -> Peek: ...
     def evict(self, consumer: Consumer) -> None: ...
     def trim(self, topic: str, partition: int, before: int) -> None: ...
     def headers(self, topic: str) -> list[Headers]: ...
+    def send_unreadable(self, topic: str, count: int) -> None: ...
     def go_away(self) -> None: ...
     def close(self) -> None: ...
 
@@ -46,11 +50,14 @@ class FakeSystem:
     def consumer(self, topic: str, group: str) -> FakeConsumer:
         return FakeConsumer(self.kafka, topic, group)
 
-    def producer(self) -> FakeProducer:
-        return FakeProducer(self.kafka)
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> FakeProducer:  # noqa: ARG002
+        return FakeProducer(self.kafka, compression)
 
     def admin(self) -> FakeAdmin:
         return FakeAdmin(self.kafka)
+
+    def peek(self, topic: str) -> FakePeek:
+        return FakePeek(self.kafka, topic)
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, FakeConsumer)
@@ -61,6 +68,9 @@ class FakeSystem:
 
     def headers(self, topic: str) -> list[Headers]:
         return [record.headers for record in self.kafka.records(topic)]
+
+    def send_unreadable(self, topic: str, count: int) -> None:
+        self.kafka.append_unreadable(topic, count, "it unpacks to too much")
 
     def go_away(self) -> None:
         self.kafka.away = True
@@ -76,6 +86,7 @@ class FreezableProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = [self._listener]
+        self.damages: tuple[bytes, bytes] = (b"", b"")  # what is changed on its way, and into what
         self._running = threading.Event()
         self._running.set()
         self._serve(self._accept)
@@ -118,7 +129,7 @@ class FreezableProxy:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             self._running.wait()
-            target.sendall(data)
+            target.sendall(data.replace(*self.damages) if self.damages[0] else data)
 
 
 class RewritingProxy(FreezableProxy):
@@ -147,6 +158,8 @@ class RewritingProxy(FreezableProxy):
                 response = responses.read(int.from_bytes(size, "big"))
                 for theirs, ours in self._names:
                     response = response.replace(theirs, ours)
+                if self.damages[0]:
+                    response = response.replace(*self.damages)
                 self._running.wait()
                 target.sendall(size + response)
 
@@ -158,15 +171,15 @@ class KafkaPythonSystem:
         # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1.
         quick = {"heartbeat_interval_ms": 200, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
-        self._built: list[Consumer | Producer | Admin] = []
+        self._built: list[Consumer | Producer | Admin | Peek] = []
 
     def consumer(self, topic: str, group: str) -> Consumer:
         consumer = clients.get_consumer(self.config, topic, group)
         self._built.append(consumer)
         return consumer
 
-    def producer(self) -> Producer:
-        producer = clients.get_producer(self.config)
+    def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
+        producer = clients.get_producer(self.config, compression, batch_bytes_max)
         self._built.append(producer)
         return producer
 
@@ -174,6 +187,11 @@ class KafkaPythonSystem:
         admin = clients.get_admin(self.config)
         self._built.append(admin)
         return admin
+
+    def peek(self, topic: str) -> Peek:
+        peek = clients.get_peek(self.config, topic)
+        self._built.append(peek)
+        return peek
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, kafka_python.consumer.KafkaPythonConsumer)
@@ -196,9 +214,15 @@ class KafkaPythonSystem:
                     return [record.headers for record in records]
         return []
 
+    def send_unreadable(self, topic: str, count: int) -> None:
+        send_bomb(self._broker, topic, "zstd", records=count)
+
     def send_nothing(self, topic: str, key: bytes) -> None:
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
             producer.send(topic, None, key).get(PATIENCE_SECONDS)
+
+    def damage(self, what: bytes, into: bytes) -> None:
+        self._proxy.damages = (what, into)
 
     def go_away(self) -> None:
         self._proxy.freeze()
@@ -276,10 +300,11 @@ class Member:
         self.owned -= polled.lost
         self.lost += sorted(polled.lost)
         self.owned |= polled.taken
-        for partition in polled.taken if self.starts else ():
-            committed = self.consumer.committed(partition)
-            first, _ = self.consumer.bounds([partition])[partition]
-            self.consumer.start(partition, committed.offset if committed else first)
+        taken = polled.taken if self.starts else frozenset()
+        committed, bounds = self.consumer.committed(taken), self.consumer.bounds(taken)
+        for partition in taken:
+            at = committed.get(partition)
+            self.consumer.start(partition, at.offset if at else bounds[partition][0])
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)
@@ -376,6 +401,72 @@ def test_a_record_without_a_value_comes_as_none(
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: bool(member.rows), member)
     assert member.rows[0][0][:3] == (0, b"k", None)
+
+
+@pytest.mark.parametrize("count", [1, 1_500])
+def test_a_batch_that_unpacks_to_too_much_is_passed_and_named(
+    system: System, new_topic: Callable[..., str], unique_name: Names, count: int
+) -> None:
+    """records before │ so many that unpack to 400 MB │ after │ one that unpacks to 400 MB, the last"""
+    topic = new_topic(**{"max.message.bytes": 8 * MIB})
+    send(system, topic, b"before")
+    system.send_unreadable(topic, count)
+    send(system, topic, b"after")
+    system.send_unreadable(topic, 1)
+    consumer = system.consumer(topic, unique_name("group"))
+    found: list[tuple[int, bytes | None, bool]] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count + 3 and time.monotonic() < deadline:
+        polled = consumer.poll(0.1)
+        for partition in polled.taken:
+            consumer.start(partition, 0)
+        for batch in polled.batches:
+            assert len(batch.keys) == len(batch.values) == len(batch.timestamps_ms) == len(batch.offsets)
+            rows = zip(batch.offsets, batch.values, strict=True)
+            found += [(offset, value, bool(batch.unreadable)) for offset, value in rows]
+            assert consumer.position(0) >= batch.next_offset
+    assert found == [
+        (0, b"before", False),
+        *((offset, None, True) for offset in range(1, count + 1)),
+        (count + 1, b"after", False),
+        (count + 2, None, True),
+    ]
+    assert consumer.position(0) == count + 3
+    assert consumer.commit({0: Position(count + 3)})
+
+
+def test_reading_may_begin_inside_a_batch_that_is_passed(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 8 * MIB})
+    system.send_unreadable(topic, 100)
+    send(system, topic, b"after")
+    member = Member(system, topic, unique_name("group"), starts=False)
+    poll_until(lambda: member.owned == {0}, member)
+    member.consumer.start(0, 60)
+    poll_until(lambda: b"after" in member.values(), member)
+    assert member.offsets() == list(range(60, 101))
+    member.consumer.start(0, 99)
+    member.rows.clear()
+    poll_until(lambda: b"after" in member.values(), member)
+    assert member.offsets() == [99, 100]
+
+
+def test_a_batch_with_a_wrong_checksum_is_told_with_its_topic_partition_and_offset(
+    broker: str, system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    if not isinstance(system, KafkaPythonSystem):
+        pytest.skip("the fake has no checksums")
+    topic = new_topic()
+    producer = clients.get_producer(config_for(broker))
+    for value in (b"good", b"what was sent"):
+        producer.send(topic, value)
+        assert producer.flush(PATIENCE_SECONDS)
+    producer.close()
+    system.damage(b"what was sent", b"what was kept")
+    member = Member(system, topic, unique_name("group"))
+    with pytest.raises(TopicError, match=f"{topic}-0: the batch at offset 1 is damaged, its checksum is wrong: "):
+        poll_until(lambda: False, member)
 
 
 def test_headers_arrive_as_they_were_sent(system: System, new_topic: Callable[..., str]) -> None:
@@ -492,15 +583,15 @@ def test_a_commit_keeps_the_offset_and_its_metadata(
     group = unique_name("group")
     member = Member(system, topic, group)
     poll_until(lambda: member.owned == {0, 1}, member)
-    assert member.consumer.committed(0) is None
+    assert member.consumer.committed([0, 1]) == {}
     metadata = "clock1:" + "x" * 3_993
     assert member.consumer.commit({0: Position(7, metadata)})
-    assert member.consumer.committed(0) == Position(7, metadata)
-    assert member.consumer.committed(1) is None
+    assert member.consumer.committed([0, 1]) == {0: Position(7, metadata)}
     assert member.consumer.commit({0: Position(5), 1: Position(1, "ü")})
-    assert member.consumer.committed(0) == Position(5, "")
-    assert member.consumer.committed(1) == Position(1, "ü")
-    assert system.consumer(topic, unique_name("other")).committed(0) is None
+    assert member.consumer.committed([0, 1]) == {0: Position(5, ""), 1: Position(1, "ü")}
+    assert member.consumer.committed([1]) == {1: Position(1, "ü")}
+    assert member.consumer.committed([]) == {}
+    assert system.consumer(topic, unique_name("other")).committed([0, 1]) == {}
 
 
 def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
@@ -511,7 +602,7 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     group = unique_name("group")
     first = Member(system, topic, group)
     poll_until(lambda: len(first.values()) == 3, first)
-    assert first.consumer.committed(0) is None
+    assert first.consumer.committed([0]) == {}
     first.consumer.close()
     second = Member(system, topic, group)
     poll_until(lambda: len(second.values()) == 3, second)
@@ -520,7 +611,7 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     third = Member(system, topic, group)
     poll_until(lambda: len(third.values()) == 2, third)
     assert third.values() == [b"1", b"2"]
-    assert third.consumer.committed(0) == Position(1)
+    assert third.consumer.committed([0]) == {0: Position(1)}
 
 
 def test_a_member_gets_its_partitions_however_short_its_polls_are(
@@ -766,7 +857,34 @@ def test_many_records_for_a_topic_that_takes_small_batches_arrive(
     assert member.values() == values
 
 
-def test_one_record_too_large_among_many_raises_delivery_error(system: System, new_topic: Callable[..., str]) -> None:
+def test_a_producer_told_what_the_topic_takes_fills_batches_up_to_that(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 5_000})
+    values = [b"%04d" % number + os.urandom(1_000) for number in range(100)]
+    producer = system.producer("zstd", 4_700)
+    producer.send_all(topic, values)
+    for value in values:
+        producer.send(topic, value, headers=[("reason", b"x")])
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == 2 * len(values), member)
+    assert member.values() == values * 2
+
+
+def test_a_record_that_fits_compressed_is_taken(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(**{"max.message.bytes": 5_000})
+    producer = system.producer("zstd")
+    producer.send(topic, bytes(9 * MIB))
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: bool(member.values()), member)
+    assert member.values() == [bytes(9 * MIB)]
+
+
+def test_one_record_too_large_among_many_is_told(system: System, new_topic: Callable[..., str]) -> None:
     producer = system.producer()
     topic = new_topic()
 
@@ -774,16 +892,16 @@ def test_one_record_too_large_among_many_raises_delivery_error(system: System, n
         producer.send_all(topic, [b"small", bytes(17 * MIB), b"small"])
         producer.flush(PATIENCE_SECONDS)
 
-    with pytest.raises(DeliveryError):
+    with pytest.raises(TooLargeError):
         deliver()
 
 
 @pytest.mark.parametrize("megabytes", [2, 17], ids=["for the topic", "for any topic"])
-def test_a_record_that_is_too_large_raises_delivery_error(
+def test_a_record_that_is_too_large_is_told(
     system: System, new_topic: Callable[..., str], unique_name: Names, megabytes: int
 ) -> None:
     topic = new_topic()
-    with pytest.raises(DeliveryError):
+    with pytest.raises(TooLargeError):
         send(system, topic, bytes(megabytes * MIB))
     assert system.consumer(topic, unique_name("group")).bounds([0]) == {0: (0, 0)}
 
@@ -872,6 +990,92 @@ def test_lag_counts_what_the_group_has_not_committed(
     assert system.admin().lag(group, topic) == 0
 
 
+def test_an_admin_tells_what_a_group_has_committed_of_a_topic(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic, other = new_topic(partitions=3), new_topic()
+    group = unique_name("group")
+    member, of_other = Member(system, topic, group), Member(system, other, unique_name("group"))
+    poll_until(lambda: member.owned == {0, 1, 2} and of_other.owned == {0}, member, of_other)
+    admin = system.admin()
+    assert admin.committed(group, topic) == {}
+    long = "clock1:" + "x" * 3_993
+    assert member.consumer.commit({0: Position(7, long), 2: Position(0)})
+    assert of_other.consumer.commit({0: Position(1)})
+    assert admin.committed(group, topic) == {0: Position(7, long), 2: Position(0)}
+    assert admin.committed(group, other) == admin.committed(group, unique_name("missing")) == {}
+    assert admin.committed(unique_name("missing"), topic) == {}
+
+
+def test_an_admin_tells_the_ends_of_a_topic(system: System, new_topic: Callable[..., str], unique_name: Names) -> None:
+    topic = new_topic(partitions=3)
+    send(system, topic, b"0", b"1", partition=0)
+    send(system, topic, b"0", b"1", b"2", partition=2)
+    system.trim(topic, 2, 2)
+    admin = system.admin()
+    assert admin.ends(topic) == {0: 2, 1: 0, 2: 3}
+    with pytest.raises(BrokerAwayError):
+        admin.ends(unique_name("missing"))
+
+
+def test_an_admin_tells_the_time_of_the_newest_record_of_each_partition(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    for partition in (0, 2):
+        send(system, topic, b"0", b"1", partition=partition)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(0)) == len(member.values(2)) == 2, member)
+    admin = system.admin()
+    assert admin.newest_ms(topic) == {p: max(row[3] for row in member.rows[p]) for p in (0, 2)}
+    with pytest.raises(BrokerAwayError):
+        admin.newest_ms(unique_name("missing"))
+
+
+def test_a_peek_gives_the_record_at_an_offset_and_no_other(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    """offsets   trimmed: 0 1 │ kept: 2 3 4 │ to come: 5"""
+    topic = new_topic(partitions=2)
+    producer = system.producer()
+    for value in (b"0", b"1", b"2", b"", b"4"):
+        producer.send(topic, value, b"k" if value else None, partition=1)  # in one batch, or a few
+    assert producer.flush(PATIENCE_SECONDS)
+    system.trim(topic, 1, 2)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(1)) == 3, member)
+    peek = system.peek(topic)
+    for _ in range(2):
+        for row in member.rows[1]:
+            record = peek.record_at(1, row[0], PATIENCE_SECONDS)
+            assert record is not None
+            assert record.leader_epoch >= 0
+            assert record == Peeked(row[0], record.leader_epoch, *row[1:])
+        for missing in (0, 1, 5, 6, 1_000):
+            assert peek.record_at(1, missing, PATIENCE_SECONDS) is None
+        assert peek.record_at(0, 0, PATIENCE_SECONDS) is None
+    send(system, topic, b"5", partition=1)
+    later = peek.record_at(1, 5, PATIENCE_SECONDS)
+    assert later is not None
+    assert later.value == b"5"
+    system.trim(topic, 1, 4)
+    assert peek.record_at(1, 3, PATIENCE_SECONDS) is None, "it was there, and was asked for, a moment ago"
+
+
+def test_a_peek_at_a_topic_that_is_missing_or_a_broker_that_is_silent_raises_broker_away_error(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0")
+    with pytest.raises(BrokerAwayError):
+        system.peek(unique_name("missing")).record_at(0, 0, 0.5)
+    peek = system.peek(topic)
+    assert peek.record_at(0, 0, PATIENCE_SECONDS) is not None
+    system.go_away()
+    with pytest.raises(BrokerAwayError):
+        peek.record_at(0, 0, 0.5)
+
+
 def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_asked(
     system: System, new_topic: Callable[..., str], unique_name: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -889,7 +1093,7 @@ def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_ask
     with pytest.raises(BrokerAwayError):
         member.consumer.bounds([0], 0.5)
     with pytest.raises(BrokerAwayError):
-        member.consumer.committed(0)
+        member.consumer.committed([0])
     with pytest.raises(BrokerAwayError):
         member.consumer.commit({0: Position(1)}, 0.5)
     assert member.consumer.poll(0.2).batches == []
@@ -941,7 +1145,7 @@ def test_a_consumer_that_is_closed_lets_a_new_member_in_at_once(
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-@pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
+@pytest.mark.parametrize("kind", ["consumer", "producer", "admin", "peek"])
 def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_leaves_no_thread_behind(
     unique_name: Names, kind: str, client: str
 ) -> None:
@@ -950,6 +1154,7 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
         "consumer": lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
         "producer": lambda: clients.get_producer(config),
         "admin": lambda: clients.get_admin(config),
+        "peek": lambda: clients.get_peek(config, unique_name("topic")),
     }
     before = set(threading.enumerate())
     with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):

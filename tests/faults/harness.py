@@ -190,6 +190,7 @@ def execute(number: int, run: Run) -> Run:
     """Run a row; what it raises is a problem too."""
     begin = time.monotonic()
     attempt(ROWS[number].function, run)
+    run.expect(run.injected > 0, "no fault was injected")
     run.seconds = time.monotonic() - begin
     return run
 

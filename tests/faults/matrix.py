@@ -74,7 +74,7 @@ def table_line(number: int, runs: Sequence[Run]) -> str:
     for run in runs:
         measured |= {what: max(value, measured.get(what, value)) for what, value in run.measured.items()}
     most = ", ".join(f"{value:.1f} {what}" for what, value in sorted(measured.items()))
-    verdict = f"FAILED {failed} of {len(runs)}" if failed else "pass"
+    verdict = "pass" if runs and not failed else f"FAILED {failed} of {len(runs)}"
     return f"| {number} | {ROWS[number].fault} | " + " | ".join(f"{n:,}" for n in numbers) + f" | {most} | {verdict} |"
 
 

@@ -45,7 +45,7 @@ def idle(run: Run) -> None:
             run.expect(
                 all(r["messages_read"] == 0 and r["lag"] == 0 and r["broker_answers"] for r in quiet), f"idle: {quiet}"
             )
-        run.verify(empty, [])
+        run.verify(empty, [], empty=True)
         run.verify(full, frames)
 
 

@@ -56,6 +56,14 @@ def test_a_view_that_differs_does_not_pass(spoil: Callable[[Counts], Counts]) ->
     assert [problem.partition(":")[0] for problem in verdict.problems] == ["published"]
 
 
+def test_nothing_compared_does_not_pass() -> None:
+    right = counts_of(USERS)
+    assert weigh({}, {"live": {}}).problems
+    assert weigh(right, {}).problems
+    assert not weigh({}, {"live": {}}, empty=True).problems
+    assert weigh(right, {"live": right}, empty=True).problems
+
+
 def test_users_lost_and_extra_are_summed_over_buckets_in_the_worst_view() -> None:
     right, few, many = counts_of(USERS), counts_of(USERS[:-500]), counts_of([*USERS, *"abc"])
     verdict = weigh(right, {"live": few, "rebuilt": right, "published": many})

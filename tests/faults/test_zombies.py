@@ -1,11 +1,12 @@
 """What a member does that the group has given up, in the order that the matrix met by chance (row 4, seed 426708)."""
 
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
 
 from unique_users.bucketing import Bucketing
 from unique_users.clients import Position
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.rekey import Rekeyer
 from unique_users.topics import current_state
@@ -17,6 +18,7 @@ def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeCon
         config_for("fake:1"),
         consumer,
         lambda: current_state(FakeAdmin(kafka), "feed"),
+        HistoryCheck("feed", consumer, lambda: FakePeek(kafka, "feed"), kafka.answers),
         Layout("", "bucket", 1),
         lambda: Layout("", "bucket", 1),
         lambda: FakeProducer(kafka),

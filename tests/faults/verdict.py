@@ -39,12 +39,14 @@ def judge(
     never_down: bool = True,
     views: Sequence[str] = ("live", "rebuilt", "published"),
     rejects_at_least: bool = False,
+    empty: bool = False,
 ) -> Verdict:
     """Compare all views of the counts of each interval with the truth, and the rejected; look at how processes ended.
 
     An estimate must be the one of an undisturbed run with the same users, its bounds and its published sketch too.
     `views`: live is what a counter says that goes on from the state (one for each of `states`), rebuilt what one says
-    that has none, published what stands in the topic counts.
+    that has none, published what stands in the topic counts. Unless it is `empty`, a truth without users is a problem:
+    nothing would be compared.
     """
     problems = [problem for worker in system.workers for problem in _wrong_with(worker)]
     records = system.read(system.config.topics.counts.name)
@@ -64,14 +66,16 @@ def judge(
     if "published" in views:
         found["published"] = published_counts(records)
     problems += _rejects(system, truth, at_least=rejects_at_least)
-    lost, extra, wrong = weigh(expected_counts(system, truth), found)
+    lost, extra, wrong = weigh(expected_counts(system, truth), found, empty=empty)
     return Verdict(lost, extra, [*problems, *wrong])
 
 
-def weigh(expected: Mapping[Bucket, Count], views: Mapping[str, Mapping[Bucket, Count]]) -> Verdict:
-    """Compare each view of the counts with the expected ones."""
+def weigh(
+    expected: Mapping[Bucket, Count], views: Mapping[str, Mapping[Bucket, Count]], *, empty: bool = False
+) -> Verdict:
+    """Compare each view of the counts with the expected ones, of which there are some unless it is `empty`."""
     lost = extra = 0
-    problems = []
+    problems = [] if views and bool(expected) != empty else [f"{len(expected)} buckets, {len(views)} views to compare"]
     for name, counts in views.items():
         missing, too_many = compare(expected, counts)
         lost, extra = max(lost, missing), max(extra, too_many)

@@ -162,6 +162,19 @@ def test_a_count_that_is_wrong_missing_or_too_many_differs(capsys: pytest.Captur
         "1970-01-01T00:03:00Z          0          7  differs",
     ]
     assert compare(of_minutes({0: 1_234}), of_minutes({0: 1_234}), Calendar())
+    assert not compare({}, {}, Calendar())
+
+
+def test_a_file_of_which_nothing_is_accepted_is_not_exact(
+    run_demo: Callable[..., Demo], broker: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "stream.gz"
+    file.write_bytes(b"[1]\n" * 5_000)
+    demo = run_demo(f"--set=kafka.bootstrap_servers={broker},{broker}")
+    assert demo.ends() == 1
+    said = f"error: no frame of {file} was accepted: 5,000 rejected; the first, line 1: not_an_object: "
+    assert f"{said}the root is a list: b'[1]'" in demo.said()
+    assert "\nexact" not in demo.said()
 
 
 def of_minutes(counts: dict[int, int]) -> dict[Bucket, int]:

@@ -20,7 +20,7 @@ from unique_users.sample import frames
 
 pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]
-FRAMES = b"\n".join(frames(2_000)) + b"\n"
+FRAMES = b"\n".join(frames(2_000)) + b"\nnot a frame\n"
 
 
 class Secured:
@@ -47,6 +47,16 @@ class Secured:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def revoke(self, *right: str) -> None:
+        """Take a right away, and wait until the broker knows."""
+        self.tool("kafka-acls", "--remove", "--force", *right)
+        named = [right[place] for place in range(1, len(right)) if right[place - 1] in {"--topic", "--group"}]
+        lists = [part for name in named for part in ("--topic" if "--topic" in right else "--group", name)]
+        operation = right[right.index("--operation") + 1]
+        shown = re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()
+        while f"operation={shown}" in self.tool("kafka-acls", "--list", "--principal", right[1], *lists):
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +121,51 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
 ) -> None:
     users = {user: secured.running(user, client, granted) for user in ("producer", "bucketer", "counter", "recount")}
     users["producer"].run("producer.py", "-", stdin=FRAMES)
-    users["bucketer"].run("bucketer.py", "--until-caught-up")
+    bucketed = users["bucketer"].run("bucketer.py", "--until-caught-up")
     counted = users["counter"].run("counter.py", "--until-caught-up", "--format", "json")
     assert parsed(counted.stdout) == users["producer"].recount(FRAMES)
+    assert "not checked" not in bucketed.stderr + counted.stderr
     file = secured.directory / "frames.json"
     file.write_bytes(FRAMES)
     users["recount"].run("recount.py", str(file), "--against", "counts")
     refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
-    assert "refuses" in only_line(refused.stderr)
+    assert "check the rights" in only_line(refused.stderr)
     assert not said_by_brokers(secured)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_same(
+    secured: Secured, granted: str, client: str
+) -> None:
+    topics = [word for name in ("bucketed", "counts") for word in ("--topic", f"{granted}-{name}")]
+    right = ["--allow-principal", "User:counter", "--operation", "DescribeConfigs", *topics]
+    secured.running("producer", client, granted).run("producer.py", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer.py", "--until-caught-up")
+    secured.revoke(*right)
+    counter = secured.running("counter", client, granted)
+    counted = counter.run("counter.py", "--until-caught-up", "--format", "json")
+    secured.tool("kafka-acls", "--add", *right)
+    lines = [line for line in counted.stderr.splitlines() if "not checked" in line]
+    assert len(lines) == 1, counted.stderr
+    (line,) = lines
+    assert f"'{granted}-bucketed', '{granted}-counts' are not checked, it takes the right DescribeConfigs" in line
+    assert parsed(counted.stdout) == counter.recount(FRAMES)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_counter_that_may_not_see_the_bucketers_says_so_and_counts_all_the_same(
+    secured: Secured, granted: str, client: str
+) -> None:
+    right = ["--allow-principal", "User:counter", "--operation", "Describe", "--group", f"{granted}-bucketer"]
+    secured.running("producer", client, granted).run("producer.py", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer.py", "--until-caught-up")
+    secured.revoke(*right)
+    counter = secured.running("counter", client, granted)
+    counted = counter.run("counter.py", "--until-caught-up", "--format", "json")
+    secured.tool("kafka-acls", "--add", *right)
+    (line,) = [line for line in counted.stderr.splitlines() if "cannot see" in line]
+    assert "no bucket leaves the state" in line
+    assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 
 def said_by_brokers(secured: Secured) -> list[str]:

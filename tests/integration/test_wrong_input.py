@@ -1,5 +1,6 @@
 """Wrong arguments, settings and files: one line that says what to do, and the documented exit code."""
 
+import bz2
 import gzip
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def test_help_shows_examples(alone: Running, script: str) -> None:
 def test_a_missing_file_is_named(alone: Running, script: str) -> None:
     done = alone.run(script, "nowhere.gz", code=2)
     assert done.stderr == "error: nowhere.gz: no such file: name one, or `-` for stdin\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bz2.compress(b'{"uid":"a","ts":1468244384}\n' * 5_000), "no frame of {} was accepted: "),
+        (b"\n[]\n" * 5_000, "no frame of {} was accepted: 5,000 rejected; the first, line 2: not_an_object: "),
+        (b"", "{} is empty, there is nothing to compare: "),
+        (gzip.compress(b" \n\n"), "{} is empty, there is nothing to compare: "),
+    ],
+    ids=["bz2", "no objects", "empty", "blank"],
+)
+def test_nothing_to_compare_is_not_exact(alone: Running, tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "frames"
+    file.write_bytes(content)
+    done = alone.run("recount.py", str(file), "--against", "counts", code=1)
+    assert f"error: {said.format(file)}" in done.stderr
+    assert "exact" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_cut_off_file_is_sent_up_to_the_cut_and_said(running: Running, tmp_path: Path) -> None:

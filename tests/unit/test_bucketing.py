@@ -1,10 +1,12 @@
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +14,12 @@ from unique_users.bucketing import Bucketing
 from unique_users.clients import Position, TopicState
 from unique_users.errors import TopicError
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout, partition_of
 from unique_users.offset_metadata import OffsetMetadata
-from unique_users.rekey import Rekeyer
-from unique_users.topics import current_state
+from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
+from unique_users.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
+from unique_users.topics import batch_bytes_max, current_state
 
 DAY = 86_400
 CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK = "CRASH", "COMMIT", "REFUSE", "EVICT", "AWAY", "BACK"
@@ -30,23 +34,26 @@ class Feed:
         self.stop = stop or FakeStop(kafka.clock)
         self.config = config_for("fake:1", bucketer=rules)
         self.producers: list[FakeProducer] = []
+        self.letters_producers: list[FakeProducer] = []
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None) -> None:
         self.consumer = FakeConsumer(self.kafka, "feed", "bucketer")
+        self.rekeyer = Rekeyer(
+            FrameParser(),
+            self.config.bucketer.future_seconds_max,
+            combine=self.config.bucketer.combine,
+            partitions=self._user_partitions(),
+        )
         self.bucketing = Bucketing(
             self.config,
             self.consumer,
             self._describe,
+            HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers),
             self._layout(),
             self._layout,
             self._new_producer,
-            Rekeyer(
-                FrameParser(),
-                self.config.bucketer.future_seconds_max,
-                combine=self.config.bucketer.combine,
-                partitions=self._user_partitions(),
-            ),
+            self.rekeyer,
             self.stop,
             self.clock.monotonic,
             until,
@@ -66,9 +73,20 @@ class Feed:
     def _user_partitions(self) -> int | None:
         return self._layout().partitions if self.config.bucketer.partition_by == "uid" else None
 
-    def _new_producer(self) -> FakeProducer:
+    def _new_producer(self) -> Sending:
+        """As bucketer.py does."""
+        bytes_max = self._bytes_max("bucketed") - BATCH_OVERHEAD_BYTES
+        self.rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
         self.producers.append(FakeProducer(self.kafka))
-        return self.producers[-1]
+        letters = DeadLetters("rejected", lambda: self._bytes_max("rejected"), self._new_letters_producer)
+        return Sending(self.producers[-1], letters)
+
+    def _new_letters_producer(self, _bytes_max: int) -> FakeProducer:
+        self.letters_producers.append(FakeProducer(self.kafka, COMPRESSION))
+        return self.letters_producers[-1]
+
+    def _bytes_max(self, topic: str) -> int:
+        return batch_bytes_max(FakeAdmin(self.kafka), topic)
 
     def put(self, uid: str, ts: float | None = None, partition: int = 0) -> None:
         """Append a frame to `feed`."""
@@ -391,11 +409,11 @@ def test_metadata_of_another_program_is_no_hindrance(feed: Feed) -> None:
 def test_a_partition_is_opened_when_the_broker_is_back(kafka: FakeKafka) -> None:
     feed = Feed(kafka)
     feed.put("a")
-    answers: Callable[..., Position | None] = feed.consumer.committed
+    answers = feed.consumer.committed
 
-    def silent(partition: int) -> Position | None:
+    def silent(partitions: Iterable[int]) -> dict[int, Position]:
         kafka.away = True
-        return answers(partition)
+        return answers(partitions)
 
     feed.consumer.committed = silent  # type: ignore[method-assign]
     feed.step(3)
@@ -735,3 +753,105 @@ def test_a_commit_without_a_layout_as_older_versions_wrote_it_is_gone_on_from(ka
     layout = OffsetMetadata.parsed(committed[0].metadata).layout
     assert layout is not None
     assert layout[1:] == (feed.config.bucketer.partition_by, 1)
+
+
+# What does not fit, and what cannot be unpacked.
+
+
+def test_a_record_that_fits_nowhere_is_cut_and_the_feed_goes_on(kafka: FakeKafka, stop: FakeStop) -> None:
+    """frames a HUGE b │ `rejected` takes less than HUGE"""
+    kafka.create("rejected", settings={"max.message.bytes": "100000"})
+    feed = Feed(kafka, stop)
+    feed.put("a")
+    kafka.append("feed", os.urandom(3_000_000))
+    feed.put("b")
+    feed.finish()
+    assert feed.committed() == 3
+    assert feed.bucketed() == ["a", "b"], "none of them twice"
+    (letter,) = feed.rejected()
+    assert (letter["reason"], letter["offset"], letter["bytes_total"]) == ("too_large", "1", "3000000")
+    assert int(letter["bytes_kept"]) == len(kafka.records("rejected")[0].value or b"") > 98_000
+
+
+def test_a_topic_rejected_that_takes_less_by_now_stops_nothing(feed: Feed) -> None:
+    feed.kafka.append("feed", b"x" * 100)
+    feed.step(3)
+    feed.kafka.topics["rejected"].settings["max.message.bytes"] = "5000"
+    feed.kafka.append("feed", os.urandom(50_000))
+    feed.put("b")
+    feed.step(3)
+    feed.finish()
+    assert feed.bucketed() == ["b"]
+    assert [letter.get("bytes_total") for letter in feed.rejected()] == [None, "50000"]
+
+
+def test_a_topic_bucketed_that_takes_no_record_is_refused_at_the_start(kafka: FakeKafka, stop: FakeStop) -> None:
+    kafka.create("bucketed", settings={"max.message.bytes": "1000"})
+    with pytest.raises(TopicError, match=r"'bucketed' has max.message.bytes=1000, .* set it to 4096 or more"):
+        Feed(kafka, stop)
+
+
+def test_records_that_bucketed_refuses_again_and_again_end_it_with_one_line(feed: Feed) -> None:
+    feed.bucketing._layout = feed._layout
+    feed._bytes_max = Mock(return_value=1_000_000)  # type: ignore[method-assign]  # it may not be asked
+    feed.kafka.topics["bucketed"].settings["max.message.bytes"] = "10"
+    feed.put("a")
+    with pytest.raises(TopicError, match=r"topic 'bucketed' takes none of the records .*: raise its max.message.bytes"):
+        feed.step(20)
+
+
+def test_combined_records_are_as_large_as_the_topic_takes(kafka: FakeKafka, stop: FakeStop) -> None:
+    kafka.create("bucketed", settings={"max.message.bytes": "5000"})
+    feed = Feed(kafka, stop, combine=True)
+    users = [f"user-{number}" for number in range(2_000)]
+    for user in users:
+        feed.put(user)
+    feed.finish()
+    values = kafka.values("bucketed")
+    assert all(len(value or b"") < 5_000 for value in values)
+    assert [uid for value in values for uid in json.loads(value or b"")["uids"]] == users
+
+
+def test_a_topic_bucketed_that_takes_less_by_now_gets_smaller_records(kafka: FakeKafka, stop: FakeStop) -> None:
+    feed = Feed(kafka, stop, combine=True)
+    feed.step()
+    kafka.topics["bucketed"].settings["max.message.bytes"] = "5000"
+    users = [f"user-{number}" for number in range(2_000)]
+    for user in users:
+        feed.put(user)
+    feed.step(5)
+    feed.finish()
+    assert {uid for value in kafka.values("bucketed") for uid in json.loads(value or b"")["uids"]} == set(users)
+    assert feed.committed() == 2_000
+
+
+def test_records_that_cannot_be_unpacked_are_rejected_by_their_offsets(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """offsets 0  1 2 3  4
+    frames    a  (bad)  b
+    """
+    feed.put("a")
+    feed.kafka.append_unreadable("feed", 3, "it unpacks to too much")
+    feed.put("b")
+    feed.finish()
+    assert feed.bucketed() == ["a", "b"]
+    assert [(x["reason"], x["detail"], x["partition"], x["offset"]) for x in feed.rejected()] == [
+        ("too_large", "it unpacks to too much", "0", offset) for offset in "123"
+    ]
+    assert [record.value for record in feed.kafka.records("rejected")] == [b""] * 3
+    out, err = capsys.readouterr()
+    assert "5 frames read = 2 accepted + 3 rejected (too_large 3), lag 0" in out
+    assert "feed-0: passing offsets 1 to 3: it unpacks to too much" in err
+    assert feed.committed() == 5
+
+
+def test_what_was_read_before_a_damaged_batch_is_committed_before_it_ends(feed: Feed) -> None:
+    """Whoever goes past the batch by hand sets the position behind it."""
+    feed.put("a")
+    feed.step()
+    feed.consumer.poll = Mock(side_effect=TopicError("feed-0: the batch at offset 1 is damaged"))  # type: ignore[method-assign]
+    with pytest.raises(TopicError, match="offset 1 is damaged"):
+        feed.step()
+    assert feed.committed() == 1
+    assert feed.bucketed() == ["a"]

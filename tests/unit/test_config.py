@@ -1,11 +1,13 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
 from unique_users.config import Config
 from unique_users.config_file import load_config
@@ -14,6 +16,21 @@ from unique_users.errors import UsageError
 ROOT = Path(__file__).parents[2]
 
 Load = Callable[..., Config]
+
+
+def leaves(section: msgspec.Struct, address: str = "") -> Iterator[tuple[str, object]]:
+    """The address of each key that is no section, with its default."""
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct):
+            yield from leaves(value, f"{address}{name}.")
+        else:
+            yield f"{address}{name}", value
+
+
+NUMBERS = [key for key, value in leaves(Config()) if type(value) in {int, float}]
+CHOICES = {"client", "frame.ts_unit", "producer.compression", "bucketer.partition_by", "broker.version"}
+TEXTS = [key for key, value in leaves(Config()) if isinstance(value, str) and key not in CHOICES]
 
 
 @pytest.fixture
@@ -117,9 +134,14 @@ def test_an_override_is_named_where_it_is_wrong(load: Load) -> None:
     assert complaint(load, "counter: {group: 5}", "frame.uid=u").startswith("config.yaml: counter.group: ")
 
 
-@pytest.mark.parametrize("override", ["", "x", "=1", "a..b=1", ".a=1", "counter.=1", "counter.group.x=1"])
-def test_an_override_that_is_no_key_and_value_is_shown(load: Load, override: str) -> None:
-    assert complaint(load, "counter: {group: a}", override).startswith(f"--set {override}: ")
+@pytest.mark.parametrize("override", ["", "x", "=1", "a..b=1", ".a=1", "counter.=1", "a b=1"])
+def test_an_override_that_is_no_key_and_value_is_refused(load: Load, override: str) -> None:
+    assert complaint(load, "counter: {group: a}", override).startswith("--set: expected section.key=value, ")
+
+
+def test_an_override_below_a_value_is_named(load: Load) -> None:
+    said = complaint(load, "counter: {group: a}", "counter.group.x=1")
+    assert said == "--set counter.group.x: 'group' is a value, not a section"
 
 
 @pytest.mark.parametrize("text", ["a: [", "\t", "a: b: c", "- 1\nb", "{", "a: \0", "&a [*b]"])
@@ -130,6 +152,89 @@ def test_a_file_that_is_not_yaml_is_refused_in_one_line(load: Load, text: str) -
 @pytest.mark.parametrize("text", ["frame: {uid: 2016-13-45}", "frame: &a {uid: *a}"], ids=["no date", "in itself"])
 def test_yaml_that_means_nothing_is_refused_in_one_line(load: Load, text: str) -> None:
     assert complaint(load, text).startswith("config.yaml: ")
+
+
+def laughs(of: str) -> str:
+    """Each line holds the one before it nine times: 9^9 values in the last."""
+    lines = ["a0: &a0 x", *(f"a{n}: &a{n} {of.format(', '.join([f'*a{n - 1}'] * 9))}" for n in range(1, 10))]
+    return "\n".join(lines) + "\nkafka: {x: *a9}"
+
+
+OUT_OF_PROPORTION = {
+    "a billion values": (laughs("[{}]"), "more than 10000 keys and values"),
+    "a billion merged values": ("a0: &a0 {x: 1}\n" + laughs("{{<<: [{}]}}").partition("\n")[2], "more than 10000"),
+    "in itself": ("frame: &a {uid: *a}", "a section holds itself through an alias"),
+    "in itself deeper": ("frame: &a [[{uid: *a}]]", "a section holds itself through an alias"),
+    "deep lists": ("a: " + "[" * 100_000, "nested in more than 32 levels"),
+    "deep sections": ("a: " + "{a: " * 5_000 + "}" * 5_000, "nested in more than 32 levels"),
+    "deep blocks": ("\n".join(" " * n + "a:" for n in range(500)), "nested in more than 32 levels"),
+    "many values": ("a: [" + "1," * 50_000 + "]", "more than 10000 keys and values"),
+    "a large file": ("# " + "x" * 300_000, "larger than 262144 bytes"),
+    "a number of many digits": ("counter: {report_seconds: 0x" + "F" * 10_000 + "}", "a value that its type does"),
+    "digits that Python refuses": ("counter: {report_seconds: " + "9" * 10_000 + "}", "a value that its type does"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), OUT_OF_PROPORTION.values(), ids=OUT_OF_PROPORTION)
+def test_a_file_out_of_all_proportion_is_refused_in_one_line(load: Load, text: str, said: str) -> None:
+    assert said in complaint(load, text)
+
+
+def test_an_alias_may_be_used_as_yaml_allows(load: Load) -> None:
+    config = load("topics: {feed: {settings: &s {retention.ms: 5}}, bucketed: {settings: *s}, counts: {settings: *s}}")
+    assert config.topics.counts.settings == config.topics.feed.settings == {"retention.ms": 5}
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, "{a: " * 5_000, "&a [*a]", "9" * 10_000])
+def test_an_override_out_of_all_proportion_is_a_text(load: Load, deep: str) -> None:
+    assert complaint(load, "", f"counter.report_seconds={deep}").startswith("--set counter.report_seconds: ")
+    assert load("", "kafka.bootstrap_servers=h:1", f"kafka.x={deep}").kafka["x"] == deep
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e999", "-1", "9" * 18])
+def test_a_number_that_no_key_can_have_is_refused(load: Load, key: str, number: str) -> None:
+    section, _, name = key.rpartition(".")
+    tree = {name: yaml.safe_load(number)}
+    for outer in reversed(section.split(".")):
+        tree = {outer: tree}
+    if number == "-1" and name == "replication":
+        return
+    assert f"{key}: " in complaint(load, yaml.safe_dump(tree))
+    assert f"{key}: " in complaint(load, "", f"{key}={number}")
+
+
+def test_a_number_of_the_clients_is_finite(load: Load) -> None:
+    assert complaint(load, "kafka: {bootstrap_servers: 'h:1', x: .inf}").endswith("kafka.x: expected a finite number")
+    assert "topics.feed.settings: " in complaint(load, "topics: {feed: {settings: {retention.ms: .nan}}}")
+
+
+@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("text", ["a\n", "a\0", "\na", "a\x1b[2J", "a\u2028b", "a\ud800", ""], ids=ascii)
+def test_a_text_that_no_line_or_place_can_hold_is_refused(load: Load, key: str, text: str) -> None:
+    name = f"${{TEXT:-{key.partition('.')[0] if not text else ''}}}" if text else ""
+    assert f"{key}: expected " in complaint(load, "", f"{key}={name or chr(39) * 2}", TEXT=text)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
+def test_a_text_that_no_client_can_take_is_refused_and_not_shown(load: Load, text: str) -> None:
+    said = complaint(load, "kafka: {bootstrap_servers: 'h:1', sasl_plain_password: '${TEXT}'}", TEXT=text)
+    assert "kafka.sasl_plain_password: expected a text without zero bytes" in said
+
+
+def test_a_text_with_many_signs_is_not_shown_whole(load: Load) -> None:
+    assert "counter.group: expected a text of length <= 4000" in complaint(load, "", "counter.group=" + "x" * 5_000)
+    assert "client: " in complaint(load, "", "client=" + "x" * 5_000)
+
+
+@pytest.mark.parametrize("script", ["producer.py", "demo.py"])
+@pytest.mark.parametrize("rate", ["inf", "nan", "-inf", "0", "-1", "1e999", "1e300"])
+def test_a_rate_that_is_none_is_refused_in_one_line(script: str, rate: str) -> None:
+    command: list[Any] = [sys.executable, ROOT / script, f"--rate={rate}", "--config", ROOT / "config.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --rate: expected a number above 0 and up to 1,000,000,000, got ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_override_that_looks_like_a_date_is_a_text(load: Load) -> None:
@@ -200,7 +305,9 @@ def test_brokers_are_one_address_or_several(load: Load, name: str, servers: str,
     "kafka", ["{}", "{bootstrap_servers: h}", "{bootstrap_servers: ''}", "{bootstrap_servers: 'h:'}",
               "{bootstrap_servers: ':1'}", "{bootstrap_servers: 'h:1,'}", "{bootstrap_servers: []}",
               "{bootstrap_servers: ['h:1', 5]}", "{bootstrap_servers: 9092}", "{bootstrap_servers: 'h:port'}",
-              "{bootstrap_servers: 'h:99999'}"],
+              "{bootstrap_servers: 'h:99999'}",
+              "{bootstrap_servers: 'a..b:1'}", "{bootstrap_servers: '.:1'}", "{bootstrap_servers: '[::::]:1'}",
+              '{bootstrap_servers: "a\\0b:1"}', "{bootstrap_servers: 'u@h:1'}"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(load: Load, kafka: str) -> None:
     assert "kafka.bootstrap_servers: expected host:port" in complaint(load, f"kafka: {kafka}")

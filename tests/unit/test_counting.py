@@ -9,15 +9,21 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unique_users.buckets import Bucket, Calendar
-from unique_users.clients import TopicState
+from unique_users.clients import Position, TopicState
+from unique_users.clock import BLOCK, StreamClock
+from unique_users.config import Config
 from unique_users.counting import Counting
 from unique_users.errors import StateError
 from unique_users.estimates import Count, users_in
+from unique_users.history_check import HistoryCheck
+from unique_users.line import Line, look
+from unique_users.low_watermark import LowWatermark
+from unique_users.offset_metadata import OffsetMetadata, late_of
 from unique_users.publish import Publisher
 from unique_users.published import PublishedBucket, merged_buckets, merged_counts
 from unique_users.report import Format
@@ -28,6 +34,23 @@ MINUTE = 1_468_244_340
 CRASH, SAVE, EVICT, AWAY, BACK, REFUSE = "CRASH", "SAVE", "EVICT", "AWAY", "BACK", "REFUSE"
 
 
+class FakeLine:
+    """See line.LineSource: looks whenever it is asked, as far as there is a feed."""
+
+    def __init__(self, kafka: FakeKafka, config: Config) -> None:
+        self._kafka = kafka
+        self._config = config
+        self._low_watermark = LowWatermark(config.counter.idle_seconds)
+
+    def current(self) -> Line | None:
+        if self._kafka.away or "feed" not in self._kafka.topics:
+            return None
+        return look(FakeAdmin(self._kafka), self._config, self._low_watermark, self._kafka.clock.monotonic())
+
+    def look(self) -> None:
+        pass
+
+
 class Counter:
     """A counter on a fake broker with a state on disk, which can be killed and started again."""
 
@@ -35,7 +58,10 @@ class Counter:
         self.kafka = kafka
         self.clock = kafka.clock
         self.stop = stop or FakeStop(kafka.clock)
-        self.config = config_for("fake:1", counter=rules, state={"directory": str(directory)})
+        allowed = min(86_400, rules.get("retention_seconds", 86_400))
+        self.config = config_for(
+            "fake:1", bucketer={"retention_seconds": allowed}, counter=rules, state={"directory": str(directory)}
+        )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
         self.drop: list[str] = []
         self.start()
@@ -47,7 +73,9 @@ class Counter:
             self.consumer,
             self._describe,
             Stores(Path(self.config.state.directory)),
-            lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone)),
+            HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers),
+            lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone), "rejected"),
+            FakeLine(self.kafka, self.config),
             self.stop,
             self.clock.monotonic,
             self.clock.wall,
@@ -67,6 +95,15 @@ class Counter:
             "bucketed", b'{"uid":"%b","ts":%d}' % (uid.encode(), bucket), key=b"%d" % bucket, partition=partition
         )
         self.put_users[bucket].add(uid)
+
+    def bucketers_are_at(self, now: int, partition: int = 0) -> None:
+        """A bucketer has read a partition of `feed` to its end, whose stream clock is at `now`."""
+        self.kafka.append("feed", b"a frame", partition=partition)
+        clock = StreamClock(self.config.bucketer.retention_seconds)
+        clock.admit([now] * BLOCK)
+        end = self.kafka.topics["feed"].partitions[partition].end
+        metadata = OffsetMetadata("a-feed", clock.to_metadata())
+        self.kafka.group("bucketer", "feed").committed[partition] = Position(end, metadata.text())
 
     def evict(self) -> None:
         if self.consumer in self.kafka.group("counter", "bucketed").members:
@@ -437,6 +474,21 @@ def test_records_of_other_programs_are_counted_in_the_report_and_not_as_users(
     assert "3 unreadable messages skipped" in out
 
 
+def test_records_that_cannot_be_unpacked_are_passed_and_said(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.kafka.append_unreadable("bucketed", 3, "it unpacks to too much")
+    counter.put("b")
+    counter.step()
+    counter.counting.report()
+    out, err = capsys.readouterr()
+    assert counter.held() == {MINUTE: 2}
+    assert "5 messages read" in out
+    assert "3 unreadable messages skipped" in out
+    assert "bucketed-0: passing offsets 1 to 3: it unpacks to too much" in err
+
+
 # Reports.
 
 
@@ -597,6 +649,7 @@ def test_minutes_past_their_retention_keep_their_published_count(kafka: FakeKafk
     counter.step()
     for number in range(101):
         counter.put(f"u{number}", MINUTE + 3_600)
+    counter.bucketers_are_at(MINUTE + 3_600)
     for _ in range(3):
         counter.step()
         counter.clock.advance(1)
@@ -607,6 +660,76 @@ def test_minutes_past_their_retention_keep_their_published_count(kafka: FakeKafk
         counter.clock.advance(1)
     assert counter.held() == {MINUTE + 3_600: 101}
     assert counter.published() == {MINUTE: 3, MINUTE + 3_600: 101}
+    counter.crash()
+
+
+def test_what_comes_for_a_minute_that_is_gone_is_rejected_as_late(kafka: FakeKafka, tmp_path: Path) -> None:
+    """minutes   0 (1 user)   ......  1 hour later: 0 is dropped   |   0 again, twice, and a new one   | CRASH, again"""
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    counter.put("a")
+    counter.put("b", MINUTE + 3_600)
+    counter.bucketers_are_at(MINUTE + 3_600)
+    settle(counter)
+    for uid, minute in (("c", MINUTE), ("d", MINUTE + 3_600), ("e", MINUTE)):
+        counter.put(uid, minute)
+    kafka.refuse_after = 0
+    settle(counter)
+    counter.crash()
+    counter.start()
+    settle(counter)
+    assert counter.published() == {MINUTE: 1, MINUTE + 3_600: 2}
+    letters = {tuple(record.headers): record for record in kafka.records("rejected")}
+    assert [(record.key, record.value) for record in letters.values()] == [
+        (b"%d" % MINUTE, b'{"uid":"c","ts":%d}' % MINUTE),
+        (b"%d" % MINUTE, b'{"uid":"e","ts":%d}' % MINUTE),
+    ]
+    assert [dict(record.headers)["offset"] for record in letters.values()] == [b"2", b"4"]
+    assert {dict(record.headers)["reason"] for record in letters.values()} == {b"late"}
+    assert late_of(kafka.group("counter", "bucketed").committed[0].metadata) == 2
+    counter.crash()
+
+
+def test_a_minute_stays_as_long_as_one_partition_of_feed_may_bring_more_for_it(
+    kafka: FakeKafka, tmp_path: Path
+) -> None:
+    """feed-0 is an hour ahead of feed-1"""
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    counter.put("a")
+    kafka.create("feed", partitions=2)
+    counter.bucketers_are_at(MINUTE + 3_600, 0)
+    settle(counter)
+    kafka.append("feed", b"{}", partition=1)
+    for _ in range(100):
+        settle(counter)
+    assert counter.held() == {MINUTE: 1}, "nobody has read feed-1 yet"
+    counter.bucketers_are_at(MINUTE + 60, 1)
+    settle(counter)
+    assert counter.held() == {MINUTE: 1}
+    counter.bucketers_are_at(MINUTE + 3_600, 1)
+    settle(counter)
+    assert counter.held() == {}
+    counter.crash()
+
+
+def test_nothing_is_dropped_before_the_records_that_a_commit_vouches_for_are_read(
+    kafka: FakeKafka, tmp_path: Path
+) -> None:
+    """The commit says that all of minute 0 is in `bucketed`; one record of it is not polled yet."""
+    kafka.records_per_poll = 1
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    for uid in "abc":
+        counter.put(uid)
+    counter.bucketers_are_at(MINUTE + 3_600)
+    for count in (1, 2):
+        counter.step()
+        counter.clock.advance(1)
+        assert counter.held() == {MINUTE: count}
+    settle(counter)
+    assert counter.published() == {MINUTE: 3}
+    assert kafka.records("rejected") == []
     counter.crash()
 
 

@@ -62,6 +62,7 @@ def monthly(kafka: FakeKafka, stop: FakeStop, tmp_path: Path) -> Counter:
     go_on(counter)
     for number in range(101):
         counter.put(f"u{number}", JULY)
+    counter.bucketers_are_at(JULY)
     go_on(counter)
     return counter
 
@@ -83,12 +84,14 @@ def test_a_count_is_deleted_from_counts_when_it_was_dropped_and_filled_late_says
     assert MONTHS[0] in monthly.all_published(), "what was closed before stays"
     for number in range(101):
         monthly.put(f"v{number}", JULY + 3 * DAY)
+    monthly.bucketers_are_at(JULY + 3 * DAY)
     go_on(monthly)
     restart(monthly, retention_seconds=2 * DAY, intervals=["minute", "month"])
     go_on(monthly)
     assert monthly.read_published()[MONTHS[1]] == PublishedBucket(101, (LATE,))
     for number in range(101):
         monthly.put(f"v{number}", JULY + 33 * DAY)
+    monthly.bucketers_are_at(JULY + 33 * DAY)
     go_on(monthly, 6)
     august = Bucket("month", Calendar().start("month", JULY + 33 * DAY))
     assert monthly.read_published()[august] == PublishedBucket(101), "the next month is whole"
@@ -158,6 +161,7 @@ def test_a_shorter_retention_is_refused_where_minutes_would_go_by_it_and_a_longe
     restart(counter, ["retention"], retention_seconds=DAY)
     for _ in range(101):
         counter.put("u", JUNE + 2 * DAY)
+    counter.bucketers_are_at(JUNE + 2 * DAY)
     go_on(counter, 4)
     assert counter.held() == {JUNE + 2 * DAY: 102}
     assert counter.published()[JUNE] == 101, "what was published and is past its retention stays"
@@ -282,6 +286,7 @@ def test_a_report_marks_what_was_dropped_since_the_last_one(
     monthly.put("z", JULY)
     for number in range(101):
         monthly.put(f"v{number}", JULY + 4 * DAY)
+    monthly.bucketers_are_at(JULY + 4 * DAY)
     go_on(monthly, 6)
     capsys.readouterr()
     monthly.counting.report()

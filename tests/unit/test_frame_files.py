@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 import zstandard
 
-from unique_users import frame_files
+from unique_users import decompression, frame_files
 from unique_users.errors import InputError, UsageError
 from unique_users.frame_files import FrameFile
 from unique_users.frames import CutLine
@@ -77,6 +77,15 @@ def test_line_ends_of_windows_and_blank_lines_are_left_out(file: Callable[[bytes
     with FrameFile(file(b"\n\na\r\n\r\n  \t\n b \nc")) as lines:
         assert list(chain.from_iterable(lines)) == [b"a", b" b ", b"c"]
         assert lines.blank_lines == 4
+        assert lines.blank_lines_first == 2
+
+
+@pytest.mark.parametrize("blank", [0, 1, 9])
+@pytest.mark.usefixtures("blocks")
+def test_the_blank_lines_before_the_first_frame_are_counted_apart(file: Callable[[bytes], str], blank: int) -> None:
+    with FrameFile(file(b" \n" * blank + b"a\n\n\nb\n\n")) as lines:
+        assert list(chain.from_iterable(lines)) == [b"a", b"b"]
+        assert (lines.blank_lines, lines.blank_lines_first) == (blank + 3, blank)
 
 
 def test_a_line_of_bytes_that_are_no_text_is_kept(file: Callable[[bytes], str]) -> None:
@@ -116,8 +125,13 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture(params=[1, 3, 7, 11, 100, 4_096])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read and handed out by so many bytes at a time."""
-    for name in ("PLAIN_BYTES", "COMPRESSED_BYTES", "JOINED_BYTES"):
-        monkeypatch.setattr(frame_files, name, request.param)
+    for module, name in (
+        (frame_files, "PLAIN_BYTES"),
+        (frame_files, "JOINED_BYTES"),
+        (decompression, "COMPRESSED_BYTES"),
+        (decompression, "UNPACKED_BYTES"),
+    ):
+        monkeypatch.setattr(module, name, request.param)
 
 
 @pytest.mark.usefixtures("blocks")

@@ -1,5 +1,7 @@
+import gc
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -348,3 +350,15 @@ def test_many_frames_are_parsed_as_each_of_them_is(raws: list[bytes | None], ts_
         except BadFrameError as error:
             expected[place] = (error.reason, error.detail)
     assert found == expected
+
+
+def test_rejected_frames_are_not_kept_in_memory_by_their_errors() -> None:
+    texts = [b"[" + b"1," * 1_000, b"x" * (MIB + 1), b'{"uid":1,"ts":1}']
+    before = [sys.getrefcount(text) for text in texts]
+    gc.disable()
+    try:
+        refused = [FrameParser().parse_all([text]).refused for text in texts]
+        assert [sys.getrefcount(text) for text in texts] == before
+    finally:
+        gc.enable()
+    assert all(refused)

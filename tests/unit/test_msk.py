@@ -61,7 +61,7 @@ def test_no_credentials_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_tls_it_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"kafka\.security_protocol: AWS_MSK_IAM needs SASL_SSL, got 'PLAINTEXT'"):
+    with pytest.raises(UsageError, match=r"kafka\.security_protocol: AWS_MSK_IAM needs SASL_SSL"):
         check_iam("PLAINTEXT")
 
 

@@ -1,8 +1,11 @@
 """Record batches as columns, against kafka-python's own reading and writing record by record."""
 
+import tracemalloc
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import pytest
+from bombs import PIECE, packed, unpacked
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
@@ -10,14 +13,18 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
-from kafka.record import MemoryRecords, MemoryRecordsBuilder
+from kafka.record import MemoryRecords, MemoryRecordsBuilder, default_records
+from kafka.record.default_records import DefaultRecordBatch
 
-from unique_users.clients.kafka_python.column_reading import ColumnRecords, columns, joined
+from unique_users.clients.kafka_python import column_reading
+from unique_users.clients.kafka_python.column_reading import ColumnRecords, columns, joined, runs
 from unique_users.clients.kafka_python.column_sending import ColumnBatch
 from unique_users.clients.kafka_python.record_format import Columns, decode, encode
+from unique_users.clients.kafka_python.unpacking import UNPACKED_BYTES_MAX
+from unique_users.errors import TopicError
 
 PARTITION = TopicPartition("topic", 0)
-NONE, GZIP, LZ4 = 0, 1, 3
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 CODECS = [NONE, GZIP, LZ4]
 HOUR_MS = 3_600_000
 
@@ -130,7 +137,7 @@ def test_a_fetch_gives_columns_batch_by_batch(codec: int) -> None:
     data = built(rows_of(3), codec) + at_offset(built(rows_of(2, 3), codec), 3)
     answer = fetched(data, records_max=3)
     (first,) = answer.take(1)
-    assert columns(first) == Columns([None] * 3, [b"0", b"1", b"2"], [HOUR_MS] * 3, range(3))
+    assert columns(first) == Columns([None] * 3, [b"0", b"1", b"2"], [HOUR_MS] * 3, range(3), leader_epoch=0)
     assert answer.next_fetch_offset == 3
     (second,) = answer.take(1)
     assert columns(second).values == [b"3", b"4"]
@@ -161,8 +168,80 @@ def test_a_batch_whose_checksum_is_wrong_is_not_read_and_what_came_before_it_is(
     answer = fetched(built(rows_of(2)) + bytes(damaged))
     (record,) = answer.take(1)
     assert columns(record).values == [b"0", b"1"]
-    with pytest.raises(CorruptRecordError):
+    with pytest.raises(TopicError, match="topic-0: the batch at offset 2 is damaged"):
         answer.take(1)
+
+
+# A batch that unpacks to too much, or to no records, is passed.
+
+
+def passed(data: bytes, offset: int = 0) -> list[tuple[list[int], str]]:
+    """What stands for it: offsets, and why it cannot be read."""
+    answer = fetched(data, offset, records_max=10**9)
+    return [(list(part.offsets), part.unreadable) for part in runs([columns(record) for record in answer.take(1)])]
+
+
+def with_payload(payload: bytes, codec: int, count: int = 3) -> bytes:
+    """A batch that was stored with this in place of its compressed records."""
+    builder = MemoryRecordsBuilder(2, codec, 1 << 24)
+    for row in rows_of(count):
+        assert builder.append(row[0], row[1], bytes(len(payload) + 1), row[3])
+    encode_name = {GZIP: "gzip_encode", LZ4: "lz4_encode", ZSTD: "zstd_encode", SNAPPY: "snappy_encode"}[codec]
+    with (
+        patch.object(default_records, encode_name, lambda _: payload),
+        patch.object(default_records.DefaultRecordBase, "_assert_has_codec"),
+    ):
+        builder.close()
+    return bytes(builder.buffer())
+
+
+@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+def test_a_batch_that_unpacks_to_too_much_is_passed_in_bounded_memory(codec: int, name: str) -> None:
+    data = with_payload(packed(name, unpacked(400, 3)), codec)
+    good = at_offset(built(rows_of(2, 3)), 3)
+    tracemalloc.start()
+    found = passed(data + good)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [([0, 1, 2], f"its batch unpacks to more than {UNPACKED_BYTES_MAX} bytes"), ([3, 4], "")]
+    assert most < 2 * UNPACKED_BYTES_MAX
+
+
+@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+def test_a_batch_up_to_the_bound_is_read(codec: int, name: str) -> None:
+    (record,) = fetched(with_payload(packed(name, unpacked(60, 3)), codec)).take(1)
+    assert [len(value or b"") for value in columns(record).values] == [20 * len(PIECE)] * 3
+
+
+@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+def test_a_batch_whose_records_are_cut_off_or_no_records_is_passed(codec: int, name: str) -> None:
+    whole = packed(name, unpacked(1, 3))
+    for payload in (whole[: len(whole) // 2], b"nothing of the kind", packed(name, iter([b"no records"]))):
+        ((offsets, why),) = passed(with_payload(payload, codec))
+        assert offsets == [0, 1, 2]
+        assert why
+
+
+def test_a_batch_of_snappy_is_measured_before_it_is_unpacked() -> None:
+    block = b"\x80\x80\x80\xc8\x01" + b"of 400 MiB, as it says"
+    framed = b"\x82SNAPPY\0" + (1).to_bytes(4, "big") * 2 + len(block).to_bytes(4, "big") + block
+    with patch.object(DefaultRecordBatch, "_assert_has_codec"):
+        for payload in (block, framed):
+            ((offsets, why),) = passed(with_payload(payload, SNAPPY))
+            assert offsets == [0, 1, 2]
+            assert "unpacks to more than" in why
+
+
+def test_a_batch_of_too_many_records_is_passed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(column_reading, "RECORDS_MAX", 2_000)
+    data = built(rows_of(2_500))
+    answer = fetched(data, offset=700, records_max=1)
+    pieces = [columns(record) for record in answer.take(1)]
+    assert [list(piece.offsets) for piece in pieces] == [list(range(700, 1_700))]
+    assert answer.next_fetch_offset == 1_700
+    ((offsets, why),) = passed(data, offset=700)
+    assert offsets == list(range(700, 2_500))
+    assert why == "its batch holds 2500 records, more than 2000"
 
 
 def test_gaps_that_compaction_leaves_are_kept() -> None:

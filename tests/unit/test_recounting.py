@@ -1,9 +1,12 @@
 import json
+from collections.abc import Iterator
 
+import pytest
 from brokers import config_for
 
 from unique_users.buckets import Bucket, Calendar
-from unique_users.recounting import Difference, differences, recount
+from unique_users.errors import InputError
+from unique_users.recounting import Difference, FirstRejected, _chunks, differences, recount, require_accepted
 from unique_users.report import BucketCount
 
 MINUTE = 1_468_244_340
@@ -57,8 +60,54 @@ def test_frames_are_counted_across_chunks() -> None:
     assert result.counts.read == 25_000
 
 
+def test_long_frames_are_judged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unique_users.recounting.CHUNK_BYTES", 250)
+    taken: list[int] = []
+
+    def frames() -> Iterator[bytes]:
+        for number in range(7):
+            taken.append(number)
+            yield frame(f"u{number}", MINUTE) + b" " * 100
+
+    chunks = _chunks(frames())
+    assert [(len(chunk), len(taken)) for chunk in chunks] == [(2, 2), (2, 4), (2, 6), (1, 7)]
+    assert recount(frames(), CONFIG, MINUTE * 1000).counts.accepted == 7
+
+
 def test_nothing_counts_nothing() -> None:
     assert recount([], CONFIG, 0).buckets() == []
+
+
+def test_the_first_rejected_frame_is_remembered_whatever_it_was_rejected_for() -> None:
+    """frame   1 2 3 … 10,000   10,001   10,002   10,003
+    why       accepted        future   not_json  bad_uid
+    """
+    frames = [frame("a", MINUTE)] * 10_000 + [frame("d", MINUTE + 7_200), b"{", frame("", MINUTE)]
+    result = recount(frames, CONFIG, MINUTE * 1000)
+    assert result.first_rejected == FirstRejected(
+        10_001, "future", "7200 s ahead of its record", frames[10_000], whole=True
+    )
+    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected is None
+
+
+def test_frames_of_which_none_is_accepted_cannot_be_compared_and_show_the_first() -> None:
+    frames = [b"BZh9\x17\n\x1b[2J" + b"x" * 100, *([b"[]"] * 4_999)]
+    with pytest.raises(InputError) as error:
+        require_accepted(recount(frames, CONFIG, MINUTE * 1000), "stream.gz", 2)
+    shown = "b'BZh9\\x17\\n\\x1b[2J" + "x" * 70 + "'…"
+    said = str(error.value)
+    assert said.startswith("no frame of stream.gz was accepted: 5,000 rejected; the first, line 3: not_json: JSON is")
+    assert said.endswith(shown)
+    assert said.isprintable()
+
+
+def test_a_file_without_frames_cannot_be_compared() -> None:
+    with pytest.raises(InputError, match=r"^stream\.gz is empty, there is nothing to compare: "):
+        require_accepted(recount([], CONFIG, 0), "stream.gz", 0)
+
+
+def test_one_accepted_frame_can_be_compared() -> None:
+    require_accepted(recount(FRAMES, CONFIG, MINUTE * 1000), "stream.gz", 0)
 
 
 def test_differences_name_wrong_missing_and_extra_buckets() -> None:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 
@@ -54,6 +55,17 @@ def test_every_line_arrives_in_order_and_is_counted(
     assert kafka.values("feed") == [b"%d" % n for n in range(1_001)]
     assert {record.key for record in kafka.records("feed")} == {None}
     assert sending.sent == Sent(1_001, 0)
+
+
+def test_long_lines_are_flushed_before_they_fill_the_memory(
+    replay: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unique_users.replay.FLUSH_BYTES", 1_000)
+    sending = replay(iter([[b"x" * 400]] * 5))
+    acknowledged = []
+    while sending.step():
+        acknowledged.append(sending.sent.frames)
+    assert acknowledged == [0, 0, 3, 3, 3]
 
 
 def test_a_line_counts_as_sent_when_it_is_acknowledged_and_not_before(
@@ -206,3 +218,18 @@ def test_the_rate_holds_when_producers_fail(kafka: FakeKafka, clock: FakeClock, 
         pass
     assert sending.flush()
     assert clock.monotonic() >= 299 / 10 - 1
+
+
+def test_a_line_that_feed_does_not_take_goes_to_rejected_and_the_others_arrive(
+    kafka: FakeKafka, replay: Callable[..., Replay]
+) -> None:
+    """lines a WIDE-BUT-COMPRESSES LARGE b │ `feed` takes less than LARGE"""
+    kafka.create("feed", settings={"max.message.bytes": "1500000"})
+    large, wide = os.urandom(2_000_000), bytes(3_000_000)
+    sending = replay(iter([[b"a", wide, large, b"b"]]), new_producer=lambda: FakeProducer(kafka, "zstd"))
+    assert run(sending)
+    assert set(kafka.values("feed")) == {b"a", b"b", wide}
+    (record,) = kafka.records("rejected")
+    assert record.value == large
+    assert dict(record.headers) == {"reason": b"too_large", "detail": b"a line of 2000000 bytes, as it is"}
+    assert sending.sent == Sent(3, 1)

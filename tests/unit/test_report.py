@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 from unique_users.rekey import FrameCounts
 from unique_users.report import BucketCount, Summary, bucketer_report
@@ -17,21 +18,37 @@ def test_a_bucket_is_one_json_line_for_programs() -> None:
 
 
 def test_the_summary_is_there_also_when_nothing_came() -> None:
-    assert Summary(MINUTE, 0, 0, 0).line("text") == (
+    assert Summary(MINUTE, 0, 0, 0).lines("text") == [
         "2016-07-11T13:39:00Z  report  0 messages read, 0 buckets changed, lag 0"
-    )
+    ]
 
 
 def test_the_summary_says_when_the_broker_does_not_answer_and_what_was_left_out() -> None:
-    line = Summary(MINUTE, 1_000, 2, None, unreadable=3_000, ignored=4).line("text")
-    assert line == (
-        "2016-07-11T13:39:00Z  report  1,000 messages read, 2 buckets changed, no answer from the broker,"
-        " 3,000 unreadable messages skipped, 4 messages past retention ignored"
-    )
+    lines = Summary(MINUTE, 1_000, 2, None, unreadable=3_000).lines("text")
+    assert lines == [
+        (
+            "2016-07-11T13:39:00Z  report  1,000 messages read, 2 buckets changed,"
+            " no answer from the broker, 3,000 unreadable messages skipped"
+        )
+    ]
+
+
+def test_the_summary_says_what_waits_before_the_counter_and_what_became_of_all_frames() -> None:
+    frames = FrameCounts(1_010, 1_000, Counter({"late": 7, "bad_ts": 3}))
+    summary = Summary(MINUTE, 0, 0, 0, feed_lag=30_000, feed_behind_seconds=12.4, frames=frames)
+    assert summary.lines("text") == [
+        (
+            "2016-07-11T13:39:00Z  report  0 messages read, 0 buckets changed, lag 0,"
+            " 30,000 frames wait for a bucketer, 12 s behind"
+        ),
+        "2016-07-11T13:39:00Z  frames  1,010 frames read = 1,000 counted + 10 rejected (bad_ts 3, late 7)",
+    ]
+    assert Summary.read(json.loads(summary.lines("json")[0])) == summary
 
 
 def test_the_summary_as_json_has_all_fields_always() -> None:
-    assert json.loads(Summary(MINUTE, 1_000, 2, 7, 3, 4, (1, 3), 4).line("json")) == {
+    frames = FrameCounts(5, 3, Counter({"late": 2}))
+    assert json.loads(Summary(MINUTE, 1_000, 2, 7, 3, (1, 3), 4, 11, 0.5, frames).lines("json")[0]) == {
         "partitions": [1, 3],
         "of": 4,
         "report": "2016-07-11T13:39:00Z",
@@ -40,22 +57,25 @@ def test_the_summary_as_json_has_all_fields_always() -> None:
         "lag": 7,
         "broker_answers": True,
         "unreadable": 3,
-        "ignored": 4,
+        "feed_lag": 11,
+        "feed_behind_seconds": 0.5,
+        "frames": {"read": 5, "counted": 3, "rejected": {"late": 2}},
     }
-    away = json.loads(Summary(MINUTE, 0, 0, None).line("json"))
+    away = json.loads(Summary(MINUTE, 0, 0, None).lines("json")[0])
     assert (away["lag"], away["broker_answers"]) == (None, False)
 
 
 def test_the_bucketers_line_holds_the_counts_and_the_lag() -> None:
-    assert bucketer_report(FrameCounts(1_000, 1_000), 2_000) == (
+    assert bucketer_report(FrameCounts(1_000, 1_000), 2_000, 1) == (
         "1,000 frames read = 1,000 accepted + 0 rejected, lag 2,000"
     )
-    assert bucketer_report(FrameCounts(), None).endswith(", no answer from the broker")
+    assert bucketer_report(FrameCounts(), None, 1).endswith(", no answer from the broker")
+    assert bucketer_report(FrameCounts(), 0, 0).endswith(", lag 0, no partition")
 
 
 def test_the_summary_says_of_which_partitions_it_speaks_when_these_are_not_all() -> None:
-    share = Summary(MINUTE, 0, 0, 0, partitions=(1, 3), of=4).line("text")
+    share = Summary(MINUTE, 0, 0, 0, partitions=(1, 3), of=4).lines("text")[0]
     assert share.endswith("lag 0, partitions 1 3 of 4")
-    assert Summary(MINUTE, 0, 0, 0, partitions=(2,), of=4).line("text").endswith("lag 0, partition 2 of 4")
-    assert Summary(MINUTE, 0, 0, 0, partitions=(0, 1), of=2).line("text").endswith("lag 0")
-    assert Summary(MINUTE, 0, 0, 0, partitions=(), of=None).line("text").endswith("lag 0, no partition")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(2,), of=4).lines("text")[0].endswith("lag 0, partition 2 of 4")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(0, 1), of=2).lines("text")[0].endswith("lag 0")
+    assert Summary(MINUTE, 0, 0, 0, partitions=(), of=None).lines("text")[0].endswith("lag 0, no partition")

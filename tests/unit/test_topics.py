@@ -1,14 +1,22 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from unittest.mock import Mock
 
 import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
 
 from unique_users import topics
-from unique_users.clients import TopicState
+from unique_users.clients import REQUEST_BYTES_MAX, TopicState
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, TopicError
-from unique_users.topics import current_state, ends_now, ensure_log_of_record, ensure_topic, prepare_topics
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.topics import (
+    BATCH_BYTES_NEEDED,
+    batch_bytes_max,
+    current_state,
+    ends_now,
+    ensure_topic,
+    prepare_topics,
+)
 
 
 @pytest.fixture
@@ -45,30 +53,44 @@ def test_a_topic_with_too_few_partitions_is_refused_with_what_to_do(empty: FakeK
         ensure_topic(FakeAdmin(empty), Topic(name="feed", partitions=3))
 
 
-@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
-def test_a_compacted_log_of_record_is_refused(empty: FakeKafka, policy: str) -> None:
-    empty.create("bucketed", settings={"cleanup.policy": policy})
-    with pytest.raises(TopicError, match=f"cleanup.policy={policy}"):
-        ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed"))
-    empty.topics["bucketed"].settings["cleanup.policy"] = "delete"
-    assert ensure_log_of_record(FakeAdmin(empty), Topic(name="bucketed")).partitions == 1
-
-
 def test_a_topic_that_is_not_there_now_is_waited_for_as_a_broker_is(empty: FakeKafka) -> None:
     with pytest.raises(BrokerAwayError, match="'feed'"):
         current_state(FakeAdmin(empty), "feed")
 
 
-def test_all_topics_are_prepared_and_only_bucketed_is_refused_when_compacted(kafka: FakeKafka, config: Config) -> None:
+def test_all_topics_are_prepared(kafka: FakeKafka, config: Config) -> None:
     kafka.topics.clear()
     names = config.topics
     admin = prepare_topics(config, [names.feed, names.bucketed, names.counts, names.rejected], FakeStop(kafka.clock))
     assert admin is not None
     assert set(kafka.topics) == {"feed", "bucketed", "counts", "rejected"}
     assert kafka.topics["counts"].settings["cleanup.policy"] == "compact"
-    kafka.topics["bucketed"].settings["cleanup.policy"] = "compact"
-    with pytest.raises(TopicError, match="'bucketed'"):
-        prepare_topics(config, [names.counts, names.bucketed], FakeStop(kafka.clock))
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
+@pytest.mark.parametrize("name", ["feed", "bucketed", "rejected"])
+def test_compacted_topics_are_refused_but_for_counts(kafka: FakeKafka, config: Config, policy: str, name: str) -> None:
+    names = config.topics
+    kafka.topics["counts"].settings["cleanup.policy"] = policy
+    kafka.topics[name].settings["cleanup.policy"] = policy
+    with pytest.raises(TopicError, match=f"topic '{name}' has cleanup.policy={policy}, .*kafka-configs"):
+        prepare_topics(config, [names.feed, names.counts, names.bucketed, names.rejected], FakeStop(kafka.clock))
+    kafka.topics[name].settings["cleanup.policy"] = "delete"
+    assert prepare_topics(config, [names.counts, names.bucketed], FakeStop(kafka.clock)) is not None
+
+
+def test_settings_that_may_not_be_read_stop_nothing_and_are_said_in_one_line(
+    kafka: FakeKafka, config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_admin: FakeAdmin, _name: str) -> Mapping[str, str]:
+        raise BrokerError("the broker refuses")
+
+    monkeypatch.setattr(FakeAdmin, "settings", refuse)
+    names = config.topics
+    topics = [names.bucketed, names.counts]
+    assert prepare_topics(config, topics, FakeStop(kafka.clock), reads=names.bucketed) is not None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'bucketed', 'counts' are not checked" in line
 
 
 def test_the_broker_is_waited_for_and_that_is_said_once(
@@ -102,3 +124,23 @@ def test_the_ends_are_those_of_all_partitions(empty: FakeKafka, unique_name: Cal
     empty.append("feed", b"0", b"1", partition=1)
     consumer = FakeConsumer(empty, "feed", unique_name("group"))
     assert ends_now(consumer, TopicState("", 3)) == {0: 0, 1: 2, 2: 0}
+
+
+def test_what_a_topic_takes_is_asked_and_too_little_is_refused(empty: FakeKafka) -> None:
+    for taken, most in ((1_000_000, 1_000_000), (BATCH_BYTES_NEEDED, BATCH_BYTES_NEEDED), (1 << 30, REQUEST_BYTES_MAX)):
+        empty.create("rejected", settings={"max.message.bytes": str(taken)})
+        assert batch_bytes_max(FakeAdmin(empty), "rejected") == most
+    empty.create("rejected", settings={"max.message.bytes": "4095"})
+    with pytest.raises(TopicError, match=r"'rejected' has max\.message\.bytes=4095, .*: set it to 4096 or more"):
+        batch_bytes_max(FakeAdmin(empty), "rejected")
+
+
+def test_without_the_right_to_ask_a_topic_is_tried_with_the_most(empty: FakeKafka) -> None:
+    admin = FakeAdmin(empty)
+    admin.settings = Mock(side_effect=BrokerError("refused"))  # type: ignore[method-assign]
+    assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
+    admin.settings = Mock(return_value={})  # type: ignore[method-assign]
+    assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
+    admin.settings = Mock(side_effect=BrokerAwayError("away"))  # type: ignore[method-assign]
+    with pytest.raises(BrokerAwayError):
+        batch_bytes_max(admin, "rejected")

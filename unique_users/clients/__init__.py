@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from unique_users.clients.tls import explain_silence
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, UsageError
+from unique_users.errors import BrokerAwayError, TopicError, UsageError
+from unique_users.hiding import without_values
 from unique_users.lifecycle import Stop, say
 
 Headers = list[tuple[str, bytes]]
 
 FENCED = "another process has joined with the kafka.group_instance_id of this one: give each instance its own"
 REQUEST_SECONDS = 10.0  # what a loop waits for one answer
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that a producer takes, before compression
 
 
 class Batch(NamedTuple):
@@ -27,6 +29,8 @@ class Batch(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]  # -1 where a record has none
     offsets: Sequence[int]
+    unreadable: str = ""  # why these records cannot be unpacked; their keys and values are None then
+    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
     @property
     def next_offset(self) -> int:
@@ -39,6 +43,16 @@ class Position(NamedTuple):
 
     offset: int
     metadata: str = ""
+
+
+class Peeked(NamedTuple):
+    """One record as it lies on the broker."""
+
+    offset: int
+    leader_epoch: int  # of the leader that took it, -1 where unknown
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int  # -1 where it has none
 
 
 class Polled(NamedTuple):
@@ -69,8 +83,8 @@ class Consumer(Protocol):
     def position(self, partition: int) -> int:
         """The next offset that will be read."""
 
-    def committed(self, partition: int) -> Position | None:
-        """The group's committed position, None before the first commit."""
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        """The group's committed positions, in one request; a partition without a commit is absent."""
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         """Commit; return False when the group is being rebalanced and the commit was refused: not an error."""
@@ -102,7 +116,7 @@ class Producer(Protocol):
         """Hand one record over, without waiting for it to arrive: ask `has_room` before, every few thousand records.
 
         Without `partition`, the key chooses it as Kafka's own clients do. Raises DeliveryError when the record cannot
-        be sent; the producer is of no use afterwards.
+        be sent, TooLargeError for one of more than REQUEST_BYTES_MAX; the producer is of no use afterwards.
         """
 
     def send_all(
@@ -120,11 +134,11 @@ class Producer(Protocol):
     def has_room(self, timeout_seconds: float) -> bool:
         """Wait until the records in flight take less than their bound; return False when time is up.
 
-        Raises DeliveryError when one of them was not acknowledged.
+        Raises DeliveryError when one of them was not acknowledged, TooLargeError when its topic takes none so large.
         """
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Return True when every record sent is acknowledged, False when time is up. Raises DeliveryError."""
+        """Return True when every record sent is acknowledged, False when time is up. Raises as `has_room` does."""
 
     def close(self) -> None:
         """Let go of the connections, without waiting for records in flight: call flush before."""
@@ -155,6 +169,36 @@ class Admin(Protocol):
     def lag(self, group: str, topic: str) -> int:
         """Records of `topic` that `group` has not committed yet."""
 
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        """What `group` has committed of `topic`, in one request; a partition without a commit is absent.
+
+        Empty for a group, and for a topic, that does not exist.
+        """
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition. Raises BrokerAwayError also when the topic does not exist."""
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        """The time of the newest record of each partition, in milliseconds; an empty partition is absent.
+
+        Empty where the broker cannot tell (before 3.0). Raises BrokerAwayError also when the topic does not exist.
+        """
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+class Peek(Protocol):
+    """Reads single records of one topic, without a consumer group. For one thread at a time, which may be any."""
+
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+        """The record at exactly this offset as the broker has it now, None when there is none.
+
+        That is: before the first record kept or beyond the last, compacted away, or a mark of a transaction. Records
+        of transactions that were aborted, or are not finished, are records here. Raises BrokerAwayError when the
+        broker does not answer in time or does not have the partition, and BrokerError.
+        """
+
     def close(self) -> None:
         """Let go of the connections."""
 
@@ -169,9 +213,12 @@ def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = Fals
     return consumer
 
 
-def get_producer(config: Config, compression: str = "none") -> Producer:
-    """A producer. Raises BrokerAwayError, BrokerError, UsageError."""
-    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression))
+def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
+    """A producer. Raises BrokerAwayError, BrokerError, UsageError.
+
+    `batch_bytes_max` is what the topic takes: records larger than that go alone, the others together up to that.
+    """
+    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression, batch_bytes_max))
     return producer
 
 
@@ -179,6 +226,20 @@ def get_admin(config: Config) -> Admin:
     """An admin client. Raises BrokerAwayError, BrokerError, UsageError."""
     admin: Admin = _reached(config, lambda client: client.make_admin(config))
     return admin
+
+
+def get_peek(config: Config, topic: str) -> Peek:
+    """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
+    peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
+    return peek
+
+
+def damaged(topic: str, partition: int, offset: int) -> TopicError:
+    """The error for a batch whose checksum is wrong: what was stored is not what its producer sent."""
+    return TopicError(
+        f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
+        " from another replica, or pass the batch as docs/operations.md says"
+    )
 
 
 def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
@@ -189,6 +250,11 @@ def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
     except BrokerAwayError:
         explain_silence(config)
         raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        if config.kafka.keys() == {"bootstrap_servers"}:
+            raise  # no setting of the user's can be the cause
+        said = without_values(f"{type(error).__name__}: {error}", config.kafka)
+        raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
 
 
 def _chosen(config: Config) -> Any:
@@ -227,7 +293,7 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
         ends = consumer.ends(positions or [0], timeout_seconds)
     except BrokerAwayError:
         return None
-    return sum(ends[partition] - position for partition, position in positions.items())
+    return sum(max(0, ends[partition] - position) for partition, position in positions.items())
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:

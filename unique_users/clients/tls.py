@@ -38,9 +38,7 @@ def _context(settings: dict[str, Any]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(settings[name]) if name else None)
     except OSError as error:  # an ssl.SSLError is one
-        raise UsageError(
-            f"kafka.{name}: {settings.get(name or '')!r} holds no certificates: {error.strerror}"
-        ) from None
+        raise UsageError(f"kafka.{name}: the file holds no certificates: {error.strerror}") from None
     unchecked = str(settings.get("ssl_check_hostname", True)).lower() == "false"
     context.check_hostname = not unchecked and settings.get("ssl_endpoint_identification_algorithm") != "none"
     if str(settings.get("enable_ssl_certificate_verification", True)).lower() == "false":

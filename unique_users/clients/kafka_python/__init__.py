@@ -5,6 +5,7 @@ import logging
 from unique_users.clients.kafka_python.admin import KafkaPythonAdmin
 from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
 from unique_users.clients.kafka_python.joins import finish_joins
+from unique_users.clients.kafka_python.peek import KafkaPythonPeek
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
 from unique_users.clients.kafka_python.refusals import hear_refusals
 
@@ -17,3 +18,4 @@ finish_joins()
 make_consumer = KafkaPythonConsumer
 make_producer = KafkaPythonProducer
 make_admin = KafkaPythonAdmin
+make_peek = KafkaPythonPeek

@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.structs import OffsetAndTimestamp
 
-from unique_users.clients import REQUEST_SECONDS, TopicState
+from unique_users.clients import REQUEST_SECONDS, Position, TopicState
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
 from unique_users.config import Config, Topic
-from unique_users.errors import TopicError
+from unique_users.errors import BrokerError, TopicError
 
 
-class _Admin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
-    pass
+class ConnectedAdmin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
+    """The admin client, whose constructor returns once a broker answers."""
 
 
 class KafkaPythonAdmin:
@@ -25,7 +27,7 @@ class KafkaPythonAdmin:
         self._config = config
         own = {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}
         with explained(config):
-            self._admin = _Admin(**settings_of(config, own, KafkaAdminClient.DEFAULT_CONFIG))
+            self._admin = ConnectedAdmin(**settings_of(config, own, KafkaAdminClient.DEFAULT_CONFIG))
 
     def describe(self, name: str) -> TopicState | None:
         with explained(self._config):
@@ -69,6 +71,36 @@ class KafkaPythonAdmin:
             committed = self._admin.list_group_offsets({group: asked})[group]
             ends = self._admin.list_partition_offsets(dict.fromkeys(asked, -1))
         return sum(ends[tp].offset - max(0, committed[tp].offset if tp in committed else 0) for tp in asked)
+
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        with explained(self._config):
+            try:
+                answers = self._admin.list_group_offsets({group: None})[group]
+            except kafka_errors.GroupIdNotFoundError:
+                return {}
+        found = {tp.partition: position_of(answer) for tp, answer in answers.items() if tp.topic == topic}
+        return {partition: at for partition, at in found.items() if at is not None}
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        try:
+            answers = self._offsets(topic, OffsetSpec.MAX_TIMESTAMP)
+        except BrokerError as error:
+            if isinstance(error.__context__, kafka_errors.UnsupportedVersionError):
+                return {}
+            raise
+        return {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
+
+    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, OffsetAndTimestamp]:
+        with explained(self._config):
+            (described,) = self._admin.describe_topics([topic])
+            if described["error_code"]:
+                raise kafka_errors.for_code(described["error_code"])(topic)
+            asked = [TopicPartition(topic, part["partition_index"]) for part in described["partitions"]]
+            answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which))
+        return {tp.partition: answer for tp, answer in answers.items()}
 
     def close(self) -> None:
         self._admin.close()

@@ -5,50 +5,71 @@ kafka-python makes three objects for each record it reads. Here it is handed one
 does the rest with it as always: checksums, transactions, fetching.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
+from unique_users.clients import damaged
 from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode
+from unique_users.clients.kafka_python.unpacking import UnreadableError, unpacked
 
 TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: a batch more at most
+RECORDS_MAX = 500_000  # in one batch: even empty ones take 128 bytes each
+PASSED_RECORDS_MAX = 1_000  # of a batch that is unreadable, in one of the records that stand for it
 
 
 class _Batch:
     """A batch of kafka-python that gives all its records from `first_offset` on as one, whose value is Columns."""
 
-    def __init__(self, batch: DefaultRecordBatch, first_offset: int) -> None:
+    def __init__(self, batch: DefaultRecordBatch, partition: TopicPartition, first_offset: int) -> None:
         self._batch = batch
+        self._partition = partition
         self._first_offset = first_offset
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def validate_crc(self) -> bool:
+        if not self._batch.validate_crc():
+            raise damaged(self._partition.topic, self._partition.partition, self._batch.base_offset)
+        return True
+
     def __iter__(self) -> Iterator[DefaultRecord]:
-        data = _unpacked(self._batch)
-        read = _from(decode(data, self._batch), self._first_offset)
+        try:
+            data = records_of(self._batch)
+            read = _from(decode(data, self._batch), self._first_offset)
+        except (UnreadableError, CorruptRecordError) as error:
+            for piece in _passed(self._batch, self._first_offset, str(error)):
+                yield self._record(0, piece)
+            return
+        read = read._replace(leader_epoch=self._batch.leader_epoch)
         if read.offsets:
-            yield DefaultRecord(len(data), read.offsets[-1], -1, self._batch.timestamp_type, None, read, [])
+            yield self._record(len(data), read)
+
+    def _record(self, size: int, read: Columns) -> DefaultRecord:
+        return DefaultRecord(size, read.offsets[-1], -1, self._batch.timestamp_type, None, read, [])
 
 
 class _Batches:
     """MemoryRecords whose batches are `_Batch`es."""
 
-    def __init__(self, records: MemoryRecords, first_offset: int) -> None:
+    def __init__(self, records: MemoryRecords, partition: TopicPartition, first_offset: int) -> None:
         self._records = records
+        self._partition = partition
         self._first_offset = first_offset
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
         if batch is None or batch.magic != MAGIC or batch.is_control_batch:
             return batch  # kafka-python reads older formats alone
-        return _Batch(batch, self._first_offset)
+        return _Batch(batch, self._partition, self._first_offset)
 
 
 class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
@@ -59,7 +80,7 @@ class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self._records_max = records_max
 
     def _unpack_records(self, partition: TopicPartition, records: MemoryRecords, *_deserializers: Any) -> Any:
-        return super()._unpack_records(partition, _Batches(records, self.fetch_offset), None, None)
+        return super()._unpack_records(partition, _Batches(records, partition, self.fetch_offset), None, None)
 
     def take(self, _batches_max: int | None = None) -> list[Any]:
         """Whole batches, until they hold `records_max` records."""
@@ -100,23 +121,33 @@ def joined(parts: Sequence[Columns]) -> Columns:
         [value for part in parts for value in part.values],
         [timestamp for part in parts for timestamp in part.timestamps_ms],
         range(first, last + 1) if whole else [offset for part in parts for offset in part.offsets],
+        parts[0].unreadable,
+        parts[-1].leader_epoch,
     )
 
 
-_UNPACK: dict[int, Callable[[bytes], bytes]] = {
-    DefaultRecordBatch.CODEC_NONE: bytes,
-    DefaultRecordBatch.CODEC_GZIP: gzip_decode,
-    DefaultRecordBatch.CODEC_SNAPPY: snappy_decode,
-    DefaultRecordBatch.CODEC_LZ4: lz4_decode,
-    DefaultRecordBatch.CODEC_ZSTD: zstd_decode,
-}
+def runs(parts: Sequence[Columns]) -> list[Columns]:
+    """Columns one behind the other, those that are unreadable apart from the others."""
+    return [joined(list(run)) for _, run in groupby(parts, key=lambda part: part.unreadable)]
 
 
-def _unpacked(batch: DefaultRecordBatch) -> bytes:
+def records_of(batch: DefaultRecordBatch) -> bytes:
+    """The records in a batch, as they are without its compression. Raises UnreadableError."""
     codec = batch.compression_type
     if codec != batch.CODEC_NONE:
         batch._assert_has_codec(codec)  # raises the client's own error
-    return _UNPACK[codec](bytes(memoryview(batch._buffer)[batch._pos :]))
+    if batch.records_count > RECORDS_MAX:
+        raise UnreadableError(f"its batch holds {batch.records_count} records, more than {RECORDS_MAX}")
+    return unpacked(codec, bytes(memoryview(batch._buffer)[batch._pos :]))
+
+
+def _passed(batch: DefaultRecordBatch, first_offset: int, why: str) -> Iterator[Columns]:
+    """What stands for the records of a batch that is unreadable."""
+    first = max(batch.base_offset, first_offset)
+    for start in range(first, batch.last_offset + 1, PASSED_RECORDS_MAX):
+        offsets = range(start, min(start + PASSED_RECORDS_MAX, batch.last_offset + 1))
+        nothing = [None] * len(offsets)
+        yield Columns(nothing, nothing, [batch.max_timestamp] * len(offsets), offsets, why)
 
 
 def _from(read: Columns, first_offset: int) -> Columns:
@@ -124,5 +155,5 @@ def _from(read: Columns, first_offset: int) -> Columns:
     if not read.offsets or read.offsets[0] >= first_offset:
         return read
     skipped = sum(offset < first_offset for offset in read.offsets)
-    keys, values, timestamps_ms, offsets = read
+    keys, values, timestamps_ms, offsets, *_ = read
     return Columns(keys[skipped:], values[skipped:], timestamps_ms[skipped:], offsets[skipped:])

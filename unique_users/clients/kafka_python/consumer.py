@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping
 from threading import Lock
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
-from unique_users.clients.kafka_python.column_reading import columns, joined, read_columns
+from unique_users.clients.kafka_python.column_reading import columns, read_columns, runs
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -80,9 +81,10 @@ class KafkaPythonConsumer:
         taken, lost = self._listener.changes()
         self._started -= lost
         batches = [
-            Batch(partition.partition, *joined([columns(record) for record in records]))
+            Batch(partition.partition, *run)
             for partition, records in polled.items()
             if partition.partition in self._started and records
+            for run in runs([columns(record) for record in records])
         ]
         return Polled(batches, taken, lost)
 
@@ -101,20 +103,15 @@ class KafkaPythonConsumer:
             raise BrokerAwayError(f"no answer about the position in {self._topic}-{partition}")
         return int(offset)
 
-    def committed(self, partition: int) -> Position | None:
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        asked = [self._partition(partition) for partition in partitions]
         with explained(self._config):
-            committed = self._consumer.committed(
-                self._partition(partition), metadata=True, timeout_ms=REQUEST_SECONDS * 1000
-            )
-        if committed is None or committed.offset < 0:
-            return None
-        return Position(committed.offset, (committed.metadata or "").rstrip("\0"))
+            # The consumer's own `committed` takes one partition.
+            answers = self._consumer._coordinator.fetch_committed_offsets(asked, timeout_ms=REQUEST_SECONDS * 1000)  # noqa: SLF001
+        return {tp.partition: at for tp, answer in answers.items() if (at := position_of(answer)) is not None}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
-        offsets = {
-            self._partition(partition): OffsetAndMetadata(position.offset, _terminated(position.metadata), -1)
-            for partition, position in positions.items()
-        }
+        offsets = {self._partition(partition): to_commit(position) for partition, position in positions.items()}
         try:
             with explained(self._config):
                 self._consumer.commit(offsets, timeout_ms=timeout_seconds * 1000)
@@ -156,8 +153,3 @@ _REBALANCING = (
     kafka_errors.UnknownMemberIdError,
     kafka_errors.RebalanceInProgressError,
 )
-
-
-def _terminated(metadata: str) -> str:
-    """As confluent-kafka writes it: that client reads beyond a text without a final zero byte."""
-    return metadata + "\0" if metadata else ""

@@ -8,6 +8,7 @@ from kafka import errors as kafka_errors
 from unique_users.clients import FENCED
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError, UsageError
+from unique_users.hiding import without_values
 
 REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,
@@ -16,10 +17,10 @@ REFUSED = (
 )
 
 
-def _refusal(servers: str, error: Exception) -> str:
+def _refusal(servers: str, error: Exception, said: str) -> str:
     """Who is refused needs another password or, once let in, more rights."""
     mend = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
-    return f"the broker at {servers} refuses: {error}: check the {mend} of the `kafka:` section"
+    return f"the broker at {servers} refuses: {said}: check the {mend} of the `kafka:` section"
 
 
 @contextmanager
@@ -29,13 +30,13 @@ def explained(config: Config) -> Iterator[None]:
     try:
         yield
     except REFUSED as error:
-        raise BrokerError(_refusal(servers, error)) from None
+        raise BrokerError(_refusal(servers, error, without_values(str(error), config.kafka))) from None
     except (
         kafka_errors.KafkaConfigurationError,
         kafka_errors.UnsupportedCodecError,
         AssertionError,
     ) as error:
-        message = f"kafka: kafka-python does not take these settings: {error}"
+        message = f"kafka: kafka-python does not take these settings: {without_values(str(error), config.kafka)}"
         raise UsageError(message) from None
     except kafka_errors.FencedInstanceIdError:
         raise BrokerError(FENCED) from None
@@ -43,5 +44,7 @@ def explained(config: Config) -> Iterator[None]:
         message = f"no answer from the broker at {servers} ({type(error).__name__})"
         raise BrokerAwayError(message) from None
     except kafka_errors.KafkaError as error:
-        message = f"the broker at {servers} answers with {type(error).__name__}: {error}"
+        message = (
+            f"the broker at {servers} answers with {type(error).__name__}: {without_values(str(error), config.kafka)}"
+        )
         raise BrokerError(message) from None

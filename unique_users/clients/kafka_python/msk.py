@@ -8,7 +8,7 @@ MECHANISM = "AWS_MSK_IAM"
 def check_iam(security_protocol: object) -> None:
     """Raise UsageError when a login by IAM cannot be signed: no TLS, no botocore, no region, no credentials."""
     if security_protocol != "SASL_SSL":
-        raise UsageError(f"kafka.security_protocol: {MECHANISM} needs SASL_SSL, got {security_protocol!r}")
+        raise UsageError(f"kafka.security_protocol: {MECHANISM} needs SASL_SSL")
     try:
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - an extra
         from botocore.session import Session  # noqa: PLC0415

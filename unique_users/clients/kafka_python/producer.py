@@ -15,7 +15,8 @@ from unique_users.clients.kafka_python.column_sending import acknowledged, hand_
 from unique_users.clients.kafka_python.errors import REFUSED, explained
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
 from unique_users.config import Config
-from unique_users.errors import BrokerError, DeliveryError
+from unique_users.errors import BrokerError, DeliveryError, TooLargeError
+from unique_users.hiding import without_values
 
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
 RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes
@@ -28,11 +29,14 @@ class KafkaPythonProducer:
     here: every batch's future is looked at, and at most 32 MiB are in flight.
     """
 
-    def __init__(self, config: Config, compression: str) -> None:
+    def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         own = {**PRODUCER, "compression_type": None if compression == "none" else compression}
+        settings = settings_of(config, own, KafkaProducer.DEFAULT_CONFIG)
+        if batch_bytes_max is not None:
+            settings["batch_size"] = min(settings["batch_size"], batch_bytes_max)
         with explained(config):
-            self._producer = KafkaProducer(**settings_of(config, own, KafkaProducer.DEFAULT_CONFIG))
+            self._producer = KafkaProducer(**settings)
         self._in_flight: deque[tuple[Callable[[float], bool], int]] = deque()  # is it acknowledged, and its bytes
         self._bytes = 0
         self._turns = count()
@@ -52,7 +56,7 @@ class KafkaPythonProducer:
         try:
             future = self._producer.send(topic, value, key, headers, partition)
         except kafka_errors.KafkaError as error:
-            raise _undelivered(error) from None
+            raise _undelivered(error, self._config) from None
         self._sent(partial(acknowledged, future), len(value or b"") + RECORD_OVERHEAD_BYTES)
 
     def send_all(
@@ -68,7 +72,7 @@ class KafkaPythonProducer:
             for partition, its_values, its_keys in _by_partition(values, keys, chosen):
                 self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
         except kafka_errors.KafkaError as error:
-            raise _undelivered(error) from None
+            raise _undelivered(error, self._config) from None
 
     def _chosen(self, partitions: int, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
         """The partition of each record, or the one of all of them."""
@@ -102,7 +106,7 @@ class KafkaPythonProducer:
                 if not acknowledged(max(0, deadline - monotonic())):
                     return False
             except kafka_errors.KafkaError as error:
-                raise _undelivered(error) from None
+                raise _undelivered(error, self._config) from None
             self._in_flight.popleft()
             self._bytes -= size
         return True
@@ -136,7 +140,12 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-def _undelivered(error: Exception) -> DeliveryError | BrokerError:
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
+
+def _undelivered(error: Exception, config: Config) -> DeliveryError | BrokerError:
+    said = without_values(str(error), config.kafka)
     if isinstance(error, REFUSED):
-        return BrokerError(f"records were not acknowledged: {error}: check the rights of the `kafka:` section")
-    return DeliveryError(f"records were not acknowledged: {type(error).__name__}: {error}")
+        return BrokerError(f"records were not acknowledged: {said}: check the rights of the `kafka:` section")
+    kind = TooLargeError if isinstance(error, _TOO_LARGE) else DeliveryError
+    return kind(f"records were not acknowledged: {type(error).__name__}: {said}")

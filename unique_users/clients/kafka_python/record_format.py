@@ -21,6 +21,8 @@ class Columns(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]
     offsets: Sequence[int]
+    unreadable: str = ""  # see clients.Batch
+    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
 
 
 def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:

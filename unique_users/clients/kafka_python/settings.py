@@ -1,18 +1,18 @@
 """The settings of kafka-python: ours under the user's, whose names and values are judged here."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from unique_users.clients import REQUEST_SECONDS
+from unique_users.clients import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.clients.kafka_python import msk
 from unique_users.config import Config
 from unique_users.errors import UsageError
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 POLL_RECORDS_MAX = 5_000
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
 
 _CLIENT: dict[str, Any] = {
     "bootstrap_timeout_ms": BOOTSTRAP_SECONDS * 1000,
@@ -39,6 +39,8 @@ PRODUCER: dict[str, Any] = {
     "delivery_timeout_ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
     "max_block_ms": REQUEST_SECONDS * 1000,
 }
+# Texts that have no default to tell so; a number would be one without its leading zeros.
+_TEXTS = {"sasl_plain_username", "sasl_plain_password", "ssl_password", "group_instance_id", "client_rack"}
 _KNOWN = {*KafkaConsumer.DEFAULT_CONFIG, *KafkaProducer.DEFAULT_CONFIG, *KafkaAdminClient.DEFAULT_CONFIG}
 
 
@@ -54,7 +56,9 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
         if name not in _KNOWN:
             message = f"kafka.{dotted}: kafka-python has no such setting"
             raise UsageError(message)
-        if name in takes:
+        if name == "bootstrap_servers":
+            settings[name] = given
+        elif name in takes:
             settings[name] = _typed(given, takes[name], dotted)
     if settings.get("sasl_mechanism") == msk.MECHANISM:
         msk.check_iam(settings.get("security_protocol"))
@@ -62,10 +66,31 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
 
 
 def _typed(given: Any, default: Any, name: str) -> Any:
-    if isinstance(given, str) and isinstance(default, int | float) and not isinstance(default, bool):
-        try:
-            return float(given) if "." in given else int(given)
-        except ValueError:
-            message = f"kafka.{name}: expected a number"
-            raise UsageError(message) from None
+    """The value as the client wants it, judged by its default. Raises UsageError, which never holds the value."""
+    if isinstance(default, bool):
+        return _flag(given, name)
+    if isinstance(default, int | float):
+        return _number(given, name)
+    if (isinstance(default, str) or name.replace(".", "_") in _TEXTS) and not isinstance(given, str | None):
+        raise UsageError(f"kafka.{name}: expected a text: put it in quotes")
     return given
+
+
+def _flag(given: Any, name: str) -> bool:
+    if isinstance(given, str) and given.lower() in {"true", "false"}:
+        return given.lower() == "true"
+    if not isinstance(given, bool):
+        raise UsageError(f"kafka.{name}: expected true or false")
+    return given
+
+
+def _number(given: Any, name: str) -> float | None:
+    try:
+        number = given
+        if isinstance(given, str):
+            number = float(given) if "." in given else int(given)
+        if number is None or (not isinstance(number, bool) and math.isfinite(number)):
+            return number
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise UsageError(f"kafka.{name}: expected a number")

@@ -2,8 +2,10 @@
 
 from unique_users.clients.librdkafka.admin import LibrdkafkaAdmin
 from unique_users.clients.librdkafka.consumer import LibrdkafkaConsumer
+from unique_users.clients.librdkafka.peek import LibrdkafkaPeek
 from unique_users.clients.librdkafka.producer import LibrdkafkaProducer
 
 make_consumer = LibrdkafkaConsumer
 make_producer = LibrdkafkaProducer
 make_admin = LibrdkafkaAdmin
+make_peek = LibrdkafkaPeek

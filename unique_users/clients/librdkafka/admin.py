@@ -8,13 +8,14 @@ from uuid import UUID
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
-from unique_users.clients import REQUEST_SECONDS, TopicState
+from unique_users.clients import REQUEST_SECONDS, Position, TopicState
 from unique_users.clients.librdkafka.errors import Refusal, explained, reason
+from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 
 
 class LibrdkafkaAdmin:
@@ -101,11 +102,46 @@ class LibrdkafkaAdmin:
             ends = self._admin.list_offsets(dict.fromkeys(asked, OffsetSpec.latest()), request_timeout=REQUEST_SECONDS)
             return sum(end.result().offset - committed.get(tp.partition, 0) for tp, end in ends.items())
 
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        of_group = [confluent_kafka.ConsumerGroupTopicPartitions(group)]
+        with explained(self._config):
+            (future,) = self._admin.list_consumer_group_offsets(of_group, request_timeout=REQUEST_SECONDS).values()
+            try:
+                answers = future.result().topic_partitions
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return {}
+                raise
+        found = {answer.partition: position_of(answer) for answer in answers if answer.topic == topic}
+        return {partition: at for partition, at in found.items() if at is not None}
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.latest()).items()}
+
+    def newest_ms(self, topic: str) -> dict[int, int]:
+        try:
+            answers = self._offsets(topic, OffsetSpec.max_timestamp())
+        except BrokerError as error:
+            if isinstance(error.__context__, KafkaException) and error.__context__.args[0].code() in _UNSUPPORTED:
+                return {}
+            raise
+        return {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
+
+    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, ListOffsetsResultInfo]:
+        state = self.describe(topic)
+        if state is None:
+            raise BrokerAwayError(f"the broker has no topic {topic!r}")
+        asked = {TopicPartition(topic, partition): which for partition in range(state.partitions)}
+        with explained(self._config):
+            answers = self._admin.list_offsets(asked, request_timeout=REQUEST_SECONDS)
+            return {tp.partition: answer.result() for tp, answer in answers.items()}
+
     def close(self) -> None:
         self._admin = None  # the last reference: its end disconnects
 
 
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+_UNSUPPORTED = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION}
 _CREATION_REFUSED = {
     KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError.INVALID_PARTITIONS,

@@ -21,10 +21,12 @@ def columns(partition: int, messages: Sequence[Message]) -> Batch:
     """The batch of these messages, all of one partition and in offset order."""
     first, last = messages[0].offset(), messages[-1].offset()
     whole = last - first + 1 == len(messages)
+    epoch = messages[-1].leader_epoch()
     return Batch(
         partition,
         list(map(_KEY, messages)),
         list(map(_VALUE, messages)),
         list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
         range(first, last + 1) if whole else list(map(_OFFSET, messages)),
+        leader_epoch=-1 if epoch is None else epoch,
     )

@@ -3,21 +3,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from threading import Thread
 from time import monotonic
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients import REQUEST_SECONDS, Batch, Polled, Position, damaged
 from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
 from unique_users.clients.librdkafka.errors import REBALANCING, Refusal, explained, explained_error
+from unique_users.clients.librdkafka.passing import ANSWER_SECONDS, WHY, Search, cannot_unpack
+from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
+POLL_BYTES_MAX = 16 * 1024 * 1024  # of records that are all as large as the first
 FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
 AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
 RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
@@ -39,6 +43,7 @@ class LibrdkafkaConsumer:
         self._taken: set[int] = set()
         self._lost: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
+        self._searches: dict[int, Search] = {}  # in partitions whose next batch cannot be unpacked
         self._ahead: list[Message] = []
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
@@ -62,11 +67,19 @@ class LibrdkafkaConsumer:
                 if self._taken or self._lost or monotonic() >= deadline:
                     break
             if messages:
-                messages += self._consumer.consume(POLL_RECORDS_MAX - 1, FILL_SECONDS)
+                more = min(POLL_RECORDS_MAX - 1, POLL_BYTES_MAX // (len(messages[0]) + 1))
+                if more:
+                    messages += self._consumer.consume(more, FILL_SECONDS)
         self._refusal.check()
+        failed: dict[int, int] = {}
+        passed: list[Batch] = []
         if any(map(ERROR, messages)):
-            messages = self._without_errors(messages)
-        batches = self._batches(messages)
+            messages, failed = self._without_errors(messages)
+        if self._searches:
+            messages, passed = self._searched(messages, failed)
+        batches = [*passed, *self._batches(messages)]
+        for partition, base in failed.items():
+            self._search(partition, base)
         taken, lost = frozenset(self._taken), frozenset(self._lost)
         self._taken, self._lost = set(), set()
         return Polled(batches, taken, lost)
@@ -74,6 +87,7 @@ class LibrdkafkaConsumer:
     def start(self, partition: int, offset: int) -> None:
         if partition not in self._owned:
             return  # lost meanwhile: the next poll says so, or has said so
+        self._searches.pop(partition, None)
         again = partition in self._positions
         self._positions[partition] = offset
         self._ahead = [message for message in self._ahead if message.partition() != partition]
@@ -99,19 +113,23 @@ class LibrdkafkaConsumer:
         if partition not in self._owned:
             raise BrokerError(f"{self._topic}-{partition} is another member's")
         if partition not in self._positions:
-            committed = self.committed(partition)
+            committed = self.committed([partition]).get(partition)
             return committed.offset if committed else self.bounds([partition])[partition][0]
-        if self._ahead:
+        if self._ahead or partition in self._searches:
             return self._positions[partition]
         # librdkafka's own position also passes the marks that transactions leave behind their records.
         (at,) = self._consumer.position([self._partition(partition)])
         return max(int(at.offset), self._positions[partition])
 
-    def committed(self, partition: int) -> Position | None:
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        asked = [self._partition(partition) for partition in partitions]
+        if not asked:
+            return {}
         with explained(self._config):
-            (committed,) = self._consumer.committed([self._partition(partition)], timeout=REQUEST_SECONDS)
-        self._raise_if(committed)
-        return None if committed.offset < 0 else Position(committed.offset, _metadata(committed))
+            answers = self._consumer.committed(asked, timeout=REQUEST_SECONDS)
+        for answer in answers:
+            self._raise_if(answer)
+        return {answer.partition: at for answer in answers if (at := position_of(answer)) is not None}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         if not positions.keys() <= self._owned:
@@ -201,21 +219,85 @@ class LibrdkafkaConsumer:
         self._owned -= lost
         self._taken -= lost
         self._lost |= lost
-        started = [self._partition(partition) for partition in lost if self._positions.pop(partition, None) is not None]
+        for partition in lost:
+            self._searches.pop(partition, None)
+        started = [self._partition(number) for number in lost if self._positions.pop(number, None) is not None]
         if self._incremental:
             consumer.incremental_unassign(started)
         else:
             consumer.unassign()
 
-    def _without_errors(self, messages: Iterable[Message]) -> list[Message]:
-        """The messages that are records. Raises BrokerError for an error that does not pass by itself."""
+    def _without_errors(self, messages: Iterable[Message]) -> tuple[list[Message], dict[int, int]]:
+        """The messages that are records, and the first offsets of batches that cannot be unpacked, by partition.
+
+        What came of a partition behind such a batch is left out. Raises TopicError for a batch that is damaged, and
+        BrokerError for another error that does not pass by itself.
+        """
+        records: list[Message] = []
+        failed: dict[int, int] = {}
         for message in messages:
-            error = message.error()
-            if error is not None and error.code() != KafkaError._MAX_POLL_EXCEEDED:
+            error, partition = message.error(), message.partition()
+            if partition in failed:
+                continue
+            if error is None:
+                records.append(message)
+            elif cannot_unpack(error):
+                failed[partition] = message.offset()
+            elif error.code() == KafkaError._BAD_MSG:
+                raise damaged(self._topic, partition, message.offset())
+            elif error.code() != KafkaError._MAX_POLL_EXCEEDED:
                 explained = explained_error(self._config, error)
                 if not isinstance(explained, BrokerAwayError):
                     raise explained
-        return [message for message in messages if message.error() is None]
+        return records, failed
+
+    def _search(self, partition: int, base: int) -> None:
+        """Look for the end of a batch that cannot be unpacked."""
+        if partition not in self._positions:
+            return
+        search = self._searches.get(partition)
+        if search is None:
+            inside = max(base, self._positions[partition])
+            search = Search(base, inside, max(inside + 1, self._end(partition)), monotonic() + ANSWER_SECONDS)
+            self._searches[partition] = search
+        else:
+            search.error(base)
+        self._read_from(partition, search)
+
+    def _end(self, partition: int) -> int:
+        try:
+            return self.ends([partition])[partition]
+        except BrokerAwayError:
+            return 0  # one offset of the batch is passed, and the next one is looked at again
+
+    def _read_from(self, partition: int, search: Search) -> None:
+        search.deadline = monotonic() + ANSWER_SECONDS
+        with suppress(BrokerAwayError), explained(self._config):
+            self._seek(self._partition(partition, search.outside if search.probe is None else search.probe))
+
+    def _searched(self, messages: list[Message], failed: dict[int, int]) -> tuple[list[Message], list[Batch]]:
+        """Take records of partitions in which is searched as the answers that they are, and pass what is found."""
+        passed: list[Batch] = []
+        for partition, search in list(self._searches.items()):
+            came = any(message.partition() == partition for message in messages)
+            silent = partition not in failed and monotonic() > search.deadline
+            if search.probe is not None and (came or silent):
+                search.readable()
+                if search.probe is not None:
+                    # They come again, when the end is found before them.
+                    messages = [message for message in messages if message.partition() != partition]
+                    failed.pop(partition, None)
+                    self._read_from(partition, search)
+            if search.probe is None:
+                passed.append(self._passed(partition, search))
+        return messages, passed
+
+    def _passed(self, partition: int, search: Search) -> Batch:
+        del self._searches[partition]
+        offsets = range(self._positions[partition], search.outside)
+        self._positions[partition] = search.outside
+        nothing = [None] * len(offsets)
+        return Batch(partition, nothing, nothing, [-1] * len(offsets), offsets, WHY)
 
     def _batches(self, messages: list[Message]) -> list[Batch]:
         """Messages as columns, those of partitions that were lost or not started left out."""
@@ -239,18 +321,6 @@ class LibrdkafkaConsumer:
     def _raise_if(self, answer: TopicPartition) -> None:
         if answer.error is not None:
             raise explained_error(self._config, answer.error)
-
-
-def _metadata(committed: TopicPartition) -> str:
-    """The text stored with a position.
-
-    This client writes a zero byte behind it, and needs that to find the end of it. Behind a text of another client
-    that has none, there may be a few bytes of anything, which only the reader of the text can tell from it.
-    """
-    try:
-        return committed.metadata or ""
-    except UnicodeDecodeError as error:
-        return error.object[: error.start].decode()
 
 
 _FIRST, _END = -2, -1  # the times that mean so in a request for offsets by time

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from unique_users.clients import FENCED
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.hiding import without_values
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 
@@ -30,6 +31,7 @@ _AWAY = {
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,
     KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY_BROKER,  # its connection was given up, as the cluster did not name it for a moment
     KafkaError._RESOLVE,
     KafkaError._WAIT_COORD,
     KafkaError._WAIT_CACHE,
@@ -68,16 +70,15 @@ REBALANCING = {
 def explained_error(config: Config, error: KafkaError) -> BrokerError:
     """Our error for the client's. Never holds a setting but the address."""
     servers = ", ".join(config.bootstrap_servers)
+    said = without_values(reason(error), config.kafka)
     if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
         return BrokerError(FENCED)
     if error.code() in REFUSED:
         mend = "rights" if error.code() in _NO_RIGHT else "user and password"
-        return BrokerError(
-            f"the broker at {servers} refuses: {reason(error)}: check the {mend} of the `kafka:` section"
-        )
+        return BrokerError(f"the broker at {servers} refuses: {said}: check the {mend} of the `kafka:` section")
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
-    return BrokerError(f"the broker at {servers} answers with {error.name()}: {reason(error)}")
+    return BrokerError(f"the broker at {servers} answers with {error.name()}: {said}")
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from unique_users.clients import REQUEST_SECONDS, Headers
 from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, reason
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
 from unique_users.config import Config
-from unique_users.errors import BrokerError, DeliveryError
+from unique_users.errors import BrokerError, DeliveryError, TooLargeError
+from unique_users.hiding import without_values
 
 
 class LibrdkafkaProducer:
@@ -24,12 +25,14 @@ class LibrdkafkaProducer:
     caller sends before it asks.
     """
 
-    def __init__(self, config: Config, compression: str) -> None:
+    def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         self._failure: KafkaError | None = None
         self._waiting: deque[tuple[str, bytes | None, bytes | None, int, Headers]] = deque()
         self._refusal = Refusal(config)
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
+        if batch_bytes_max is not None:
+            settings["batch.size"] = str(min(int(settings["batch.size"]), batch_bytes_max))
         # A record's own callback, were it called for each, would cost as much as sending it.
         settings |= {"on_delivery": self._on_failure, "error_cb": self._on_error, "delivery.report.only.error": True}
         self._producer: Any = built(config, confluent_kafka.Producer, settings)
@@ -60,7 +63,7 @@ class LibrdkafkaProducer:
             except BufferError:
                 pass
             except KafkaException as error:
-                raise _undelivered(error.args[0]) from None
+                raise _undelivered(error.args[0], self._config) from None
             else:
                 return
         self._waiting.append((topic, value, key, to, headers or []))
@@ -91,7 +94,7 @@ class LibrdkafkaProducer:
         except BufferError:
             return len(values) - length_hint(untried) - 1
         except KafkaException as error:
-            raise _undelivered(error.args[0]) from None
+            raise _undelivered(error.args[0], self._config) from None
         return len(values)
 
     def has_room(self, timeout_seconds: float) -> bool:
@@ -119,7 +122,7 @@ class LibrdkafkaProducer:
                 self._producer.poll(max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
                 self._check()
             except KafkaException as error:
-                raise _undelivered(error.args[0]) from None
+                raise _undelivered(error.args[0], self._config) from None
             else:
                 self._waiting.popleft()
         return True
@@ -134,7 +137,7 @@ class LibrdkafkaProducer:
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise _undelivered(self._failure)
+            raise _undelivered(self._failure, self._config)
 
     def close(self) -> None:
         if self._producer is not None:
@@ -142,7 +145,12 @@ class LibrdkafkaProducer:
             self._producer = None  # the last reference: its end disconnects; its own close() would wait for a broker
 
 
-def _undelivered(error: KafkaError) -> DeliveryError | BrokerError:
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+
+
+def _undelivered(error: KafkaError, config: Config) -> DeliveryError | BrokerError:
+    said = without_values(reason(error), config.kafka)
     if error.code() in REFUSED:
-        return BrokerError(f"records were not acknowledged: {reason(error)}: check the rights of the `kafka:` section")
-    return DeliveryError(f"records were not acknowledged: {error.name()}: {reason(error)}")
+        return BrokerError(f"records were not acknowledged: {said}: check the rights of the `kafka:` section")
+    kind = TooLargeError if error.code() in _TOO_LARGE else DeliveryError
+    return kind(f"records were not acknowledged: {error.name()}: {said}")

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
+from unique_users.clients import REQUEST_BYTES_MAX
 from unique_users.clients.librdkafka.errors import reason
 from unique_users.config import Config
 from unique_users.errors import UsageError
+from unique_users.hiding import without_values
 
 SLICE_SECONDS = 0.1  # what a rebalance waits at most until poll tells of it
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that any topic here takes fits in
 IN_FLIGHT_KBYTES_MAX = 32 * 1024
 IN_FLIGHT_RECORDS_MAX = 100_000  # each costs librdkafka about 200 bytes beside its own
 
@@ -66,7 +67,6 @@ _RENAMED = {
     "log.level": "log_level",
     "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only bounds a cache
 }
-_SECRET = re.compile(r"password|secret|\.pem$|token|oauthbearer\.config")
 
 
 def settings_of(config: Config, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,17 +103,14 @@ def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: di
     given = {_native(name): name for name in config.kafka}
     try:
         return build(settings)
-    except (KafkaException, TypeError, ValueError) as error:
+    except (KafkaException, AttributeError, OverflowError, TypeError, ValueError) as error:
         text = reason(error.args[0]) if isinstance(error, KafkaException) else str(error)
-    if match := _UNKNOWN.search(text):
+    if (match := _UNKNOWN.search(text)) and match[1] in settings:
         raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting")
     if match := _BAD_VALUE.search(text):
         expected = f", expected {match[2]}" if match[2] else ""
         raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not take this value{expected}")
-    for name, value in settings.items():
-        if _SECRET.search(name):
-            text = text.replace(str(value), "***")
-    raise UsageError(f"kafka: librdkafka does not take these settings: {text}")
+    raise UsageError(f"kafka: librdkafka does not take these settings: {without_values(text, config.kafka)}")
 
 
 def as_text(value: object) -> str:

@@ -1,0 +1,153 @@
+"""Row 20: a log that was cut back under those who had read more of it."""
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from harness import Run, new_broker, row
+from system import BEFORE_NEW_YEAR, System
+from verdict import compare, count_once, expected_counts, judge, published_counts
+from worker import Worker
+
+from unique_users.buckets import Bucket, Calendar
+from unique_users.estimates import Count
+from unique_users.local_kafka import LocalKafka
+from unique_users.marks import Why, why_not_whole
+from unique_users.recounting import recount
+from unique_users.saved import SavedState
+
+KEPT, LOST, NEW = 0, 1, 2  # the parts of the stream
+STRETCH_SECONDS = 360  # of event time of each part; the new one begins in the middle of the lost one
+NOTICE_SECONDS = 30.0
+SESSION_MS = 30_000  # who runs on keeps its partitions while the broker is away
+
+
+@row(20, "broker restored from an older copy, its log cut back under a newer state, and grown past its old end")
+def logs_cut_back(run: Run) -> None:
+    cases = {
+        "running": partial(restored, running=True, whole=True),
+        "away-logs-alone": partial(restored, running=False, whole=False),
+    }
+    if run.full:
+        cases["running-logs-alone"] = partial(restored, running=True, whole=False)
+        cases["away"] = partial(restored, running=False, whole=True)
+    run.side_by_side(cases)
+
+
+def restored(run: Run, *, running: bool, whole: bool) -> None:
+    """Nothing of the log as it is now is missing, and what may be too high is marked.
+
+    `running`: bucketer and counter run on; otherwise they are away meanwhile. `whole`: the broker goes back as a whole;
+    otherwise the logs of `feed` and `bucketed` alone, as after an unclean election, and what was committed stays.
+    """
+    parts = stream(run)
+    # Estimates of buckets that may be too high would show nothing.
+    settings: dict[str, dict[str, Any]] = {"counter": {"estimates": []}}
+    if running:
+        settings["kafka"] = {"session_timeout_ms": SESSION_MS}
+    with new_broker(run.directory / "kafka") as kafka, run.system(settings, broker=kafka.bootstrap_servers) as system:
+        logs = [system.config.topics.feed.name, system.config.topics.bucketed.name]
+        workers = [system.start_bucketer(), system.start_counter()]
+        replay(run, system, parts[KEPT])
+        system.until_caught_up()
+        copy = copied(kafka, run.directory / "copy")
+        replay(run, system, parts[LOST])
+        system.until_caught_up()
+        old_ends = [system.written(log) for log in logs]
+        for worker in workers:
+            if running:
+                worker.freeze()  # so that the log has grown past its old end when they see it again
+            else:
+                run.expect_end(worker, worker.end())
+        run.inject(kill=True)
+        kafka.kill()
+        put_back(kafka, copy, [] if whole else logs)
+        kafka.start()
+        replay(run, system, parts[NEW])
+        run.expect(system.written(logs[0]) > old_ends[0], "feed did not grow past its old end")
+        if running:
+            for worker in workers:
+                worker.go_on()
+        else:
+            workers = [system.start_bucketer(), system.start_counter()]
+        bucketer, counter = workers
+        # What a broker that went back as a whole knows of a group went back, too: who starts then goes on from there.
+        for worker in (counter, bucketer) if running or not whole else (counter,):
+            run.expect(says_so(system, worker), f"nothing was said: {worker.last_words()}")
+        system.until_caught_up()
+        check(run, system, [record.value or b"" for record in system.read(logs[0])])
+
+
+def stream(run: Run) -> list[list[bytes]]:
+    """The frames of each part. The new ones are more than were lost."""
+    size = run.scale(1_000, 10_000)
+    begin = [BEFORE_NEW_YEAR + int(STRETCH_SECONDS * part) for part in (0, 1, 1.5)]
+    sizes = size * 2, size, size * 5 // 2
+    return [run.sample(n, start=start, seconds=STRETCH_SECONDS) for n, start in zip(sizes, begin, strict=True)]
+
+
+def replay(run: Run, system: System, frames: Sequence[bytes]) -> None:
+    code = system.start_producer(frames).wait(120)
+    run.expect(code == 0, f"producer ended with {code}")
+
+
+def copied(kafka: LocalKafka, to: Path) -> Path:
+    """A copy of the broker's logs as they are at one moment. It makes its indexes anew, which are large."""
+    broker = psutil.Process(kafka.pid)
+    broker.suspend()
+    shutil.copytree(kafka.data / "kafka", to, ignore=shutil.ignore_patterns("*.index", "*.timeindex"))
+    broker.resume()
+    return to
+
+
+def put_back(kafka: LocalKafka, copy: Path, topics: Sequence[str]) -> None:
+    """Let the broker, which does not run, have the logs of the copy again: those of one partition of these topics."""
+    logs = kafka.data / "kafka"
+    if not topics:
+        shutil.rmtree(logs)
+        shutil.copytree(copy, logs)
+    for topic in topics:
+        shutil.rmtree(logs / f"{topic}-0")
+        shutil.copytree(copy / f"{topic}-0", logs / f"{topic}-0")
+
+
+def says_so(system: System, worker: Worker) -> bool:
+    try:
+        system.until(lambda: "was cut back" in worker.complaints, NOTICE_SECONDS, "it to be noticed")
+    except AssertionError:
+        return False
+    return True
+
+
+def check(run: Run, system: System, frames: Sequence[bytes]) -> None:
+    """Every user of the log as it is now is counted, and only marked buckets hold others."""
+    for worker in system.end_all():
+        run.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
+    truth = recount(frames, system.config, int(time.time() * 1000))
+    expected = expected_counts(system, truth)
+    run.add(judge(system, truth, views=["rebuilt"]), len(frames))
+    live = count_once(system, system.state)
+    published = published_counts(system.read(system.config.topics.counts.name))
+    marked = buckets_marked(system, {**expected, **live, **published})
+    run.expect(0 < len(expected.keys() & marked) < len(expected), f"of {len(expected)} buckets, marked are {marked}")
+    for name, counts in {"live": live, "published": published}.items():
+        lost, _ = compare(expected, counts)
+        _, extra = compare(_without(expected, marked), _without(counts, marked))
+        run.lost, run.extra = run.lost + lost, run.extra + extra
+        run.expect(not lost and not extra, f"{name}: {lost} users lost, {extra} extra in buckets that are not marked")
+
+
+def buckets_marked(system: System, buckets: Iterable[Bucket]) -> set[Bucket]:
+    """Those that may hold users of the lost history, as the state says."""
+    calendar = Calendar(system.config.counter.timezone)
+    with SavedState(system.state, system.config.topics.bucketed.name, 0) as saved:
+        gaps = saved.facts.gaps
+    return {bucket for bucket in buckets if Why.LOG_CUT_BACK in why_not_whole(gaps, bucket, calendar)}
+
+
+def _without(counts: Mapping[Bucket, Count], marked: set[Bucket]) -> dict[Bucket, Count]:
+    return {bucket: count for bucket, count in counts.items() if bucket not in marked}

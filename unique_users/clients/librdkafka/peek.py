@@ -1,0 +1,96 @@
+"""Single records of a topic, by a consumer that starts at each of them anew."""
+# ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
+
+from time import monotonic
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import KafkaError, Message, TopicPartition
+
+from unique_users.clients import Peeked
+from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
+from unique_users.clients.librdkafka.settings import SLICE_SECONDS, built, settings_of
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError
+
+_PEEK: dict[str, Any] = {
+    "check.crcs": True,
+    "queued.min.messages": 1,
+    # The broker then sends the batch with the record, whatever its size, and nothing more.
+    "fetch.message.max.bytes": 1,
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 5,
+}
+# What the promise rests on: no group, nothing committed, the record at that offset or none.
+_FIXED: dict[str, Any] = {
+    "group.id": "peek",  # a consumer has to have one: nothing is asked and nothing is stored in its name
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "isolation.level": "read_uncommitted",
+}
+_OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
+
+
+class LibrdkafkaPeek:
+    """See clients.Peek."""
+
+    def __init__(self, config: Config, topic: str) -> None:
+        self._config = config
+        self._topic = topic
+        self._refusal = Refusal(config)
+        self._consumer: Any = self._connected()
+
+    def _connected(self) -> Any:
+        settings = settings_of(self._config, _PEEK) | _FIXED | {"error_cb": self._refusal}
+        settings = {name: value for name, value in settings.items() if name not in _OF_GROUPS}
+        consumer = built(self._config, confluent_kafka.Consumer, settings)
+        self._refusal.connect(consumer)
+        return consumer
+
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+        deadline = monotonic() + timeout_seconds
+        if self._consumer is None:
+            self._consumer = self._connected()
+        with explained(self._config):
+            # Whatever is left of an earlier question is of another assignment, and dropped.
+            self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+            try:
+                message = self._answer(deadline)
+            finally:
+                self._consumer.unassign()
+        if message is None:
+            # What it knows of the broker may be of one that was restored from a copy meanwhile.
+            self._consumer = None
+            raise BrokerAwayError(f"no answer about offset {offset} of {self._topic}-{partition}")
+        return _peeked(message, offset)
+
+    def _answer(self, deadline: float) -> Message | None:
+        """The first record at the offset asked for or behind it, or what says that there is none."""
+        while (left := deadline - monotonic()) > 0:
+            message: Message | None = self._consumer.poll(min(SLICE_SECONDS, left))
+            self._refusal.check()
+            if message is None:
+                continue
+            error = message.error()
+            if error is None or error.code() in _NO_RECORD:
+                return message
+            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                explained = explained_error(self._config, error)
+                if not isinstance(explained, BrokerAwayError):
+                    raise explained
+        return None
+
+    def close(self) -> None:
+        self._consumer = None  # the last reference: its end disconnects
+
+
+_NO_RECORD = {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+
+
+def _peeked(message: Message, offset: int) -> Peeked | None:
+    if message.error() is not None or message.offset() != offset:
+        return None
+    epoch = message.leader_epoch()
+    return Peeked(offset, -1 if epoch is None else epoch, message.key(), message.value(), message.timestamp()[1])

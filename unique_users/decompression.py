@@ -1,0 +1,137 @@
+"""Decompressing gzip and zstd files of any number of members or frames, piece by piece, in bounded memory.
+
+The standard readers fall short: gzip's gives nothing of the block in which it meets a damage, zstd's takes a cut-off
+file for a whole one, and zstd's objects give at once all that a few bytes unpack to, be it gigabytes.
+"""
+
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import zstandard
+
+COMPRESSED_BYTES = 32 * 1024  # of gzip, read at a time
+UNPACKED_BYTES = 512 * 1024  # of gzip, given at a time; of zstd it is a block, 128 KiB at most
+
+# What a frame may ask its reader to remember: as much as the zstd tool grants without being asked for more.
+WINDOW_BYTES_MAX = 128 * 1024 * 1024
+
+_SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # the first four bytes of data that is not the file's content
+_HEADER_START_BYTES = 5  # tell how long a frame's header is
+_RLE_BLOCK = 1  # a byte and how often it is repeated
+
+
+class WindowError(Exception):
+    """A zstd frame asks for more memory than is granted."""
+
+
+def is_gzip(start: bytes) -> bool:
+    """Whether a file that begins so is gzip."""
+    return start.startswith(b"\x1f\x8b")
+
+
+def is_zstd(start: bytes) -> bool:
+    """Whether a file that begins so, with four bytes or more, is zstd."""
+    return start.startswith(b"\x28\xb5\x2f\xfd") or _is_skippable(start)
+
+
+def unpacked_gzip(file: Any) -> Iterator[bytes]:
+    """The content of `file`, which is given up to a damage. Raises zlib.error, EOFError when it is cut off."""
+    compressed = b""
+    while compressed := compressed or file.read1(COMPRESSED_BYTES):
+        # Some programs fill the last block of a file up with zeros.
+        if compressed := compressed.lstrip(b"\0"):
+            compressed = yield from _member(file, compressed)
+
+
+def _member(file: Any, compressed: bytes) -> Generator[bytes, None, bytes]:
+    """What a member holds that begins with `compressed`; returns what was read behind it."""
+    decompressor = zlib.decompressobj(wbits=31)
+    while not decompressor.eof:
+        compressed = _exactly(compressed or file.read1(COMPRESSED_BYTES), 1)
+        before, given = decompressor.copy(), 0
+        try:
+            for plain in _pieces(decompressor, compressed):
+                yield plain
+                given += len(plain)
+        except zlib.error:
+            yield from _up_to_damage(before, compressed, given)
+            raise
+        compressed = b""
+    return decompressor.unused_data
+
+
+def _pieces(decompressor: Any, compressed: bytes) -> Iterator[bytes]:
+    full = True
+    while not decompressor.eof and (compressed or full):
+        plain = decompressor.decompress(compressed, UNPACKED_BYTES)
+        if plain:
+            yield plain
+        compressed, full = decompressor.unconsumed_tail, len(plain) == UNPACKED_BYTES
+
+
+def _up_to_damage(decompressor: Any, compressed: bytes, given: int) -> Iterator[bytes]:
+    """What the damaged input unpacks to until it raises an error, without the first `given` bytes."""
+    with suppress(zlib.error):
+        for place in range(len(compressed)):
+            plain = decompressor.decompress(compressed[place : place + 1])
+            yield plain[given:]
+            given = max(0, given - len(plain))
+
+
+def unpacked_zstd(file: Any) -> Iterator[bytes]:
+    """The content of `file`, block by block, up to a damage.
+
+    Raises zstandard.ZstdError, EOFError when it is cut off, WindowError.
+    """
+    while start := file.read(_HEADER_START_BYTES):
+        if _is_skippable(start):
+            _skip(file, start)
+        elif start.strip(b"\0"):
+            yield from _frame(file, _exactly(start, _HEADER_START_BYTES))
+
+
+def _frame(file: Any, start: bytes) -> Iterator[bytes]:
+    size = zstandard.frame_header_size(start)
+    header = start + _read(file, size - len(start))
+    frame = zstandard.get_frame_parameters(header)
+    if frame.window_size > WINDOW_BYTES_MAX:
+        message = (
+            f"needs a window of {frame.window_size:,} bytes to be unpacked, at most {WINDOW_BYTES_MAX:,} are granted:"
+            " compress it without --long, or with --long=27"
+        )
+        raise WindowError(message)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).decompressobj()
+    decompressor.decompress(header)
+    last = False
+    while not last:
+        block = _read(file, 3)
+        head = int.from_bytes(block, "little")
+        last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+        if plain := decompressor.decompress(block + _read(file, 1 if kind == _RLE_BLOCK else size)):
+            yield plain
+    if frame.has_checksum:
+        decompressor.decompress(_read(file, 4))
+
+
+def _is_skippable(start: bytes) -> bool:
+    return int.from_bytes(start[:4], "little") in _SKIPPABLE
+
+
+def _skip(file: Any, start: bytes) -> None:
+    left = int.from_bytes(start[4:] + _read(file, 3), "little")
+    while left:
+        left -= len(_exactly(file.read(min(left, COMPRESSED_BYTES)), 1))
+
+
+def _read(file: Any, size: int) -> bytes:
+    return _exactly(file.read(size), size)
+
+
+def _exactly(read: bytes, size: int) -> bytes:
+    """What was read, which must be so many bytes or more."""
+    if len(read) < size:
+        message = "its end is missing"
+        raise EOFError(message)
+    return read

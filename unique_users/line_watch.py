@@ -1,0 +1,58 @@
+"""Looking at the line beside a loop."""
+
+import time
+from threading import Lock, Thread
+
+from unique_users.clients import Admin
+from unique_users.config import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.lifecycle import Stop, say
+from unique_users.line import Line, look
+from unique_users.low_watermark import LowWatermark
+
+LOOK_SECONDS = 2.0
+STALE_SECONDS = 15.0
+
+
+class LineWatch:
+    """Looks at the line every two seconds in a thread of its own, so that no loop has to wait for a silent broker."""
+
+    def __init__(self, admin: Admin, config: Config) -> None:
+        self._admin = admin
+        self._config = config
+        self._low_watermark = LowWatermark(config.counter.idle_seconds)
+        self._seen: tuple[float, Line] | None = None
+        self._refusal = ""
+        self._stop = Stop()
+        self._lock = Lock()
+        self.look()
+        self._thread = Thread(target=self._run, name="watch the line", daemon=True)
+        self._thread.start()
+
+    def current(self) -> Line | None:
+        """What was seen last; None when the broker has not answered for a while, or refuses."""
+        seen = self._seen
+        return None if seen is None or time.monotonic() - seen[0] > STALE_SECONDS else seen[1]
+
+    def look(self) -> None:
+        """Look now. A broker that refuses is said once; one that is away is said by the loops."""
+        try:
+            with self._lock:
+                now = time.monotonic()
+                self._seen = now, look(self._admin, self._config, self._low_watermark, now)
+        except BrokerAwayError:
+            return
+        except BrokerError as error:
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                say(f"cannot see how far the bucketers are, so no bucket leaves the state: {error}")
+
+    def close(self) -> None:
+        """Stop looking and close the admin client."""
+        self._stop.request()
+        self._thread.join(LOOK_SECONDS)
+        self._admin.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self.look()
