@@ -107,7 +107,6 @@ class Ledger:
         self._uids_in_memory_max = uids_in_memory_max
         self._low_watermark: int | None = None
         self._coming: tuple[int, int] | None = None  # a low watermark, and from which position on it holds
-        self.facts = store.facts
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
         self.past = Past(self._store.facts.history)
@@ -242,8 +241,7 @@ class Ledger:
         minutes = self.past.go_back(found.offset)
         self.facts = replace(self.facts, history=self.past.history)
         if minutes:
-            gap = Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)
-            self.facts = replace(self.facts, gaps=(*self.facts.gaps, gap))
+            self.mark([Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)])
         # What is not in the dead-letter topic yet is read again, as far as it is still there.
         self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
         self.undelivered, self._undelivered_users = [], 0

@@ -132,6 +132,9 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
         committed = admin.list_group_offsets({group: [feed]})[group][feed]
     ((_, start, _, why),) = OffsetMetadata.parsed(committed.metadata.rstrip("\0")).gaps
     assert (why, JUNE - DAY <= start <= JUNE - DAY + 60) == ("records_deleted", True)
+    count(running)
+    count(running)  # at the latest by now it knows what the bucketer said
+    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_300, ("records_deleted",))}
 
 
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:

@@ -44,6 +44,7 @@ class FatalClient:
 
 def test_a_fatal_error_of_a_producer_is_one_of_delivery() -> None:
     producer = LibrdkafkaProducer.__new__(LibrdkafkaProducer)
+    producer._config = config_for("fake:1", client="librdkafka")
     producer._producer = FatalClient()
     producer._failure = None
     producer._waiting = []  # type: ignore[assignment]
