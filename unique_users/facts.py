@@ -20,6 +20,7 @@ class Facts(msgspec.Struct, frozen=True):
     retention_seconds: int | None = None  # that it was kept with; None before form 3
     late: int = 0  # users that came for buckets that were gone, and went to the dead-letter topic
     gaps: tuple[Gap, ...] = ()
+    former_gaps: tuple[Gap, ...] = ()  # that no bucket held can overlap any more, while published counts of others do
     withdrawn: tuple[Bucket, ...] = ()  # counts that were published and are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
 

@@ -167,8 +167,9 @@ class Ledger:
         held = self._tally.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
         withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
-        gaps = self.facts.gaps if self.origin.partitions > 1 and self.facts.gaps != self._published_gaps else None
-        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, gaps)
+        gaps = with_gaps(self.facts.former_gaps, self.facts.gaps)
+        told = gaps if self.origin.partitions > 1 and gaps != self._published_gaps else None
+        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told)
 
     def mark_published(self, due: Due) -> None:
         """All of this has arrived."""
@@ -180,14 +181,15 @@ class Ledger:
 
     def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
         counts, calendar, before = self._tally.counts(), self._cascade.calendar, self.facts.gaps
-        gaps = still_needed(gaps, self.floor, counts, calendar)
+        known, gaps = gaps, still_needed(gaps, self.floor, counts, calendar)
         if gaps != before:
             self.unpublished.update(
                 bucket
                 for bucket in counts
                 if why_not_whole(gaps, bucket, calendar) != why_not_whole(before, bucket, calendar)
             )
-            self.facts = replace(self.facts, gaps=gaps)
+            former = with_gaps(self.facts.former_gaps, set(known) - set(gaps))
+            self.facts = replace(self.facts, gaps=gaps, former_gaps=former)
 
     def add(self, batch: Batch, now: float = 0.0) -> None:
         """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""

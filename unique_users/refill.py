@@ -33,10 +33,10 @@ def follow(store: Store, cascade: Cascade) -> list[str]:
 
 def _facts(store: Store, cascade: Cascade, kept: set[str], new: list[str], dropped: list[Bucket]) -> Facts:
     facts = store.facts
-    of_kept = [gap for gap in facts.gaps if gap.interval in {"", *kept}]
+    of_kept, former = ([gap for gap in gaps if gap.interval in {"", *kept}] for gaps in (facts.gaps, facts.former_gaps))
     late = [gap for name in new for gap in _filled_late(store, cascade, kept, name)]
     withdrawn = tuple(dict.fromkeys([*facts.withdrawn, *dropped]))
-    return replace(facts, gaps=with_gaps(of_kept, late), withdrawn=withdrawn)
+    return replace(facts, gaps=with_gaps(of_kept, late), former_gaps=tuple(former), withdrawn=withdrawn)
 
 
 def _filled_late(store: Store, cascade: Cascade, kept: set[str], name: str) -> list[Gap]:

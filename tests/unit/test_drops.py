@@ -10,7 +10,7 @@ from brokers import config_for
 from fakes import FakeKafka, FakeStop
 from test_counting import Counter
 
-from unique_users.buckets import Bucket, Calendar
+from unique_users.buckets import Bucket, Calendar, bucket_timestamp
 from unique_users.errors import UsageError
 from unique_users.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.published import PublishedBucket
@@ -261,6 +261,13 @@ def test_what_one_partition_lacks_marks_what_the_other_counts(kafka: FakeKafka, 
     assert counter.read_published()[Bucket("minute", JULY)] == PublishedBucket(1, (DELETED,))
     go_on(counter)
     assert [r.key for r in kafka.records("counts")].count(b"gaps:1") == 1
+    later = kafka.records("bucketed", 1)[-1].timestamp_ms // 1_000 + 9 * DAY
+    for partition in (0, 1):
+        counter.put(f"d{partition}", bucket_timestamp(later), partition)
+    counter.bucketers_are_at(later)
+    go_on(counter, 6)
+    assert counter.held() == {bucket_timestamp(later): 2}, "the minute is closed"
+    assert counter.read_published()[Bucket("minute", JULY)] == PublishedBucket(1, (DELETED,))
     counter.crash()
 
 
