@@ -139,10 +139,8 @@ class Opening:
             say(f"{error}; counting the new one from its start, the old state is {aside}")
             store = self._stores.open(origin)
         if filled := follow(store, self._cascade):
-            say(
-                f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}; buckets that began"
-                f" before {iso_time(store.floor)} may be too low"
-            )
+            since = f"; buckets that began before {iso_time(store.floor)} may be too low" if store.floor else ""
+            say(f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}{since}")
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds

@@ -93,7 +93,7 @@ class Rekeyer:
             rejected += future.values()
             uids, times, places = _without(future, uids, times, places)
         if late := set(clock.admit(times)):
-            detail = f"behind the stream by more than the retention; the stream is at {clock.now()}"
+            detail = f"before {clock.watermark()}, from which on frames are taken; the stream is at {clock.now()}"
             rejected.extend(Rejected(places[i], Reason.LATE, f"{times[i]} is {detail}") for i in sorted(late))
             uids, times, places = _without(late, uids, times, places)
         return Rekeyed(*self._records(uids, times), rejected, len(uids))

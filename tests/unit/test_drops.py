@@ -99,6 +99,19 @@ def test_a_count_is_deleted_from_counts_when_it_was_dropped_and_filled_late_says
     assert ledger.facts.gaps == (), "July is closed, no bucket can be of it any more"
 
 
+def test_what_is_filled_from_all_minutes_is_not_said_to_be_too_low(
+    kafka: FakeKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter = Counter(kafka, tmp_path / "state")
+    counter.step()
+    counter.put("a", JULY)
+    go_on(counter)
+    restart(counter, intervals=["minute", "hour"])
+    go_on(counter)
+    assert "bucketed-0: filled from what is saved: hour\n" in capsys.readouterr().err
+    counter.crash()
+
+
 def test_a_tombstone_that_a_crash_kept_from_being_sent_is_sent_by_the_next_start(monthly: Counter) -> None:
     restart(monthly, ["month"], retention_seconds=2 * DAY)
     monthly.step()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.buckets import bucket_timestamp, iso_time
-from unique_users.clock import StreamClock
+from unique_users.clock import BLOCK, StreamClock
 from unique_users.frames import FrameParser, Reason
 from unique_users.rekey import FrameCounts, Rekeyer, users_by_bucket
 
@@ -163,3 +163,12 @@ def test_two_values_that_make_sense_only_together_are_unreadable() -> None:
 
 def test_no_records_are_no_users() -> None:
     assert users_by_bucket([], []) == ({}, 0)
+
+
+def test_what_was_late_stays_late_with_more_allowed_lateness_and_says_since_when() -> None:
+    clock = StreamClock(100)
+    clock.admit([5_000] * BLOCK)
+    wider = StreamClock.from_metadata(4_000, clock.to_metadata())
+    rekeyed = rekeyer().rekey([b'{"uid":"a","ts":4899}'], [5_000_000], wider)
+    (rejected,) = rekeyed.rejected
+    assert rejected.detail == "4899 is before 4900, from which on frames are taken; the stream is at 5000"
