@@ -4,16 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from accounting import check_every_frame, until_all_is_accounted_for
+from accounting import check_every_frame, dead_letters, until_all_is_accounted_for
 from harness import RowFunction, Run, row
 from kafka import KafkaProducer
 from system import System
+
+from unique_users.buckets import Bucket
+from unique_users.store import Stores
 
 MINUTE, DAY = 60, 86_400
 BEGIN = 1_700_006_400  # 2023-11-15T00:00:00Z
 CATCH_UP_SECONDS = 600
 FLUSH_FRAMES = 20_000
 TWO_YEARS_DAYS = 730
+LATE_FRAMES = 300
 
 
 @row(18, "partitions of feed days apart; one idle that wakes; a backlog of 12 days and one of two years")
@@ -48,13 +52,20 @@ def idle_that_wakes(run: Run) -> None:
         system.start_bucketer()
         counter = system.start_counter()
         system.until_caught_up()
-        # Until the minutes of T have left the state.
-        seen = len(counter.reports())
-        system.until(lambda: len(counter.reports()) > seen + 12, 60, "reports while feed-1 is idle")
-        put(system, 1, [frame(n, BEGIN + 2 * DAY) for n in range(300)])
+        system.until(lambda: has_closed(system, BEGIN), 60, "the minutes of T to leave the state, as feed-1 is idle")
+        put(system, 1, [frame(n, BEGIN + 2 * DAY) for n in range(LATE_FRAMES)])
         system.until_caught_up()
         until_all_is_accounted_for(system, counter)
         check_every_frame(run, system)
+        late = len(dead_letters(system))
+        run.expect(late == LATE_FRAMES, f"{late} dead letters of what woke for closed minutes")
+
+
+def has_closed(system: System, minute: int) -> bool:
+    """Whether the state has let go of a minute. While all of feed is idle it does not, so feed-0 gets a frame."""
+    put(system, 0, [frame(0, BEGIN + 5 * DAY)])
+    (state,) = Stores(system.state).look(system.config.topics.bucketed.name)
+    return Bucket("minute", minute) not in state.counts
 
 
 def backlog(run: Run, *, kill: bool = True) -> None:
