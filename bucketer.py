@@ -36,13 +36,14 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with stop_on_signals() as stop:
-        admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop, reads=topics.feed)
+        used = [topics.feed, topics.bucketed, topics.rejected]
+        admin = prepare_topics(config, used, stop, reads=topics.feed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
         )
         if not admin or not consumer:
             return 0
-        watch = TopicWatch(admin, topics.feed.name, topics.bucketed.name)
+        watch = TopicWatch(admin, config, used)
         describe = partial(watch.current, topics.feed.name)
         by = config.bucketer.partition_by
 
@@ -71,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
             stop,
             time.monotonic,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
+            watch.missing,
+            partial(watch.recreated, topics.bucketed.name, topics.rejected.name),
         )
         with leaving_on_error(consumer):
             bucketing.open()

@@ -50,14 +50,15 @@ def main(argv: Sequence[str]) -> int:
 
     with stop_on_signals() as stop:
         topics = config.topics
-        admin = prepare_topics(config, [bucketed, topics.counts, topics.rejected], stop, reads=bucketed)
+        used = [bucketed, topics.counts, topics.rejected]
+        admin = prepare_topics(config, used, stop, reads=bucketed)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
         )
         line_admin = when_broker_answers(config, stop, lambda: get_admin(config))
         if not admin or not consumer or not line_admin:
             return 0
-        watch = TopicWatch(admin, bucketed.name)
+        watch = TopicWatch(admin, config, used)
         line = LineWatch(line_admin, config)
         describe = partial(watch.current, bucketed.name)
         counting = Counting(
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
             arguments.format,
             ends_now(consumer, describe()) if arguments.until_caught_up else None,
             arguments.drop,
+            watch.missing,
+            partial(watch.recreated, topics.counts.name),
         )
         say(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
         with leaving_on_error(consumer):

@@ -15,7 +15,7 @@ from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
 from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
-from unique_users.topics import asked_bytes_max, prepare_topics
+from unique_users.topics import TopicWatch, asked_bytes_max, prepare_topics
 
 EXAMPLES = """\
   python producer.py                                  the file named in config.yaml, as fast as it goes
@@ -35,10 +35,11 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with FrameFile(arguments.file or config.producer.file) as file, stop_on_signals() as stop:
-        admin = prepare_topics(config, [topics.feed, topics.rejected], stop)
+        used = [topics.feed, topics.rejected]
+        admin = prepare_topics(config, used, stop)
         if not admin:
             return 1
-        admin.close()
+        watch = TopicWatch(admin, config, used)
         replay = Replay(
             with_progress(file),
             lambda: when_broker_answers(config, stop, lambda: new_sending(config)),
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
             damage = error
         complete = replay.flush()
         replay.close()
+        watch.close()
         say(summary(file, replay, stopped=stop.requested))
         if damage:
             raise damage

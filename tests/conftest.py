@@ -1,6 +1,7 @@
 """What all tests share: a broker for those that need one, names of their own, and configurations."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from unique_users.local_kafka import LocalKafka, free_port
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for one: kafka-python reads its schemas in a way that Python 3.11 calls deprecated."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 

@@ -430,6 +430,8 @@ class FakeAdmin:
 
     def settings(self, name: str) -> Mapping[str, str]:
         self._kafka.require()
+        if name not in self._kafka.topics:
+            raise BrokerAwayError(f"no topic {name!r}")
         return self._kafka.topics[name].settings
 
     def create(self, topic: Topic) -> None:

@@ -1,8 +1,8 @@
 """Unique users per minute, exact, from a stream of JSON frames in Kafka.
 
 Pure (no I/O, no wall clock):  frames, buckets, clock, rekey, layout, cascade, tally, estimates, sketches, report
-Pure, what is remembered:  marks, generations, checkpoints, facts, offset_metadata, low_watermark
-Pure, what is sent:  published, dead_letters
+Pure, what is remembered:  marks, generations, published, checkpoints, facts, offset_metadata
+Pure, of the line:  low_watermark, dead_letters
 Loops (clients given):  replay, bucketing, counting, recounting, querying, publish
 Parts of loops:  line, sending, opening, ledger, refill, drops, positions, past, history_check, schedule
 Edges:  clients/ (alone imports Kafka clients), topics, frame_files, sample

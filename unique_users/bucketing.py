@@ -104,6 +104,8 @@ class Bucketing:
         stop: Stop,
         monotonic: Callable[[], float],
         until: Mapping[int, int] | None = None,
+        missing: Callable[[], tuple[str, ...]] = tuple,  # topics that are gone for now
+        recreated: Callable[[], int] = int,  # how often a topic that is written became another one
     ) -> None:
         self._config = config
         self._consumer = consumer
@@ -117,6 +119,10 @@ class Bucketing:
         self._stop = stop
         self._monotonic = monotonic
         self._until = until
+        self._missing = missing
+        self._recreated = recreated
+        self._written_to = recreated()  # what `recreated` said when the producer began
+        self._gone = False  # a topic, when it was last looked at
         self._readings: dict[int, Reading] = {}
         self._unopened: set[int] = set()
         self._topic_ids: dict[int, str] = {}  # of what was read last
@@ -138,29 +144,53 @@ class Bucketing:
         if self._stop.requested or self._producer is None:
             return False
         try:
-            if not self._broker_keeps_up(self._producer.has_room):
+            if missing := self._missing():
+                self._wait_for_topics(missing)
+                finished = False
+            elif not self._writes_on():
                 return True
-            polled = self._poll()
-            self._forget(polled.lost)
-            self._history.notice({p: reading.past for p, reading in self._readings.items()})
-            for batch in polled.batches:
-                if batch.partition in self._readings:
-                    self._handle(batch)
-            # Not before: what was polled of a partition that is opened now came from another position.
-            self._unopened |= polled.taken
-            self._open_partitions()
-            self._settle_doubts()
-            if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
-                with suppress(BrokerAwayError):
-                    self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
-                self.commit()
-            finished = self._caught_up()
+            else:
+                finished = self._read_on()
         except DeliveryError as error:
             self._start_over(error)
             finished = False
         if self._report_due.due():
             self.report()
         return not finished
+
+    def _wait_for_topics(self, missing: Iterable[str]) -> None:
+        """Let go of what is in flight, which would come into the next topic of a name, and send nothing meanwhile."""
+        if not self._gone:
+            self._gone = True
+            say(f"{', '.join(f'no topic {name!r}' for name in missing)}; reading again from the last commit")
+            self._let_go()
+        self._stop.wait(POLL_SECONDS)
+
+    def _writes_on(self) -> bool:
+        """Whether there is room for more records. Raises DeliveryError."""
+        if self._gone:
+            self._gone = False
+            self._begin_to_write()
+        self._check_written()
+        return self._producer is not None and self._broker_keeps_up(self._producer.has_room)
+
+    def _read_on(self) -> bool:
+        """Poll once and handle what came; return whether the end is reached. Raises DeliveryError."""
+        polled = self._poll()
+        self._forget(polled.lost)
+        self._history.notice({p: reading.past for p, reading in self._readings.items()})
+        for batch in polled.batches:
+            if batch.partition in self._readings:
+                self._handle(batch)
+        # Not before: what was polled of a partition that is opened now came from another position.
+        self._unopened |= polled.taken
+        self._open_partitions()
+        self._settle_doubts()
+        if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
+            with suppress(BrokerAwayError):
+                self._topic_was_made_again()  # also when nothing came: the new one may be as long as the old
+            self.commit()
+        return self._caught_up()
 
     def commit(self) -> bool:
         """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
@@ -172,6 +202,7 @@ class Bucketing:
         if self._producer is None or not self._broker_keeps_up(self._producer.flush):
             return False
         try:
+            self._check_written()
             if self._topic_was_made_again():
                 return False
             layout = self._checked_layout(self._began)
@@ -191,7 +222,11 @@ class Bucketing:
     def report(self) -> None:
         """Print what this process has committed, and what it has still to do."""
         committed = {p: reading.committed for p, reading in self._readings.items()}
-        print(bucketer_report(self.counts, lag(self._consumer, committed), len(committed)), flush=True)
+        missing = self._missing()
+        # Of a partition that could not be opened yet, it is not known what is left.
+        unknown = self._config.topics.feed.name in missing or self._unopened
+        left = None if unknown else lag(self._consumer, committed)
+        print(bucketer_report(self.counts, left, len(committed), missing), flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -292,6 +327,11 @@ class Bucketing:
             f" {now.describe()}: a minute or user would stand in two of them. {NEW_TOPIC}"
         )
 
+    def _check_written(self) -> None:
+        """Raise DeliveryError once where `bucketed` or `rejected` is another topic than the producer began to write."""
+        if self._recreated() != self._written_to:
+            raise DeliveryError("a topic that is written was deleted and recreated")
+
     def _topic_was_made_again(self) -> bool:
         """Whether `feed` is another topic than the one that was read. Then its partitions are opened again."""
         topic_id = self._describe().id
@@ -375,12 +415,19 @@ class Bucketing:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
         self._give_up_if_stuck(error)
         say(f"{error}; reading again from the last commit")
+        self._let_go()
+        self._stop.wait(ACKNOWLEDGE_SECONDS)
+        self._begin_to_write()
+
+    def _let_go(self) -> None:
         if self._producer is not None:
             self._producer.close()
-        self._stop.wait(ACKNOWLEDGE_SECONDS)
-        self._producer = self._new_producer()
         self._open_again()
         self._uncommitted = 0
+
+    def _begin_to_write(self) -> None:
+        self._written_to = self._recreated()
+        self._producer = self._new_producer()
 
     def _open_again(self) -> None:
         for partition in self._readings:

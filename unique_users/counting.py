@@ -51,6 +51,8 @@ class Counting:
         form: Format = "text",
         until: Mapping[int, int] | None = None,
         drop: Collection[str] = (),
+        missing: Callable[[], tuple[str, ...]] = tuple,  # topics that are gone for now
+        recreated: Callable[[], int] = int,  # how often `counts` became another topic
     ) -> None:
         self._config = config
         self._consumer = consumer
@@ -63,6 +65,9 @@ class Counting:
         self._wall_clock = wall_clock
         self._form = form
         self._until = until
+        self._missing = missing
+        self._recreated = recreated
+        self._published_to = recreated()  # what `recreated` said when what is held was published last
         self._ledgers: dict[int, Ledger] = {}
         self._unopened: dict[int, float] = {}  # partitions taken, and since when their state is waited for
         self._committed: dict[int, int] = {}
@@ -111,6 +116,7 @@ class Counting:
         """
         if self._ledgers and not self._still_the_same_topic():
             return
+        self._look_at_counts()
         self._deliver_late()
         for ledger in self._ledgers.values():
             ledger.save()
@@ -166,8 +172,7 @@ class Counting:
         self.report(everything=self._until is not None)
         for ledger in self._ledgers.values():
             ledger.close()
-        if self._publisher is not None:
-            self._publisher.close()
+        self._let_go_of_publisher()
         self._history.close()
         self._consumer.close()
 
@@ -283,8 +288,27 @@ class Counting:
             self._sure_at = asked_at
         return done
 
+    def _missing_topics(self) -> tuple[str, ...]:
+        """The topics that are gone. What is in flight is let go of: it would come into the next topic of that name."""
+        missing = self._missing()
+        if missing:
+            self._let_go_of_publisher()
+        return missing
+
+    def _look_at_counts(self) -> None:
+        """Everything held is due again when `counts` is another topic than what was published went to."""
+        if self._missing_topics() or (now := self._recreated()) == self._published_to:
+            return
+        self._published_to = now
+        self._let_go_of_publisher()
+        for ledger in self._ledgers.values():
+            ledger.unpublished |= ledger.buckets()
+        say(f"topic {self._config.topics.counts.name!r} was deleted and recreated: publishing all that is held again")
+
     def _publish(self) -> None:
         """Publish what is saved. What does not arrive stays due, and what may be another member's by now."""
+        if self._missing_topics():
+            return  # what is sent to no topic would hold the loop up, and what was counted of one that is gone is void
         for partition, ledger in self._ledgers.items():
             if self._monotonic() - self._sure_at > SURE_SECONDS:
                 return  # frozen meanwhile: a successor may have published larger counts
@@ -321,6 +345,8 @@ class Counting:
 
     def _sent(self, send: Callable[[Publisher], bool]) -> bool:
         """Whether what `send` sends has arrived."""
+        if self._missing_topics():
+            return False  # it would hold the loop up, and what was counted of a topic that is gone is void
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()
@@ -328,10 +354,13 @@ class Counting:
         except BrokerAwayError:
             return False
         except DeliveryError:
-            if self._publisher is not None:
-                self._publisher.close()
-            self._publisher = None
+            self._let_go_of_publisher()
             return False
+
+    def _let_go_of_publisher(self) -> None:
+        if self._publisher is not None:
+            self._publisher.close()
+        self._publisher = None
 
     def _unpublished(self) -> int:
         return sum(len(ledger.unpublished) for ledger in self._ledgers.values())
@@ -354,17 +383,20 @@ class Counting:
     def _summary(self, buckets_changed: int) -> Summary:
         ledgers = self._ledgers.values()
         line = self._line.current()
+        missing = self._missing_topics()
+        positions = {p: ledger.position for p, ledger in self._ledgers.items()}
         summary = Summary(
             int(self._wall_clock()),
             self._messages_read,
             buckets_changed,
-            lag(self._consumer, {p: ledger.position for p, ledger in self._ledgers.items()}),
+            None if self._config.topics.bucketed.name in missing else lag(self._consumer, positions),
             sum(ledger.unreadable for ledger in ledgers),
             tuple(sorted(self._ledgers)),
             next((ledger.origin.partitions for ledger in ledgers), None),
             line.unread if line else None,
             line.behind_seconds if line else None,
             line.totals() if line else None,
+            missing,
         )
         for ledger in ledgers:
             ledger.unreadable = 0

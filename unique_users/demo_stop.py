@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -10,7 +9,7 @@ from types import FrameType
 import psutil
 
 from unique_users.errors import UniqueUsersError
-from unique_users.lifecycle import STOP_SIGNALS
+from unique_users.lifecycle import heeded_signals
 
 
 class DemoError(UniqueUsersError):
@@ -54,10 +53,7 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """Give a Stop that the first signal requests. Further ones change nothing: no forced end leaves a Kafka behind."""
     stop = Stop()
-    numbers = list(STOP_SIGNALS)
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup stays nohup
-        numbers.append(signal.SIGHUP)
-    former = {number: signal.signal(number, stop.request) for number in numbers}
+    former = {number: signal.signal(number, stop.request) for number in heeded_signals()}
     try:
         yield stop
     finally:

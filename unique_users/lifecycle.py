@@ -13,6 +13,8 @@ from types import FrameType
 from unique_users.errors import UniqueUsersError
 
 SLICE_SECONDS = 0.05  # a sleep goes on after a signal's handler; this is how soon the request is seen
+TOGETHER_SECONDS = 1.0  # signals that come within so long are one request
+FORCED = b"stopped by force: what was not saved is read again at the next start\n"
 GC_OBJECTS = 10_000  # new objects between two looks of the garbage collector; with 700 it looks in every poll
 
 # SIGBREAK is what Windows can send to one process among others; it has no SIGTERM of its own.
@@ -47,21 +49,31 @@ class Stop:
         return self._requested
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Give a Stop that SIGINT and SIGTERM set; a second signal ends the process at once, exit code 1.
+def heeded_signals() -> list[int]:
+    """The stop signals that this process was not told to ignore when it was started, as by nohup."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
-    The former handlers are back afterwards.
+
+@contextmanager
+def stop_on_signals(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Stop]:
+    """Give a Stop that SIGINT and SIGTERM set; a later one ends the process at once, exit code 1.
+
+    Signals within a second are one request: a closed terminal and `timeout` send two. Those that were ignored when the
+    process was started stay so. The former handlers are back afterwards.
     """
     stop = Stop()
+    first: float | None = None
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.requested:
-            os.write(2, b"stopped by force: what was not saved is read again at the next start\n")
+        nonlocal first
+        if first is None:
+            first = monotonic()
+        elif monotonic() - first > TOGETHER_SECONDS:
+            os.write(2, FORCED)
             os._exit(1)
         stop.request()
 
-    former = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    former = {number: signal.signal(number, handle) for number in heeded_signals()}
     try:
         yield stop
     finally:

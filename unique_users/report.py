@@ -1,6 +1,7 @@
 """What the scripts print on stdout: lines for people, or JSON lines. Pure."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
 
@@ -14,9 +15,12 @@ from unique_users.rekey import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int) -> str:
-    """The bucketer's line. Without a partition there is nothing for it to do: others of its group have them all."""
-    return f"{counts}, {_lag(lag)}" + ("" if partitions else ", no partition")
+def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int, missing: Sequence[str] = ()) -> str:
+    """The bucketer's line. `lag` is None when it is not known, `missing` the topics that are gone.
+
+    Without a partition there is nothing for it to do: others of its group have them all.
+    """
+    return f"{counts}, {_lag(lag, missing)}" + ("" if partitions else ", no partition")
 
 
 class BucketCount(NamedTuple):
@@ -55,7 +59,7 @@ def users_fields(count: Count) -> dict[str, int]:
 
 
 class Summary(NamedTuple):
-    """What every report ends with. `lag` is None when the broker does not answer."""
+    """What every report ends with. `lag` is None when it is not known."""
 
     at: int  # wall time in epoch seconds
     messages_read: int  # since the last report
@@ -67,15 +71,17 @@ class Summary(NamedTuple):
     feed_lag: int | None = None  # frames that no bucketer has committed; None when that is unknown
     feed_behind_seconds: float | None = None  # of the newest of these; None when that is unknown
     frames: FrameCounts | None = None  # all that bucketers and counters have read: accepted are those that are counted
+    missing: tuple[str, ...] = ()  # topics that are gone
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:
         """What `lines` wrote as JSON."""
         at = int(datetime.fromisoformat(fields["report"]).timestamp())
-        found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions"}}
+        found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions", "missing"}}
         frames = fields["frames"]
         totals = frames and FrameCounts(frames["read"], frames["counted"], Counter(frames["rejected"]))
-        return cls(at=at, partitions=tuple(fields["partitions"]), frames=totals, **found)
+        partitions, missing = tuple(fields["partitions"]), tuple(fields["missing"])
+        return cls(at=at, partitions=partitions, frames=totals, missing=missing, **found)
 
     def lines(self, form: Format) -> list[str]:
         """As lines of a report."""
@@ -86,7 +92,8 @@ class Summary(NamedTuple):
                 "messages_read": self.messages_read,
                 "buckets_changed": self.buckets_changed,
                 "lag": self.lag,
-                "broker_answers": self.lag is not None,
+                "broker_answers": self.lag is not None or bool(self.missing),
+                "missing": list(self.missing),
                 "unreadable": self.unreadable,
                 "partitions": list(self.partitions),
                 "of": self.of,
@@ -101,7 +108,7 @@ class Summary(NamedTuple):
             }
             return [orjson.dumps(fields).decode()]
         text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
-        text += _lag(self.lag)
+        text += _lag(self.lag, self.missing)
         text += f", {self._feed_lag()}" if self.feed_lag else ""
         text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
         text += f", {self._share()}" if len(self.partitions) != self.of else ""
@@ -120,5 +127,7 @@ class Summary(NamedTuple):
         return f"partition{'s' if len(self.partitions) > 1 else ''} {numbers} of {self.of}"
 
 
-def _lag(lag: int | None) -> str:
-    return "no answer from the broker" if lag is None else f"lag {lag:,}"
+def _lag(lag: int | None, missing: Sequence[str]) -> str:
+    known = [] if lag is None else [f"lag {lag:,}"]
+    gone = [f"no topic {name!r}" for name in missing]
+    return ", ".join([*known, *gone]) or "no answer from the broker"

@@ -930,6 +930,11 @@ def test_a_missing_topic_is_described_as_none(system: System, unique_name: Names
     assert system.admin().describe(unique_name("missing")) is None
 
 
+def test_the_settings_of_a_missing_topic_are_no_answer(system: System, unique_name: Names) -> None:
+    with pytest.raises(BrokerAwayError):
+        system.admin().settings(unique_name("missing"))
+
+
 def test_a_topic_is_created_as_wanted_and_described(system: System, new_topic: Callable[..., str]) -> None:
     topic = new_topic(partitions=3, **{"cleanup.policy": "compact", "max.message.bytes": 5 * MIB})
     admin = system.admin()

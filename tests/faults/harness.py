@@ -31,6 +31,8 @@ BROKER_PROPERTIES = {"group.min.session.timeout.ms": "500"}
 def end_in_order_when_terminated() -> None:
     """Let SIGTERM end a script as an exception does, so that brokers and processes do not stay behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but rows send it to them
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def new_broker(directory: Path, proxy: Proxy | None = None) -> LocalKafka:

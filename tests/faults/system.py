@@ -21,7 +21,7 @@ from repository import ROOT
 from worker import Worker
 
 from unique_users.buckets import INTERVALS
-from unique_users.clients import get_admin
+from unique_users.clients import TopicState, get_admin
 from unique_users.config import Config
 from unique_users.config_file import load_config
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -232,6 +232,18 @@ class System:
     def delete_records(self, topic: str, before: int, partition: int = 0) -> None:
         """Delete what stands before an offset, as the topic's retention does."""
         self.admin.delete_records({TopicPartition(topic, partition): before})
+
+    def described(self, topic: str) -> TopicState | None:
+        """The topic as it is now, None when it is gone."""
+        assert self.admin
+        state: TopicState | None = self._admin.describe(topic)
+        return state
+
+    def settings(self, topic: str) -> Mapping[str, str]:
+        """The topic's settings."""
+        assert self.admin
+        settings: Mapping[str, str] = self._admin.settings(topic)
+        return settings
 
     def recreate(self, topic: str) -> None:
         """Delete a topic and make it again, empty."""

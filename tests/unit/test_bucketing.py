@@ -35,6 +35,7 @@ class Feed:
         self.config = config_for("fake:1", bucketer=rules)
         self.producers: list[FakeProducer] = []
         self.letters_producers: list[FakeProducer] = []
+        self.recreated = 0  # how often a topic that is written was
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None) -> None:
@@ -57,6 +58,8 @@ class Feed:
             self.stop,
             self.clock.monotonic,
             until,
+            lambda: tuple(name for name in ("feed", "bucketed", "rejected") if name not in self.kafka.topics),
+            lambda: self.recreated,
         )
         self.bucketing.open()
 
@@ -855,3 +858,46 @@ def test_what_was_read_before_a_damaged_batch_is_committed_before_it_ends(feed: 
         feed.step()
     assert feed.committed() == 1
     assert feed.bucketed() == ["a"]
+
+
+@pytest.mark.parametrize("name", ["bucketed", "rejected"])
+def test_while_a_topic_that_is_written_is_gone_nothing_is_sent_or_committed_and_then_all_is_read_again(
+    feed: Feed, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put("a")
+    feed.bucketing.step()
+    feed.kafka.delete(name)
+    feed.put("b")
+    feed.step(5)
+    assert feed.committed() == 0
+    feed.bucketing.report()
+    assert f"no topic '{name}'" in capsys.readouterr().out
+    feed.kafka.create(name)
+    feed.recreated += 1
+    feed.step(5)
+    assert feed.bucketing.commit()
+    assert feed.committed() == 2
+    assert set(feed.bucketed()) == {"a", "b"}
+    assert len(feed.producers) == 2, "what was in flight would have come into the new topic"
+
+
+def test_frames_are_read_again_where_another_process_recreated_bucketed_unnoticed(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.put("a")
+    feed.bucketing.step()
+    feed.kafka.delete("bucketed")
+    feed.kafka.create("bucketed")
+    feed.recreated += 1
+    feed.step(3)
+    assert feed.bucketing.commit()
+    assert feed.bucketed() == ["a"]
+    assert capsys.readouterr().err.count("a topic that is written was deleted and recreated; reading again") == 1
+
+
+def test_what_is_left_of_partitions_that_are_not_open_is_not_said_to_be_nothing(
+    feed: Feed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed.kafka.delete("feed")
+    feed.bucketing.report()
+    assert capsys.readouterr().out.endswith("rejected, no topic 'feed'\n")

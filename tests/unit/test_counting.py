@@ -43,7 +43,7 @@ class FakeLine:
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
 
     def current(self) -> Line | None:
-        if self._kafka.away or "feed" not in self._kafka.topics:
+        if self._kafka.away or not {"feed", "bucketed"} <= self._kafka.topics.keys():
             return None
         return look(FakeAdmin(self._kafka), self._config, self._low_watermark, self._kafka.clock.monotonic())
 
@@ -64,6 +64,7 @@ class Counter:
         )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
         self.drop: list[str] = []
+        self.recreated = 0  # how often `counts` was
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
@@ -82,6 +83,8 @@ class Counter:
             form,
             until,
             self.drop,
+            lambda: tuple(name for name in ("bucketed", "counts") if name not in self.kafka.topics),
+            lambda: self.recreated,
         )
 
     def _describe(self) -> TopicState:
@@ -851,3 +854,48 @@ def test_wide_intervals_of_a_topic_with_more_partitions_than_configured_are_refu
     counter = Counter(kafka, tmp_path, intervals=["hour"])
     with pytest.raises(StateError, match="a user would be counted in each of them"):
         counter.counting.step()
+
+
+def test_counts_that_were_deleted_and_recreated_get_all_that_is_held_and_what_came_meanwhile(
+    counter: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter.put("a")
+    counter.put("a", MINUTE + 60)
+    counter.step(5)
+    counter.counting.save()
+    assert counter.published() == counter.expected()
+    counter.kafka.delete("counts")
+    counter.put("b")
+    counter.step(3)
+    counter.counting.save()
+    counter.counting.report()
+    assert "lag 0, no topic 'counts'" in capsys.readouterr().out
+    counter.kafka.create("counts")
+    counter.recreated += 1
+    counter.counting.save()
+    assert counter.published() == counter.expected() == {MINUTE: 2, MINUTE + 60: 1}
+    assert capsys.readouterr().err.count("publishing all that is held again") == 1
+
+
+def test_what_was_counted_of_a_bucketed_that_is_gone_is_not_published_into_new_counts(counter: Counter) -> None:
+    counter.put("a")
+    counter.step(2)
+    counter.counting.save()
+    counter.kafka.delete("bucketed")
+    counter.kafka.delete("counts")
+    counter.kafka.create("counts")
+    counter.recreated += 1
+    counter.counting.save()
+    assert counter.published() == {}
+    counter.kafka.create("bucketed")
+    counter.put_users.clear()
+    counter.put("b", MINUTE + 60)
+    counter.step(5)
+    counter.counting.save()
+    assert counter.published() == {MINUTE + 60: 1}
+
+
+def test_the_lag_of_a_bucketed_that_is_gone_is_not_0(counter: Counter, capsys: pytest.CaptureFixture[str]) -> None:
+    counter.kafka.delete("bucketed")
+    counter.counting.report()
+    assert "0 buckets changed, no topic 'bucketed'" in capsys.readouterr().out

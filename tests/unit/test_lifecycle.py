@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fakes import FakeClock
 
 from unique_users.errors import InputError, UniqueUsersError, UsageError
 from unique_users.lifecycle import Stop, run_script, stop_on_signals
@@ -46,11 +47,109 @@ def test_the_former_handlers_are_back_after_an_error_too() -> None:
     assert signal.getsignal(signal.SIGTERM) is former
 
 
-def test_a_second_signal_ends_the_process_at_once_with_exit_code_1() -> None:
+class Child:
+    """A process that prints each thing that its stop request makes it see; it ends at the end of its stdin."""
+
+    PROGRAM = (
+        "import sys\n"
+        "from unique_users.{module} import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    for line in sys.stdin: print(stop._requested, flush=True)\n"
+        "print('ended', flush=True)\n"
+    )
+
+    def __init__(self, module: str = "lifecycle", *, ignoring: Sequence[int] = ()) -> None:
+        ignore = f"import signal; [signal.signal(n, signal.SIG_IGN) for n in {[int(n) for n in ignoring]}]\n"
+        # What is ignored when a program is started stays so across the start of another one.
+        start = f"{ignore}import os, sys\nos.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start, self.PROGRAM.format(module=module)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready\n"
+
+    def requested(self) -> bool:
+        """Whether a stop was requested; all signals sent before have been handled then."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("?\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline() == "True\n"
+
+    def end(self) -> tuple[int, str]:
+        """The exit code and what was written to stderr."""
+        _, said = self.process.communicate()
+        return self.process.returncode, said
+
+
+STOPS = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes have no signals there but those of a console")
+@pytest.mark.parametrize("module", ["lifecycle", "demo_stop"])
+@pytest.mark.parametrize("ignored", STOPS)
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(module: str, ignored: int) -> None:
+    child = Child(module, ignoring=[ignored])
+    child.process.send_signal(ignored)
+    assert not child.requested()
+    (heeded,) = {signal.SIGTERM, signal.SIGINT} - {ignored} if ignored != signal.SIGHUP else {signal.SIGTERM}
+    child.process.send_signal(heeded)
+    assert child.requested()
+    assert child.end()[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes have no signals there but those of a console")
+def test_the_signals_of_a_closed_terminal_are_one_request() -> None:
+    child = Child()
+    for number in (signal.SIGHUP, signal.SIGCONT, signal.SIGTERM, signal.SIGINT):
+        child.process.send_signal(number)
+    assert child.requested()
+    assert child.end() == (0, "")
+
+
+@pytest.fixture
+def forced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes of forced ends, which end nothing here."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr("unique_users.lifecycle.FORCED", b"")
+    return codes
+
+
+def test_a_signal_later_than_a_second_after_the_first_ends_by_force(forced: list[int]) -> None:
+    clock = FakeClock()
+    with stop_on_signals(clock.monotonic) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        clock.advance(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+        assert not forced
+        clock.advance(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(5)
+        assert forced == [1]
+
+
+def test_a_stop_that_was_requested_otherwise_makes_no_signal_a_second_one(forced: list[int]) -> None:
+    with stop_on_signals(FakeClock().monotonic) as stop:
+        stop.request()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(5)
+    assert not forced
+
+
+def test_a_late_second_signal_ends_the_process_with_exit_code_1() -> None:
     program = (
         "import time\n"
-        "from unique_users.lifecycle import stop_on_signals\n"
-        "with stop_on_signals() as stop:\n"
+        "from unique_users import lifecycle\n"
+        "lifecycle.TOGETHER_SECONDS = 0\n"
+        "with lifecycle.stop_on_signals() as stop:\n"
         "    print('ready', flush=True)\n"
         "    stop.wait(30)\n"
         "    print('asked', flush=True)\n"

@@ -56,6 +56,7 @@ def test_the_summary_as_json_has_all_fields_always() -> None:
         "buckets_changed": 2,
         "lag": 7,
         "broker_answers": True,
+        "missing": [],
         "unreadable": 3,
         "feed_lag": 11,
         "feed_behind_seconds": 0.5,
@@ -79,3 +80,13 @@ def test_the_summary_says_of_which_partitions_it_speaks_when_these_are_not_all()
     assert Summary(MINUTE, 0, 0, 0, partitions=(2,), of=4).lines("text")[0].endswith("lag 0, partition 2 of 4")
     assert Summary(MINUTE, 0, 0, 0, partitions=(0, 1), of=2).lines("text")[0].endswith("lag 0")
     assert Summary(MINUTE, 0, 0, 0, partitions=(), of=None).lines("text")[0].endswith("lag 0, no partition")
+
+
+def test_topics_that_are_gone_are_named_and_their_lag_is_not_0() -> None:
+    summary = Summary(MINUTE, 0, 0, None, missing=("bucketed", "counts"))
+    assert ", no topic 'bucketed', no topic 'counts'" in summary.lines("text")[0]
+    as_json = json.loads(summary.lines("json")[0])
+    assert (as_json["lag"], as_json["missing"], as_json["broker_answers"]) == (None, ["bucketed", "counts"], True)
+    assert bucketer_report(FrameCounts(), 5, 1, ("bucketed",)).endswith(", lag 5, no topic 'bucketed'")
+    assert bucketer_report(FrameCounts(), None, 1, ("feed",)).endswith("rejected, no topic 'feed'")
+    assert bucketer_report(FrameCounts(), None, 1).endswith(", no answer from the broker")

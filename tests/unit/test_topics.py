@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -11,6 +12,9 @@ from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.topics import (
     BATCH_BYTES_NEEDED,
+    CREATE_LOOKS,
+    UNHEARD_LOOKS,
+    TopicWatch,
     batch_bytes_max,
     current_state,
     ends_now,
@@ -136,6 +140,8 @@ def test_what_a_topic_takes_is_asked_and_too_little_is_refused(empty: FakeKafka)
 
 
 def test_without_the_right_to_ask_a_topic_is_tried_with_the_most(empty: FakeKafka) -> None:
+    assert batch_bytes_max(FakeAdmin(empty), "rejected") == REQUEST_BYTES_MAX, "it is gone"
+    empty.create("rejected")
     admin = FakeAdmin(empty)
     admin.settings = Mock(side_effect=BrokerError("refused"))  # type: ignore[method-assign]
     assert batch_bytes_max(admin, "rejected") == REQUEST_BYTES_MAX
@@ -144,3 +150,109 @@ def test_without_the_right_to_ask_a_topic_is_tried_with_the_most(empty: FakeKafk
     admin.settings = Mock(side_effect=BrokerAwayError("away"))  # type: ignore[method-assign]
     with pytest.raises(BrokerAwayError):
         batch_bytes_max(admin, "rejected")
+
+
+class Looks:
+    """A watch of `feed` on a fake broker, whose looks come when told and not once a second."""
+
+    def __init__(self, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, **topic: Any) -> None:
+        monkeypatch.setattr(TopicWatch, "_run", lambda _watch: None)
+        self.kafka = kafka
+        given = config_for("fake:1", topics={"feed": {"partitions": 2, **topic}})
+        self.watch = TopicWatch(FakeAdmin(kafka), given, [given.topics.feed])
+
+    def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.watch._look()
+
+
+def test_a_topic_that_is_gone_is_created_as_configured_once_the_loop_has_heard_of_it(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch)
+    assert looks.watch.missing() == ()
+    empty.delete("feed")
+    looks.look()
+    assert looks.watch.missing() == (), "a broker may not know a topic for a moment"
+    looks.look(UNHEARD_LOOKS - 2)
+    assert "feed" not in empty.topics, "what is in flight would come into the next one"
+    assert looks.watch.missing() == ("feed",)
+    looks.look()
+    assert len(empty.topics["feed"].partitions) == 2
+    assert looks.watch.missing() == ()
+    assert looks.watch.recreated("feed") == 1
+    assert looks.watch.current("feed").id == empty.topics["feed"].id
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "topic 'feed' was gone: it is created again as configured, and empty"
+
+
+def test_a_loop_that_waits_for_the_topic_itself_does_not_keep_it_from_being_created(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch)
+    assert looks.watch.missing() == ()
+    empty.delete("feed")
+    looks.look(UNHEARD_LOOKS)
+    assert "feed" in empty.topics
+
+
+def test_a_topic_is_not_created_before_it_was_missing_for_some_looks_or_while_the_broker_is_away(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch)
+    empty.delete("feed")
+    looks.look(CREATE_LOOKS - 1)
+    assert looks.watch.missing() == ("feed",)
+    empty.away = True
+    looks.look(10)
+    empty.away = False
+    assert "feed" not in empty.topics
+    looks.look()
+    assert "feed" in empty.topics
+
+
+def test_a_topic_that_another_process_created_is_another_one_and_a_moment_of_a_broker_that_forgot_it_is_not(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch)
+    there = empty.topics.pop("feed")
+    looks.look(3)
+    empty.topics["feed"] = there
+    looks.look()
+    assert looks.watch.recreated("feed") == 0
+    empty.delete("feed")
+    empty.create("feed", partitions=2)
+    looks.look()
+    assert looks.watch.recreated("feed") == 1
+    assert not capsys.readouterr().err
+
+
+def test_without_ids_a_topic_that_was_missing_is_taken_for_another_one(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.create("feed", partitions=2)
+    empty.topics["feed"].id = ""
+    looks = Looks(empty, monkeypatch)
+    there = empty.topics.pop("feed")
+    looks.look()
+    empty.topics["feed"] = there
+    looks.look()
+    assert looks.watch.recreated("feed") == 1
+
+
+def test_a_topic_that_cannot_be_created_is_said_once_and_tried_again(
+    empty: FakeKafka, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty.create("feed", partitions=2)
+    looks = Looks(empty, monkeypatch, replication=3)
+    empty.delete("feed")
+    looks.look(4 * CREATE_LOOKS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("topic 'feed' is gone and cannot be created: topic 'feed' cannot be created")
+    empty.create("feed", partitions=2)
+    looks.look()
+    assert looks.watch.recreated("feed") == 1

@@ -287,13 +287,15 @@ def leaving_on_error(consumer: Consumer) -> Iterator[None]:
 def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float = 0.9) -> int | None:
     """Records from `positions` to the ends of these partitions; None when the broker does not answer in time.
 
-    Asks the broker also when there are no positions, so that a silent one is noticed.
+    None, too, where a topic ends before a position, so that it is another one than was read. Asks the broker also when
+    there are no positions, so that a silent one is noticed.
     """
     try:
         ends = consumer.ends(positions or [0], timeout_seconds)
     except BrokerAwayError:
         return None
-    return sum(max(0, ends[partition] - position) for partition, position in positions.items())
+    left = [ends[partition] - position for partition, position in positions.items()]
+    return None if min(left, default=0) < 0 else sum(left)
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:

@@ -42,8 +42,11 @@ class KafkaPythonAdmin:
         with explained(self._config):
             described = self._admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all"
-            )
-        return {key: setting["value"] for key, setting in described["topic"][name].items()}
+            )["topic"][name]
+            if not described:  # of an error in the answer, the client says nothing
+                (topic,) = self._admin.describe_topics([name])
+                raise kafka_errors.for_code(topic["error_code"] or _NO_RIGHT)(name)
+        return {key: setting["value"] for key, setting in described.items()}
 
     def create(self, topic: Topic) -> None:
         wanted = {
@@ -106,6 +109,7 @@ class KafkaPythonAdmin:
         self._admin.close()
 
 
+_NO_RIGHT = kafka_errors.TopicAuthorizationFailedError.errno
 _CREATION_REFUSED = (
     kafka_errors.InvalidReplicationFactorError,
     kafka_errors.InvalidPartitionsError,

@@ -12,11 +12,13 @@ from unique_users.config import Config
 from unique_users.errors import UsageError
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
+METADATA_SECONDS = 5  # until a client sees that a topic was recreated or has grown: five minutes by default
 POLL_RECORDS_MAX = 5_000
 
 _CLIENT: dict[str, Any] = {
     "bootstrap_timeout_ms": BOOTSTRAP_SECONDS * 1000,
     "reconnect_backoff_max_ms": 1_000,  # the broker is often one that restarts nearby
+    "metadata_max_age_ms": METADATA_SECONDS * 1000,
 }
 CONSUMER: dict[str, Any] = {
     "enable_auto_commit": False,

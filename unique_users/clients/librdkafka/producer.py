@@ -1,7 +1,7 @@
 """The producer of librdkafka."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import length_hint
 from time import monotonic
@@ -98,14 +98,14 @@ class LibrdkafkaProducer:
         return len(values)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        self._producer.poll(0)
+        self._served(self._producer.poll, 0)
         return self._hand_over(monotonic() + timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
         deadline = monotonic() + timeout_seconds
         if not self._hand_over(deadline):
             return False
-        unacknowledged = self._producer.flush(max(0.0, deadline - monotonic()))
+        unacknowledged = self._served(self._producer.flush, max(0.0, deadline - monotonic()))
         self._check()
         return bool(unacknowledged == 0)
 
@@ -119,13 +119,30 @@ class LibrdkafkaProducer:
             except BufferError:
                 if monotonic() >= deadline:
                     return False
-                self._producer.poll(max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
+                self._served(self._producer.poll, max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
                 self._check()
             except KafkaException as error:
                 raise _undelivered(error.args[0], self._config) from None
             else:
                 self._waiting.popleft()
         return True
+
+    def _served(self, call: Callable[[float], int], seconds: float) -> int:
+        """Have the client call back and wait. Raises DeliveryError for an error that makes it useless.
+
+        It raises such an error itself, as when a broker that was restored from a copy does not know what it has taken.
+        """
+        try:
+            return call(seconds)
+        except KafkaException as error:
+            raise _undelivered(error.args[0], self._config) from None
+        except SystemError as error:
+            # Python's complaint when the client calls back while it raises: the exception may be lost by that.
+            cause = error.__cause__
+            if isinstance(cause, KafkaException):
+                raise _undelivered(cause.args[0], self._config) from None
+            self._check()
+            raise DeliveryError("records were not acknowledged: the client cannot be used any more") from None
 
     def _on_failure(self, error: KafkaError | None, _message: Message) -> None:
         self._failure = self._failure or error

@@ -20,6 +20,8 @@ _CLIENT: dict[str, Any] = {
     "log_level": 0,  # it logs every attempt to reach a broker; what matters of it is said once, by the loops
     "reconnect.backoff.max.ms": 1_000,  # the broker is often one that restarts nearby
     "allow.auto.create.topics": False,
+    # Until a client sees that a topic was recreated or has grown: five minutes by default.
+    "topic.metadata.refresh.interval.ms": 5_000,
 }
 CONSUMER: dict[str, Any] = {
     "auto.offset.reset": "earliest",
