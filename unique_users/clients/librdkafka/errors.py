@@ -74,6 +74,8 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     servers = ", ".join(config.bootstrap_servers)
     if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
         return BrokerError(FENCED)
+    if _hung_up(error):
+        return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     if error.code() in REFUSED:
         mend = "rights" if error.code() in _NO_RIGHT else "user and password"
         return BrokerError(
@@ -82,6 +84,11 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {reason(error)}")
+
+
+def _hung_up(error: KafkaError) -> bool:
+    """Whether a login failed as the broker went away meanwhile: what it answers itself is not called local."""
+    return error.code() == KafkaError._AUTHENTICATION and "handshake failed: Local: " in error.str()
 
 
 def code_of(error: BrokerError) -> int | None:
@@ -119,7 +126,7 @@ class Refusal:
         self._tls: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        if error.code() in REFUSED or error.fatal():
+        if (error.code() in REFUSED and not _hung_up(error)) or error.fatal():
             self._error = error
         elif error.code() == KafkaError._SSL:
             self._tls = error
