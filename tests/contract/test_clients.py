@@ -308,6 +308,7 @@ class Member:
         self.owned: set[int] = set()
         self.lost: list[int] = []
         self.rows: dict[int, list[tuple[int, bytes | None, bytes | None, int]]] = {}
+        self.leader_epochs: set[int] = set()
 
     def poll(self) -> None:
         polled = self.consumer.poll(0.1)
@@ -322,6 +323,7 @@ class Member:
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)
+            self.leader_epochs.add(batch.leader_epoch)
 
     def values(self, partition: int = 0) -> list[bytes | None]:
         return [value for _, _, value, _ in self.rows.get(partition, [])]
@@ -1072,6 +1074,7 @@ def test_a_peek_gives_the_record_at_an_offset_and_no_other(
             assert record is not None
             assert record.leader_epoch >= 0
             assert record == Peeked(row[0], record.leader_epoch, *row[1:])
+            assert {record.leader_epoch} == member.leader_epochs
         for missing in (0, 1, 5, 6, 1_000):
             assert peek.record_at(1, missing, PATIENCE_SECONDS) is None
         assert peek.record_at(0, 0, PATIENCE_SECONDS) is None
