@@ -15,6 +15,7 @@ from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import Rekeyer
 from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         admin = prepare_topics(config, [topics.feed, topics.bucketed, topics.rejected], stop)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)

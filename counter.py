@@ -15,6 +15,7 @@ from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.publish import Publisher
 from unique_users.store import Stores
 from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     require_estimates(config)
     bucketed = config.topics.bucketed
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         admin = prepare_topics(config, [bucketed, config.topics.counts], stop)
         consumer = when_broker_answers(
             config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)

@@ -14,6 +14,7 @@ from unique_users.frame_files import FrameFile
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
 from unique_users.topics import prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python producer.py                                  the file named in config.yaml, as fast as it goes
@@ -32,7 +33,11 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
-    with FrameFile(arguments.file or config.producer.file) as file, stop_on_signals() as stop:
+    with (
+        FrameFile(arguments.file or config.producer.file) as file,
+        stop_on_signals() as stop,
+        watched(config.health.stuck_seconds),
+    ):
         admin = prepare_topics(config, [topics.feed, topics.rejected], stop)
         if not admin:
             return 1

@@ -14,7 +14,7 @@ from unique_users.clock import StreamClock
 from unique_users.config import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, busy, say
 from unique_users.positions import RECREATED, look_for_loss, readable_offset
 from unique_users.rekey import FrameCounts, Rekeyed, Rekeyer
 from unique_users.report import bucketer_report
@@ -22,7 +22,7 @@ from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
 POLL_SECONDS = 0.5
 ACKNOWLEDGE_SECONDS = 1.0
-STOP_SECONDS = 6.0  # what a stop waits for the last acknowledgements and the last commit
+STOP_SECONDS = 3.0  # what a stop waits for the last acknowledgements and the last commit
 COMMIT_SECONDS = 3.0
 COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames come
 
@@ -88,6 +88,7 @@ class Bucketing:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
         if self._stop.requested or self._producer is None:
             return False
+        alive()
         try:
             if not self._broker_keeps_up(self._producer.has_room):
                 return True
@@ -139,13 +140,16 @@ class Bucketing:
     def report(self) -> None:
         """Print what this process has committed, and what it has still to do."""
         committed = {p: reading.committed for p, reading in self._readings.items()}
-        print(bucketer_report(self.counts, lag(self._consumer, committed)), flush=True)
+        line = bucketer_report(self.counts, lag(self._consumer, committed))
+        with busy():
+            print(line, flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
         deadline = self._monotonic() + STOP_SECONDS
         try:
             while not self.commit() and self._monotonic() < deadline:
+                alive()
                 self._forget(self._consumer.poll(0).lost)
         except DeliveryError as error:
             say(f"{error}; these frames are read again at the next start")
@@ -168,6 +172,7 @@ class Bucketing:
         settings = self._config.bucketer
         name = self._config.topics.feed.name
         for partition in sorted(self._unopened):
+            alive()
             try:
                 self._look_at_all_layouts()
                 topic_id = self._describe().id
@@ -193,6 +198,7 @@ class Bucketing:
         if self._looked_at_all:
             return
         for partition in range(self._describe().partitions):
+            alive()
             committed = self._consumer.committed(partition) or Position(0)
             if former := Layout.parsed("".join(committed.metadata.split(" ")[2:3])):
                 self._checked_layout(former)

@@ -12,7 +12,7 @@ from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, Sta
 from unique_users.estimates import Count, add_up, users_in
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, busy, say
 from unique_users.opening import Opening
 from unique_users.positions import ANSWER_SECONDS, look_for_loss, say_trimmed
 from unique_users.publish import Publisher
@@ -71,6 +71,7 @@ class Counting:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
         if self._stop.requested:
             return False
+        alive()
         polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
             self._let_go(partition)
@@ -101,16 +102,29 @@ class Counting:
         }
         if self._ledgers and not self._still_the_same_topic():
             return
-        for ledger in self._ledgers.values():
-            ledger.save()
+        with busy():
+            for ledger in self._ledgers.values():
+                ledger.save()
         if not self._offsets_follow(moved):
             return
         self._publish()
-        for ledger in self._ledgers.values():
-            self._drop_old(ledger)
+        with busy():
+            for ledger in self._ledgers.values():
+                self._drop_old(ledger)
 
     def report(self, *, everything: bool = False) -> None:
         """Print the buckets that changed since the last report, or every bucket held, and the summary."""
+        self._report_counts(everything=everything)
+        changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
+        line = self._summary(changed).line(self._form)
+        with busy():
+            print(line, flush=True)
+        self._new.clear()
+        self._closed.clear()
+        self._messages_read = 0
+
+    @busy()
+    def _report_counts(self, *, everything: bool) -> None:
         for ledger in self._ledgers.values():
             self._take_new(ledger)
         buckets = set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new
@@ -120,11 +134,6 @@ class Counting:
             new = users_in(count) if everything else self._new[bucket]
             print(BucketCount(bucket.start, count, new, bucket.interval).line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
-        changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
-        print(self._summary(changed).line(self._form), flush=True)
-        self._new.clear()
-        self._closed.clear()
-        self._messages_read = 0
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
@@ -144,6 +153,7 @@ class Counting:
 
     def _open_partitions(self) -> None:
         for partition, since in list(self._unopened.items()):
+            alive()
             try:
                 ledger = self._opening.ledger(partition)
             except BrokerAwayError:
@@ -169,7 +179,8 @@ class Counting:
         if ledger.trimmed:
             ledger.trimmed = False
             say_trimmed(topic, batch, self._config.bucketer.future_seconds_max)
-        ledger.add(batch)
+        with busy():
+            ledger.add(batch)
         self._messages_read += len(batch.offsets)
 
     def _let_go(self, partition: int) -> None:
@@ -179,8 +190,9 @@ class Counting:
         ledger = self._ledgers.pop(partition, None)
         if ledger is not None:
             self._take_new(ledger)
-            ledger.save()
-            ledger.close()
+            with busy():
+                ledger.save()
+                ledger.close()
 
     def _still_the_same_topic(self) -> bool:
         """Whether what was read belongs to the topic that the state was made from, as far as is known now."""
@@ -225,6 +237,7 @@ class Counting:
     def _publish(self) -> None:
         """Publish what is saved. What does not arrive stays due, and what may be another member's by now."""
         for partition, ledger in self._ledgers.items():
+            alive()
             if self._monotonic() - self._sure_at > SURE_SECONDS:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()

@@ -9,7 +9,7 @@ from unique_users.config import Config
 from unique_users.config_checks import wrong_layout
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.ledger import Ledger, Stores
-from unique_users.lifecycle import say
+from unique_users.lifecycle import busy, say
 from unique_users.positions import ANSWER_SECONDS, RECREATED, say_lost
 from unique_users.refill import follow
 from unique_users.tally import Origin
@@ -50,7 +50,8 @@ class Opening:
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
-        ledger = self._with_state(origin)
+        with busy():  # an interval that is filled from a large state takes minutes
+            ledger = self._with_state(origin)
         if (saved := ledger.saved_offset) is None:
             ledger.position = first
             ledger.trimmed = first > 0

@@ -8,7 +8,7 @@ from threading import Thread
 from unique_users.clients import Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.lifecycle import Stop
+from unique_users.lifecycle import Stop, alive
 
 LOOK_SECONDS = 1.0
 STALE_SECONDS = 5.0
@@ -99,6 +99,7 @@ def prepare_topics(config: Config, topics: Iterable[Topic], stop: Stop) -> Admin
         admin = get_admin(config)
         try:
             for topic in topics:
+                alive()
                 ensure = ensure_log_of_record if topic is config.topics.bucketed else ensure_topic
                 ensure(admin, topic)
         except BaseException:
