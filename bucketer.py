@@ -19,6 +19,7 @@ from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
 from unique_users.renewed import RenewedConsumer
 from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         used = [topics.feed, topics.bucketed, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=topics.feed)
         new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, gathers=True)

@@ -19,6 +19,7 @@ from unique_users.publish import Publisher
 from unique_users.renewed import RenewedConsumer
 from unique_users.store import Stores
 from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     require_estimates(config)
     bucketed = config.topics.bucketed
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         topics = config.topics
         used = [bucketed, topics.counts, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=bucketed)

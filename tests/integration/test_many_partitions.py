@@ -10,9 +10,10 @@ import pytest
 from brokers import config_for
 
 from unique_users.bucketing import Bucketing
-from unique_users.clients import TopicState, get_admin, get_consumer, get_producer
+from unique_users.clients import TopicState, get_admin, get_consumer, get_peek, get_producer
 from unique_users.config import Topic
 from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import Stop
 from unique_users.rekey import Rekeyer
@@ -56,6 +57,7 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
         config,
         consumer,
         lambda: state(topics.feed),
+        HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0)),
         layout,
         lambda: layout,
         lambda: get_producer(config),
