@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients import REQUEST_SECONDS, Position, TopicState
-from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, reason
+from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, explained_error, reason
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.config import Config, Topic
@@ -25,6 +25,7 @@ class LibrdkafkaAdmin:
         self._config = config
         self._refusal = Refusal(config)
         self._admin: Any = self._connected()
+        self._readers: dict[str, Any] = {}
 
     def _connected(self) -> Any:
         settings = settings_of(self._config, {}) | {"error_cb": self._refusal}
@@ -101,17 +102,34 @@ class LibrdkafkaAdmin:
         return sum(end - committed.get(partition, _START).offset for partition, end in self.ends(topic).items())
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
-        of_group = [confluent_kafka.ConsumerGroupTopicPartitions(group)]
-        with explained(self._config):
-            (future,) = self._admin.list_consumer_group_offsets(of_group, request_timeout=REQUEST_SECONDS).values()
-            try:
-                answers = future.result().topic_partitions
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                    return {}
-                raise
-        found = {answer.partition: position_of(answer) for answer in answers if answer.topic == topic}
+        state = self.describe(topic)
+        if state is None:
+            return {}
+        asked = [TopicPartition(topic, partition) for partition in range(state.partitions)]
+        try:
+            with explained(self._config):
+                answers = self._reader(group).committed(asked, timeout=REQUEST_SECONDS)
+        except BrokerAwayError:
+            self._let_go_of_readers()  # what a client knows of a broker that was restored may be outdated
+            raise
+        for answer in answers:
+            if answer.error is not None:
+                raise explained_error(self._config, answer.error)
+        found = {answer.partition: position_of(answer) for answer in answers}
         return {partition: at for partition, at in found.items() if at is not None}
+
+    def _reader(self, group: str) -> Any:
+        """A consumer that never joins the group: librdkafka 2.16.0 crashes where an admin client asks for its offsets.
+
+        It has no group's handle then, which it needs when the coordinator has to be looked up again.
+        """
+        if group not in self._readers:
+            settings = settings_of(self._config, {"group.id": group, "enable.auto.commit": False})
+            self._readers[group] = built(self._config, confluent_kafka.Consumer, settings)
+        return self._readers[group]
+
+    def _let_go_of_readers(self) -> None:
+        self._readers.clear()
 
     def ends(self, topic: str) -> dict[int, int]:
         state = self.describe(topic)
@@ -144,6 +162,7 @@ class LibrdkafkaAdmin:
             raise
 
     def close(self) -> None:
+        self._let_go_of_readers()
         self._admin = None  # the last reference: its end disconnects
 
 
