@@ -13,13 +13,14 @@ from random import Random
 from typing import Any
 
 import repository  # noqa: F401 - finds the product
+from accounting import Account, recount_feed, sum_problems
 from proxy import Proxy
-from system import BEFORE_NEW_YEAR, ESTIMATES, System, merged
-from verdict import Verdict, judge
+from system import BEFORE_NEW_YEAR, ESTIMATES, Record, System, merged
+from verdict import Verdict, judge, published_counts
 from worker import Worker
 
 from unique_users.local_kafka import LocalKafka, free_port
-from unique_users.recounting import Recount, recount
+from unique_users.recounting import Recount
 from unique_users.sample import frames as sample_frames
 
 CASES_AT_ONCE = 3
@@ -129,12 +130,54 @@ class Run:
         self.expect(seconds < 10, f"{worker.name} took {seconds:.1f} s to end")
 
     def verify(self, system: System, frames: Sequence[bytes], truth: Recount | None = None, **rest: Any) -> Recount:
-        """End the processes, judge what the system made of `frames`; return the truth."""
+        """End the processes, judge what the system made of `frames`; return the truth.
+
+        That is the recount of feed, which holds these frames and no others, unless it is given.
+        """
+        self.end_all(system)
+        truth = truth or self.account(system, frames)
+        self.add(judge(system, truth, **rest), truth.counts.read)
+        return truth
+
+    def account(self, system: System, frames: Sequence[bytes]) -> Recount:
+        """Hold feed against `frames`, and counts against what the topics alone say of feed; return its recount."""
+        account = Account(system)
+        expected = set(frames)
+        unseen, strangers = set(expected), 0
+
+        def take(record: Record) -> None:
+            nonlocal strangers
+            account.take(record)
+            unseen.discard(record.value or b"")
+            strangers += (record.value or b"") not in expected
+
+        truth = recount_feed(system, take)
+        self.expect(not unseen, f"{len(unseen)} frames are not in feed, one is {next(iter(unseen), b'')[:200]!r}")
+        self.expect(not strangers, f"{strangers} records of feed are no frames that were sent")
+        self.take_over(system, account)
+        return truth
+
+    def take_over(self, system: System, account: Account) -> None:
+        """Hold the published counts against an account of feed."""
+        lost, extra = account.weigh(published_counts(system.read(system.config.topics.counts.name)))
+        wrong = account.problems[:5]
+        wrong += [f"by the topics alone, {lost} users are lost, {extra} extra"] if lost or extra else []
+        self.add(Verdict(lost, extra, wrong), 0)
+
+    def check_every_frame(self, system: System, counter: Worker) -> None:
+        """End the processes; hold counts and the sum that the counter printed against the topics alone."""
+        self.end_all(system)
+        account = Account(system)
+        for record in system.records(feed := system.config.topics.feed.name):
+            account.take(record)
+        self.take_over(system, account)
+        self.problems += sum_problems(system, counter)
+        self.frames += system.written(feed)
+
+    def end_all(self, system: System) -> None:
+        """End the processes; each must end well."""
         for worker in system.end_all():
             self.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
-        truth = truth or recount(frames, system.config, int(time.time() * 1000))
-        self.add(judge(system, truth, **rest), len(frames))
-        return truth
 
     def add(self, verdict: Verdict, frames: int) -> None:
         self.frames += frames

@@ -129,7 +129,8 @@ def check(run: Run, system: System, frames: Sequence[bytes]) -> None:
         run.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
     truth = recount(frames, system.config, int(time.time() * 1000))
     expected = expected_counts(system, truth)
-    run.add(judge(system, truth, views=["rebuilt"]), len(frames))
+    # Frames of the lost history were read as well, and those before it may have been read twice.
+    run.add(judge(system, truth, views=["rebuilt"], sums=False), len(frames))
     live = count_once(system, system.state)
     published = published_counts(system.read(system.config.topics.counts.name))
     marked = buckets_marked(system, {**expected, **live, **published})

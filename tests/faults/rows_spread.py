@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from accounting import check_every_frame, until_all_is_accounted_for
+from accounting import until_all_is_accounted_for
 from harness import RowFunction, Run, row
 from kafka import KafkaProducer
 from system import System
@@ -54,7 +54,7 @@ def idle_that_wakes(run: Run) -> None:
         put(system, 1, [frame(n, BEGIN + 2 * DAY) for n in range(300)])
         system.until_caught_up()
         until_all_is_accounted_for(system, counter)
-        check_every_frame(run, system)
+        run.check_every_frame(system, counter)
 
 
 def backlog(run: Run, *, kill: bool = True) -> None:
@@ -86,7 +86,7 @@ def spread_out(run: Run, frames: Sequence[bytes], *, kill: bool) -> None:
             system.start_bucketer()
         system.until_caught_up(CATCH_UP_SECONDS)
         until_all_is_accounted_for(system, counter)
-        check_every_frame(run, system)
+        run.check_every_frame(system, counter)
         counter.look_at_memory()
         run.measure("MB of the counter", counter.rss_bytes_max / 1e6)
 

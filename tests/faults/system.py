@@ -80,7 +80,7 @@ def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
+def polled_records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
     """The records of a client's poll."""
     for consumed in polled.values():
         for r in consumed:
@@ -258,24 +258,33 @@ class System:
 
     def read(self, topic: str) -> list[Record]:
         """All records of a topic, one partition after the other."""
-        ends = {TopicPartition(topic, partition): end for partition, end in self.ends(topic).items()}
+        return list(self.records(topic))
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """All records of a topic, one partition after the other, a poll at a time."""
+        for partition in sorted(self.ends(topic)):
+            yield from self.partition(topic, partition)
+
+    def partition(self, topic: str, partition: int) -> Iterator[Record]:
+        """The records of a partition up to where it ends now, a poll at a time."""
+        end, where = self.ends(topic)[partition], TopicPartition(topic, partition)
         consumer = KafkaConsumer(
             bootstrap_servers=self.direct.bootstrap_servers,
             group_id=None,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=1 << 24,
         )
-        found: list[Record] = []
         try:
-            consumer.assign(list(ends))
-            consumer.seek_to_beginning(*ends)
-            deadline = time.monotonic() + CATCH_UP_SECONDS
-            while any(consumer.position(partition) < end for partition, end in ends.items()):
-                assert time.monotonic() < deadline, f"{topic} cannot be read to its end {ends}"
-                found += records(consumer.poll(timeout_ms=500))
+            consumer.assign([where])
+            consumer.seek_to_beginning(where)
+            position, moved_at = -1, time.monotonic()
+            while (now := consumer.position(where)) < end:
+                if now != position:
+                    position, moved_at = now, time.monotonic()
+                assert time.monotonic() < moved_at + CATCH_UP_SECONDS, f"{topic}-{partition} stands at {now} of {end}"
+                yield from polled_records(consumer.poll(timeout_ms=500))
         finally:
             consumer.close()
-        return sorted(found)
 
     # Waiting.
 
