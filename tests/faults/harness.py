@@ -15,7 +15,7 @@ from typing import Any
 import repository  # noqa: F401 - finds the product
 from accounting import Account, recount_feed, sum_problems
 from proxy import Proxy
-from system import BEFORE_NEW_YEAR, ESTIMATES, Record, System, merged
+from system import BEFORE_NEW_YEAR, BEHIND, ESTIMATES, Record, System, merged
 from verdict import Verdict, judge, published_counts
 from worker import Worker
 
@@ -24,6 +24,9 @@ from unique_users.recounting import Recount
 from unique_users.sample import frames as sample_frames
 
 CASES_AT_ONCE = 3
+
+# How feed looks: its partitions as the row has them, or as in system.BEHIND.
+ONE, BEHIND_ONE = "feed as the row has it", "three partitions of feed, one days behind"
 
 # Sessions may be shorter than a broker allows by default, so that a dead member is noticed in seconds.
 BROKER_PROPERTIES = {"group.min.session.timeout.ms": "500"}
@@ -68,11 +71,17 @@ class Run:
     extra: int = 0
     problems: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  # the largest value of each, its unit in the name
+    layouts: set[str] = field(default_factory=set)
     seconds: float = 0
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self._systems = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether one partition of feed is days behind the others, unless a row says otherwise."""
+        return self.seed // 2 % 2 == 1
 
     def scale(self, short: Any, full: Any) -> Any:
         """The value for this run's scale."""
@@ -92,15 +101,24 @@ class Run:
         *,
         broker: str | None = None,
         through: str | None = None,
+        behind: bool | None = None,
+        broker_runs: bool = True,
     ) -> Iterator[System]:
         """A system of its own, of which nothing is left running. It counts every interval.
 
-        Of an even seed all are exact, of an odd one some are estimates, unless the settings say otherwise.
+        Of an even seed all are exact, of an odd one some are estimates, unless the settings say otherwise. Of every
+        second pair of seeds feed has three partitions and one of them is days behind, unless `behind` says whether;
+        where no broker runs yet, that one is filled by the row.
         """
         self._systems += 1
         directory = self.directory / f"system{self._systems}"
+        behind = self.behind if behind is None else behind
+        self.layouts.add(BEHIND_ONE if behind else ONE)
         estimates = {"counter": {"estimates": ESTIMATES if self.seed % 2 else []}}
-        with System(directory, broker or self.broker, merged(estimates, settings or {}), through) as system:
+        tree = merged(merged(BEHIND if behind else {}, estimates), settings or {})
+        with System(directory, broker or self.broker, tree, through, behind=behind) as system:
+            if behind and broker_runs:
+                system.put_backlog()
             yield system
 
     def sample(self, count: int, **rest: Any) -> list[bytes]:
@@ -142,7 +160,7 @@ class Run:
     def account(self, system: System, frames: Sequence[bytes]) -> Recount:
         """Hold feed against `frames`, and counts against what the topics alone say of feed; return its recount."""
         account = Account(system)
-        expected = set(frames)
+        expected = {*frames, *system.backlog}
         unseen, strangers = set(expected), 0
 
         def take(record: Record) -> None:
@@ -188,9 +206,13 @@ class Run:
     def side_by_side(self, cases: Mapping[str, "RowFunction"]) -> None:
         """Run the cases of a row at the same time, each with a seed of its own, and take their findings over.
 
-        Even and odd seeds take turns: with the next seed, a case is exact that was estimated.
+        They take turns: with the next seed, a case is exact that was estimated; with the one after that, a case has
+        one partition of feed that had three.
         """
-        seeds = {name: 2 * self.random.randrange(1 << 29) + (self.seed + n) % 2 for n, name in enumerate(cases)}
+        seeds = {
+            name: 4 * self.random.randrange(1 << 28) + (self.seed // 2 + n) % 2 * 2 + (self.seed + n) % 2
+            for n, name in enumerate(cases)
+        }
         children = {name: Run(self.directory / name, self.broker, seeds[name], self.full) for name in cases}
         with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
             for name, child in children.items():
@@ -199,6 +221,7 @@ class Run:
             for what in ("frames", "injected", "kills", "lost", "extra"):
                 setattr(self, what, getattr(self, what) + getattr(child, what))
             self.problems += [f"{name}: {problem}" for problem in child.problems]
+            self.layouts |= {f"{name}: {layout}" for layout in child.layouts}
 
     @property
     def passed(self) -> bool:

@@ -30,7 +30,7 @@ def groups_change(run: Run) -> None:
 def members_come_and_go(run: Run) -> None:
     """Every count is exact, and `counts` never stands still for long."""
     session_seconds = run.scale(3, 10)
-    with run.system(settings(session_seconds)) as system:
+    with run.system(settings(run, session_seconds)) as system:
         groups = Groups(run, system)
         with live(run, system, RATE) as frames:
             for place in range(MEMBERS):
@@ -58,8 +58,8 @@ def members_come_and_go(run: Run) -> None:
         run.expect(seconds < longest, f"after {what} counts stood still for {seconds:.1f} s")
 
 
-def settings(session_seconds: float) -> dict[str, Any]:
-    topics = {"feed": FEED, "bucketed": BUCKETED, "counts": 2}
+def settings(run: Run, session_seconds: float) -> dict[str, Any]:
+    topics = {"feed": FEED + run.behind, "bucketed": BUCKETED, "counts": 2}
     return {
         "topics": {name: {"partitions": number} for name, number in topics.items()},
         # A consumer and a producer look for new partitions this often; five minutes by default.
@@ -76,7 +76,7 @@ def settings(session_seconds: float) -> dict[str, Any]:
 
 def bucketed_grows(run: Run) -> None:
     """Who is at work ends with one line that says what to do; that done, every count is exact."""
-    with run.system(settings(3)) as system:
+    with run.system(settings(run, 3)) as system:
         config = system.config
         with live(run, system, RATE) as frames:
             workers = [system.start_bucketer(), system.start_counter()]
@@ -92,11 +92,12 @@ def bucketed_grows(run: Run) -> None:
         _, extra = compare(expected_counts(system, recount_feed(system)), published)
         run.expect(not extra, f"{extra} users too many were published")
         new = {"feed": {"name": config.topics.feed.name}, "bucketed": {"partitions": GROWN}}
-        with run.system(merged(settings(3), {"topics": new})) as renewed:
+        # It goes on with the feed of the first one.
+        with run.system(merged(settings(run, 3), {"topics": new}), behind=False) as renewed:
             renewed.start_bucketer()
             renewed.start_counter()
             renewed.until_caught_up()
-            run.verify(renewed, frames)
+            run.verify(renewed, [*frames, *system.backlog])
 
 
 class Group:
