@@ -8,6 +8,7 @@ from pathlib import Path
 from unique_users.buckets import INTERVALS, Calendar
 from unique_users.clients import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.command_line import argument_parser
+from unique_users.config import Config
 from unique_users.config_checks import require_estimates
 from unique_users.config_file import load_config
 from unique_users.counting import Counting
@@ -17,8 +18,9 @@ from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.line_watch import LineWatch
 from unique_users.publish import Publisher
 from unique_users.renewed import RenewedConsumer
+from unique_users.sending import Sending, dead_letters
 from unique_users.store import Stores
-from unique_users.topics import TopicWatch, ends_now, prepare_topics
+from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
 from unique_users.watchdog import watched
 
 EXAMPLES = """\
@@ -69,9 +71,7 @@ def main(argv: Sequence[str]) -> int:
             describe,
             Stores(Path(config.state.directory)),
             HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers),
-            lambda: Publisher(
-                get_producer(config), topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name
-            ),
+            partial(new_publisher, config),
             line,
             stop,
             time.monotonic,
@@ -91,6 +91,13 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         say("counter: finished")
     return 0
+
+
+def new_publisher(config: Config) -> Publisher:
+    """Publishes counts; what is too late to be counted is sent as the bucketer sends its dead letters."""
+    topics = config.topics
+    sending = Sending(get_producer(config), dead_letters(config, asked_bytes_max))
+    return Publisher(sending, topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name)
 
 
 if __name__ == "__main__":

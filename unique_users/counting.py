@@ -178,6 +178,9 @@ class Counting:
             self.save()
         if unpublished := self._unpublished():
             say(f"{unpublished} counts are saved but not published: the next start publishes them")
+        if undelivered := sum(len(ledger.undelivered) for ledger in self._ledgers.values()):
+            name = self._config.topics.rejected.name
+            say(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
         self.report(everything=self._until is not None)
         for ledger in self._ledgers.values():
             ledger.close()
@@ -338,8 +341,12 @@ class Counting:
     def _deliver_late(self) -> None:
         """Send what is too late to the dead-letter topic. What does not arrive is sent again, after a crash as well."""
         for ledger in self._ledgers.values():
-            if ledger.undelivered and self._sent(partial(_reject, ledger.undelivered)):
+            if not ledger.undelivered:
+                continue
+            if self._sent(partial(_reject, ledger.undelivered)):
                 ledger.mark_delivered()
+            else:
+                self._let_go_of_publisher()  # what it still holds is sent again
 
     def _follow_line(self) -> None:
         """Mark what the bucketers have missed, and note how far the low watermark is."""

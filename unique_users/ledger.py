@@ -20,7 +20,7 @@ from unique_users.lifecycle import give_memory_back
 from unique_users.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.past import Past
 from unique_users.publish import Due
-from unique_users.rekey import users_by_bucket
+from unique_users.rekey import minute_of, uids_of, users_by_bucket
 from unique_users.tally import Origin, Tally
 
 if TYPE_CHECKING:
@@ -299,13 +299,13 @@ class Ledger:
             return 0
         return max(0, bucket_timestamp(self._low_watermark - self._keep_seconds))
 
-    def _reject(self, batch: Batch, late: Container[int]) -> None:
+    def _reject(self, batch: Batch, late: Container[int | None]) -> None:
         """Note the records of a batch that are for minutes before the floor."""
         if not self.undelivered:
             self._undelivered_from = self.position
         detail = f"its minute is closed; this partition keeps those from {iso_time(self._store.floor)} on"
         for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
-            if key is not None and key.isdigit() and int(key) in late:
+            if minute_of(key) in late and uids_of(value):  # the others are unreadable, and said to be
                 letter = DeadLetter(
                     Reason.LATE, detail, self.origin.topic, self.origin.partition, offset, value or b"", key
                 )

@@ -218,7 +218,7 @@ def users_by_bucket(keys: Sequence[bytes | None], values: Sequence[bytes | None]
     users: dict[int, list[str]] = {}
     unreadable = 0
     for key, uids in by_key.items():
-        bucket = _bucket(key)
+        bucket = minute_of(key)
         if bucket is None:
             unreadable += len(uids)
         else:
@@ -227,11 +227,11 @@ def users_by_bucket(keys: Sequence[bytes | None], values: Sequence[bytes | None]
 
 
 def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Users:
-    buckets = {key: _bucket(key) for key in set(keys)}
+    buckets = {key: minute_of(key) for key in set(keys)}
     users: defaultdict[int, list[str]] = defaultdict(list)
     unreadable = 0
     for key, value in zip(keys, values, strict=True):
-        bucket, uids = buckets[key], _uids(value)
+        bucket, uids = buckets[key], uids_of(value)
         if bucket is None or uids is None:
             unreadable += 1
         elif uids:
@@ -239,7 +239,7 @@ def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) ->
     return Users(dict(users), unreadable)
 
 
-def _bucket(key: bytes | None) -> int | None:
+def minute_of(key: bytes | None) -> int | None:
     """The bucket that a key names, None for a key that this program does not write."""
     if key is None or not key.isdigit() or len(key) > KEY_BYTES_MAX:
         return None
@@ -267,7 +267,7 @@ _FIRST_BYTE: Callable[[bytes], int] = itemgetter(0)
 _BRACE = ord("{")
 
 
-def _uids(value: bytes | None) -> list[str] | None:
+def uids_of(value: bytes | None) -> list[str] | None:
     """The users in one record, None when it cannot be read."""
     try:
         record = _decode_record(value or b"")

@@ -23,12 +23,12 @@ class Letter(NamedTuple):
     value: bytes
     headers: Headers
     bytes_total: int
+    key: bytes | None = None
 
     def fitted(self, bytes_max: int) -> "Letter":
         """As much of it as is sure to fit into a batch of `bytes_max` bytes, with headers that say how much that is."""
-        overhead = BATCH_OVERHEAD_BYTES + sum(
-            len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers
-        )
+        overhead = BATCH_OVERHEAD_BYTES + len(self.key or b"")
+        overhead += sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers)
         value = self.value[: REQUEST_BYTES_MAX - overhead]
         room = max(0, bytes_max - overhead)
         if len(value) > room and len(_compressed(value)) > room:
@@ -36,7 +36,7 @@ class Letter(NamedTuple):
         if len(value) == self.bytes_total:
             return self
         kept = [("bytes_kept", b"%d" % len(value)), ("bytes_total", b"%d" % self.bytes_total)]
-        return Letter(value, [*self.headers, *kept], self.bytes_total)
+        return Letter(value, [*self.headers, *kept], self.bytes_total, self.key)
 
 
 def _compressed(value: bytes) -> bytes:
@@ -60,9 +60,9 @@ class DeadLetters:
         self._waiting_bytes = 0
         self._handed_over = 0  # of those that wait
 
-    def send(self, value: bytes, headers: Headers) -> None:
+    def send(self, value: bytes, headers: Headers, key: bytes | None = None) -> None:
         """Take a letter. It is on its way after `has_room`."""
-        self._waiting.append(Letter(value[:REQUEST_BYTES_MAX], headers, len(value)))
+        self._waiting.append(Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key))
         self._waiting_bytes += min(len(value), REQUEST_BYTES_MAX) + LETTER_OVERHEAD_BYTES
 
     def has_room(self, timeout_seconds: float) -> bool:
@@ -91,8 +91,8 @@ class DeadLetters:
                     self._open()
                 assert self._producer is not None
                 for letter in self._waiting[self._handed_over :]:
-                    value, headers, _ = letter.fitted(self._bytes_max)
-                    self._producer.send(self.topic, value, headers=headers)
+                    value, headers, _, key = letter.fitted(self._bytes_max)
+                    self._producer.send(self.topic, value, key, headers)
                     self._handed_over += 1
                 return ready(self._producer)
             except BrokerAwayError:
@@ -140,7 +140,7 @@ class Sending:
         partition: int | None = None,
     ) -> None:
         if topic == self._letters.topic:
-            self._letters.send(value or b"", headers or [])
+            self._letters.send(value or b"", headers or [], key)
         else:
             self._producer.send(topic, value, key, headers, partition)
 

@@ -15,8 +15,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from running import CLIENT, Running
 
+from counter import new_publisher
 from unique_users.clients import get_admin, get_producer
 from unique_users.config import Topic
+from unique_users.dead_letters import DeadLetter
+from unique_users.frames import Reason
 
 MINUTE = 1_468_244_340
 MEBIBYTE = 1 << 20
@@ -204,3 +207,17 @@ def test_the_producer_sends_a_line_that_feed_does_not_take_to_rejected_cut_where
     assert huge.startswith(kept)
     assert headers["bytes_total"] == str(len(huge))
     assert running.counts() == {MINUTE: 2}
+
+
+def test_a_late_record_that_rejected_does_not_take_is_cut_by_the_counter_too(running: Running) -> None:
+    rejected = make(running, "rejected", **{"max.message.bytes": 5_000})
+    make(running, "counts", **{"cleanup.policy": "compact"})
+    topics = {"rejected": {"name": rejected}, "counts": {"name": running.topic("counts")}}
+    publisher = new_publisher(config_for(running.broker, topics=topics, client=CLIENT))
+    value = b'{"uids":["%b"]}' % os.urandom(30_000).hex().encode()
+    letter = DeadLetter(Reason.LATE, "its minute is closed", running.topic("bucketed"), 0, 7, value, b"%d" % MINUTE)
+    assert publisher.reject([letter], 60)
+    publisher.close()
+    ((kept, headers),) = letters(running)
+    assert value.startswith(kept)
+    assert (headers["reason"], headers["bytes_total"]) == ("late", str(len(value)))

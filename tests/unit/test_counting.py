@@ -722,6 +722,48 @@ def test_what_comes_for_a_minute_that_is_gone_is_rejected_as_late(kafka: FakeKaf
     counter.crash()
 
 
+def test_late_records_that_are_not_delivered_at_the_end_are_told(
+    kafka: FakeKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    counter.put("a", MINUTE + 3_600)
+    counter.bucketers_are_at(MINUTE + 3_600)
+    counter.put("b")
+    settle(counter)
+    counter.put("c")
+    kafka.refuse_after = 0
+    counter.step()
+    kafka.away = True
+    counter.counting.close()
+    assert "late records that are not in 'rejected' yet: 1; the next start reads them again" in capsys.readouterr().err
+    kafka.away = False
+    counter.start()
+    settle(counter)
+    assert [record.value for record in kafka.records("rejected")] == [b'{"uid":"c","ts":%d}' % MINUTE]
+    counter.crash()
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"9" * 5_000, b'{"uid":"x"}'), (b"%d" % MINUTE, b"?")])
+def test_records_of_other_programs_beside_late_ones_are_unreadable_and_no_dead_letters(
+    kafka: FakeKafka, tmp_path: Path, key: bytes, value: bytes
+) -> None:
+    counter = Counter(kafka, tmp_path, retention_seconds=600)
+    counter.step()
+    counter.put("a", MINUTE + 3_600)
+    counter.bucketers_are_at(MINUTE + 3_600)
+    counter.put("b")
+    settle(counter)
+    assert counter.held() == {MINUTE + 3_600: 1}
+    counter.put("c")
+    kafka.append("bucketed", value, key=key)
+    counter.put("d")
+    settle(counter)
+    assert [dict(record.headers)["offset"] for record in kafka.records("rejected")] == [b"2", b"4"]
+    assert late_of(kafka.group("counter", "bucketed").committed[0].metadata) == 2
+    counter.crash()
+
+
 def test_a_minute_stays_as_long_as_one_partition_of_feed_may_bring_more_for_it(
     kafka: FakeKafka, tmp_path: Path
 ) -> None:

@@ -71,6 +71,16 @@ def test_what_does_not_fit_is_cut_and_says_how_much_of_it_is_kept(kafka: FakeKaf
     assert len(post.producers) == 1, "without a refusal"
 
 
+def test_a_letter_keeps_its_key_also_when_it_is_cut(kafka: FakeKafka) -> None:
+    post = Post(kafka, 10_000)
+    sending = Sending(FakeProducer(kafka), post.letters)
+    for value in (b"v", os.urandom(20_000)):
+        sending.send("rejected", value, b"a key", HEADERS)
+    assert sending.flush(0)
+    assert kafka.keys("rejected") == [b"a key"] * 2
+    assert "bytes_kept" in post.arrived()[1][1]
+
+
 def test_what_no_producer_takes_is_cut_to_what_one_takes(kafka: FakeKafka) -> None:
     post = Post(kafka, 8_388_608)
     post.letters.send(b" " * 40_000_000, HEADERS)
