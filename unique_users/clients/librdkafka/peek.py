@@ -95,7 +95,12 @@ class LibrdkafkaPeek:
         self._consumer = None  # the last reference: its end disconnects
 
 
-_NO_RECORD = {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_NO_RECORD = {
+    KafkaError._PARTITION_EOF,
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._LOG_TRUNCATION,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+}
 
 
 def _peeked(message: Message, offset: int) -> Peeked | None:
