@@ -24,8 +24,8 @@ class LibrdkafkaAdmin:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._refusal = Refusal(config)
+        self._asking: dict[str, Any] = {}  # a consumer for each group that was asked for
         self._admin: Any = self._connected()
-        self._readers: dict[str, Any] = {}
 
     def _connected(self) -> Any:
         settings = settings_of(self._config, {}) | {"error_cb": self._refusal}
@@ -108,9 +108,9 @@ class LibrdkafkaAdmin:
         asked = [TopicPartition(topic, partition) for partition in range(state.partitions)]
         try:
             with explained(self._config):
-                answers = self._reader(group).committed(asked, timeout=REQUEST_SECONDS)
+                answers = self._member_of(group).committed(asked, timeout=REQUEST_SECONDS)
         except BrokerAwayError:
-            self._let_go_of_readers()  # what a client knows of a broker that was restored may be outdated
+            self._asking.clear()  # what a client knows of a broker that was restored may be outdated
             raise
         for answer in answers:
             if answer.error is not None:
@@ -118,18 +118,17 @@ class LibrdkafkaAdmin:
         found = {answer.partition: position_of(answer) for answer in answers}
         return {partition: at for partition, at in found.items() if at is not None}
 
-    def _reader(self, group: str) -> Any:
-        """A consumer that never joins the group: librdkafka 2.16.0 crashes where an admin client asks for its offsets.
+    def _member_of(self, group: str) -> Any:
+        """A consumer that asks in the name of a group, and never joins it.
 
-        It has no group's handle then, which it needs when the coordinator has to be looked up again.
+        librdkafka's own admin client ends the process when the group's coordinator is not ready.
         """
-        if group not in self._readers:
-            settings = settings_of(self._config, {"group.id": group, "enable.auto.commit": False})
-            self._readers[group] = built(self._config, confluent_kafka.Consumer, settings)
-        return self._readers[group]
-
-    def _let_go_of_readers(self) -> None:
-        self._readers.clear()
+        if group not in self._asking:
+            settings = settings_of(self._config, {"group.id": group}) | {"error_cb": self._refusal}
+            settings = {name: value for name, value in settings.items() if name != "group.instance.id"}
+            settings |= {"group.id": group, "enable.auto.commit": False}
+            self._asking[group] = built(self._config, confluent_kafka.Consumer, settings)
+        return self._asking[group]
 
     def ends(self, topic: str) -> dict[int, int]:
         state = self.describe(topic)
@@ -162,8 +161,8 @@ class LibrdkafkaAdmin:
             raise
 
     def close(self) -> None:
-        self._let_go_of_readers()
         self._admin = None  # the last reference: its end disconnects
+        self._asking.clear()
 
 
 _START = Position(0)
