@@ -16,8 +16,10 @@ from unique_users.history_check import HistoryCheck
 from unique_users.layout import Layout
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.rekey import COMBINED_BYTES_MAX, Rekeyer
+from unique_users.renewed import RenewedConsumer
 from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
@@ -35,15 +37,15 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         used = [topics.feed, topics.bucketed, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=topics.feed)
-        consumer = when_broker_answers(
-            config, stop, lambda: get_consumer(config, topics.feed.name, config.bucketer.group, gathers=True)
-        )
-        if not admin or not consumer:
+        new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, gathers=True)
+        first = when_broker_answers(config, stop, new_consumer)
+        if not admin or not first:
             return 0
         watch = TopicWatch(admin, config, used)
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
         describe = partial(watch.current, topics.feed.name)
         by = config.bucketer.partition_by
 

@@ -17,9 +17,11 @@ from unique_users.history_check import HistoryCheck
 from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.line_watch import LineWatch
 from unique_users.publish import Publisher
+from unique_users.renewed import RenewedConsumer
 from unique_users.sending import Sending, dead_letters
 from unique_users.store import Stores
 from unique_users.topics import TopicWatch, asked_bytes_max, ends_now, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
@@ -50,17 +52,17 @@ def main(argv: Sequence[str]) -> int:
     require_estimates(config)
     bucketed = config.topics.bucketed
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         topics = config.topics
         used = [bucketed, topics.counts, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=bucketed)
-        consumer = when_broker_answers(
-            config, stop, lambda: get_consumer(config, bucketed.name, config.counter.group, gathers=True)
-        )
+        new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, gathers=True)
+        first = when_broker_answers(config, stop, new_consumer)
         line_admin = when_broker_answers(config, stop, lambda: get_admin(config))
-        if not admin or not consumer or not line_admin:
+        if not admin or not first or not line_admin:
             return 0
         watch = TopicWatch(admin, config, used)
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
         line = LineWatch(line_admin, config)
         describe = partial(watch.current, bucketed.name)
         counting = Counting(

@@ -16,6 +16,7 @@ from unique_users.lifecycle import run_script, say, stop_on_signals
 from unique_users.replay import Replay
 from unique_users.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.topics import TopicWatch, asked_bytes_max, prepare_topics
+from unique_users.watchdog import watched
 
 EXAMPLES = """\
   python producer.py                                  the file named in config.yaml, as fast as it goes
@@ -34,7 +35,11 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config, arguments.set)
     topics = config.topics
 
-    with FrameFile(arguments.file or config.producer.file) as file, stop_on_signals() as stop:
+    with (
+        FrameFile(arguments.file or config.producer.file) as file,
+        stop_on_signals() as stop,
+        watched(config.health.stuck_seconds),
+    ):
         used = [topics.feed, topics.rejected]
         admin = prepare_topics(config, used, stop)
         if not admin:

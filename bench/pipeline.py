@@ -7,6 +7,7 @@
     python bench/pipeline.py --runs 5 --only "one record" --intervals --users 10000000
                                                                minute alone, all intervals, and some of these estimated
                                                                in turn; with so many users most frames bring a new one
+    python bench/pipeline.py --runs 5 --against ../before      these scripts, and in turn those of another checkout
     python bench/pipeline.py --runs 5 --partitions 2           one partition and two in turn, with partition_by: uid,
                                                                and as many bucketers and counters as partitions
 
@@ -64,11 +65,13 @@ class Variant(NamedTuple):
     partitions: int = 1  # of feed and of bucketed
     processes: int = 1  # bucketers, and as many counters
     counted: str = ""  # one of COUNTED, or what the settings say
+    root: Path = ROOT  # whose scripts these are: another checkout's, to compare with
 
     def __str__(self) -> str:
         form = f"{self.client} {'combine' if self.combine else 'one record a frame'}"
         form += f", {self.partitions} partitions, {self.processes} of each" if self.partitions > 1 else ""
-        return form + (f", {self.counted}" if self.counted else "")
+        form += f", {self.counted}" if self.counted else ""
+        return form + ("" if self.root == ROOT else f", in {self.root.name}")
 
     @property
     def feed(self) -> str:
@@ -194,7 +197,7 @@ class Bench:
         generate = [sys.executable, str(ROOT / "bench/generate.py"), *map(str, amounts)]
         with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator:
             settings = ["client=librdkafka", f"topics.feed.name={feed(partitions)}"]
-            command = self._script("producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
+            command = self._script(ROOT / "producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
             Watched(command, self._scratch / "filled", generator.stdout).figures()
         self._true[partitions] = json.loads(counts.read_text())
 
@@ -220,7 +223,7 @@ class Bench:
                 )
         self._number += 1
         settings = [f"client={client}", f"topics.feed.name=produced{self._number}"]
-        figures = Watched(self._script("producer.py", settings, str(file)), self._scratch / "produced").figures()
+        figures = Watched(self._script(ROOT / "producer.py", settings, str(file)), self._scratch / "produced").figures()
         return {"client": client, "frames": frames, **figures._asdict()}
 
     def run(self, variant: Variant) -> dict[str, Any]:
@@ -235,7 +238,9 @@ class Bench:
         broker = psutil.Process(self._kafka.pid)
         counters = [
             Watched(
-                self._script("counter.py", [*own, f"state.directory={place / f'state{n}'}"], "--format", "json"),
+                self._script(
+                    variant.root / "counter.py", [*own, f"state.directory={place / f'state{n}'}"], "--format", "json"
+                ),
                 place / f"counter{n}",
             )
             for n in numbers
@@ -249,7 +254,8 @@ class Bench:
                 each.begins()
             before = sum(broker.cpu_times()[:2])
             bucketers += [
-                Watched(self._script("bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}") for n in numbers
+                Watched(self._script(variant.root / "bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}")
+                for n in numbers
             ]
             expected = self._expected(variant)
             wanted = sum(expected.values())
@@ -272,7 +278,7 @@ class Bench:
         seconds = ended_at - first_written_at(self._kafka.bootstrap_servers, f"bucketed{self._number}")
         return {
             "variant": str(variant),
-            **variant._asdict(),
+            **variant._replace(root=variant.root.name)._asdict(),
             "frames": self._frames * variant.partitions,
             "exact": bool(expected) and together(reports) == expected,
             "seconds": seconds,
@@ -297,10 +303,10 @@ class Bench:
                 report.read()
             time.sleep(SAMPLE_SECONDS)
 
-    def _script(self, name: str, settings: Iterable[str], *arguments: str) -> list[str]:
+    def _script(self, script: Path, settings: Iterable[str], *arguments: str) -> list[str]:
         flags = [f"kafka.bootstrap_servers={self._kafka.bootstrap_servers}", *settings, *self._settings]
         sets = [part for flag in flags for part in ("--set", flag)]
-        return [sys.executable, str(ROOT / name), *arguments, "--config", str(ROOT / "config.yaml"), *sets]
+        return [sys.executable, str(script), *arguments, "--config", str(script.with_name("config.yaml")), *sets]
 
 
 def first_written_at(servers: str, topic: str) -> float:
@@ -359,6 +365,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=USERS, help="for each partition")
     parser.add_argument("--intervals", action="store_true", help="each variant with other intervals as well")
     parser.add_argument("--processes", type=int, help="bucketers, and counters: as many as partitions, or so many")
+    parser.add_argument("--against", type=Path, help="another checkout, whose scripts run in turn with these")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
     parser.add_argument("--peers-once", default="", help="those too slow to take part in more than the first run")
     parser.add_argument("--json", type=Path)
@@ -367,11 +374,12 @@ def main() -> None:
     arguments = parser.parse_args()
     numbers = [int(number) for number in filter(None, arguments.partitions.split(","))]
     variants = [
-        variant._replace(partitions=partitions, processes=processes, counted=counted)
+        variant._replace(partitions=partitions, processes=processes, counted=counted, root=root)
         for variant in VARIANTS
         if arguments.only in str(variant)
         for counted in (COUNTED if arguments.intervals else [""])
         for partitions, processes in [(1, 1), *((number, arguments.processes or number) for number in numbers)]
+        for root in (ROOT, *filter(None, [arguments.against and arguments.against.resolve()]))
     ]
     results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
     results |= {"decode_us": [], "pipeline": [], "producer": [], "peers": []}

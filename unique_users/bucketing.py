@@ -17,7 +17,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Too
 from unique_users.frames import Reason
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC, Layout, partitions_of_keys
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, busy, say
 from unique_users.marks import Gap, Why, gap_of_deleted, with_gaps
 from unique_users.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.past import Past
@@ -28,7 +28,7 @@ from unique_users.schedule import NO_PARTITION_SECONDS, Every
 
 POLL_SECONDS = 0.5
 ACKNOWLEDGE_SECONDS = 1.0
-STOP_SECONDS = 6.0  # what a stop waits for the last acknowledgements and the last commit
+STOP_SECONDS = 3.0  # what a stop waits for the last acknowledgements and the last commit
 COMMIT_SECONDS = 3.0
 COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames come
 
@@ -143,6 +143,7 @@ class Bucketing:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
         if self._stop.requested or self._producer is None:
             return False
+        alive()
         try:
             if missing := self._missing():
                 self._wait_for_topics(missing)
@@ -226,13 +227,16 @@ class Bucketing:
         # Of a partition that could not be opened yet, it is not known what is left.
         unknown = self._config.topics.feed.name in missing or self._unopened
         left = None if unknown else lag(self._consumer, committed)
-        print(bucketer_report(self.counts, left, len(committed), missing), flush=True)
+        line = bucketer_report(self.counts, left, len(committed), missing)
+        with busy():
+            print(line, flush=True)
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
         deadline = self._monotonic() + STOP_SECONDS
         try:
             while not self.commit() and self._monotonic() < deadline:
+                alive()
                 self._forget(self._consumer.poll(0).lost)
         except DeliveryError as error:
             say(f"{error}; these frames are read again at the next start")

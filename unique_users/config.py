@@ -139,6 +139,12 @@ class State(Section, frozen=True, kw_only=True):
     directory: Name = "state"
 
 
+class Health(Section, frozen=True, kw_only=True):
+    """When a process ends itself."""
+
+    stuck_seconds: Seconds = 60
+
+
 class Broker(Section, frozen=True, kw_only=True):
     """The local Kafka of broker.py."""
 
@@ -157,6 +163,7 @@ class Config(Section, frozen=True, kw_only=True):
     bucketer: Bucketer = Bucketer()
     counter: Counter = Counter()
     state: State = State()
+    health: Health = Health()
     broker: Broker = Broker()
 
     @property

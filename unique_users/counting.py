@@ -15,7 +15,7 @@ from unique_users.estimates import Count, add_up, users_in
 from unique_users.history_check import HistoryCheck
 from unique_users.layout import NEW_TOPIC
 from unique_users.ledger import Ledger, Stores
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, busy, say
 from unique_users.line import LineSource
 from unique_users.marks import Why, gap_of_deleted
 from unique_users.offset_metadata import late_text
@@ -88,6 +88,7 @@ class Counting:
         """Poll once and handle what came; return False when a stop is requested or the end is reached."""
         if self._stop.requested:
             return False
+        alive()
         polled = self._consumer.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for partition in polled.lost:
             self._let_go(partition)
@@ -118,8 +119,9 @@ class Counting:
             return
         self._look_at_counts()
         self._deliver_late()
-        for ledger in self._ledgers.values():
-            ledger.save()
+        with busy():
+            for ledger in self._ledgers.values():
+                ledger.save()
         moved = {
             p: ledger
             for p, ledger in self._ledgers.items()
@@ -129,11 +131,24 @@ class Counting:
             return
         self._publish()
         self._follow_line()
-        for ledger in self._ledgers.values():
-            self._drop_old(ledger)
+        with busy():
+            for ledger in self._ledgers.values():
+                self._drop_old(ledger)
 
     def report(self, *, everything: bool = False) -> None:
         """Print the buckets that changed since the last report, or every bucket held, and the summary."""
+        self._report_counts(everything=everything)
+        changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
+        text = "\n".join(self._summary(changed).lines(self._form))
+        with busy():
+            print(text, flush=True)
+        self._new.clear()
+        self._closed.clear()
+        self._closed_why.clear()
+        self._messages_read = 0
+
+    @busy()
+    def _report_counts(self, *, everything: bool) -> None:
         for ledger in self._ledgers.values():
             self._take_new(ledger)
         buckets = set().union(*(x.buckets() for x in self._ledgers.values())) if everything else self._new
@@ -144,12 +159,6 @@ class Counting:
             found = BucketCount(bucket.start, count, new, bucket.interval, self._why(bucket))
             print(found.line(self._form, self._cascade.calendar))
         sys.stdout.flush()  # the summary asks the broker, and need not keep the counts from those who wait for them
-        changed = sum(bucket.interval in self._config.counter.intervals for bucket in self._new)
-        print("\n".join(self._summary(changed).lines(self._form)), flush=True)
-        self._new.clear()
-        self._closed.clear()
-        self._closed_why.clear()
-        self._messages_read = 0
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """The unique users of these buckets, over the partitions held: a user stands in one of them."""
@@ -185,6 +194,7 @@ class Counting:
         except BrokerAwayError:
             return
         for partition in bounds:
+            alive()
             since = self._unopened[partition]
             try:
                 ledger = self._opening.ledger(partition, bounds[partition])
@@ -232,7 +242,8 @@ class Counting:
         if batch.unreadable:
             say_unreadable(topic, batch)
             ledger.mark([missing._replace(why=Why.RECORDS_UNREADABLE)])
-        ledger.add(batch, self._monotonic())
+        with busy():
+            ledger.add(batch, self._monotonic())
         self._messages_read += len(batch.offsets)
 
     def _let_go(self, partition: int) -> None:
@@ -243,8 +254,9 @@ class Counting:
         ledger = self._ledgers.pop(partition, None)
         if ledger is not None:
             self._take_new(ledger)
-            ledger.save()
-            ledger.close()
+            with busy():
+                ledger.save()
+                ledger.close()
 
     def _still_the_same_topic(self) -> bool:
         """Whether what was read belongs to the topic that the state was made from, as far as is known now."""
@@ -313,6 +325,7 @@ class Counting:
         if self._missing_topics():
             return  # what is sent to no topic would hold the loop up, and what was counted of one that is gone is void
         for partition, ledger in self._ledgers.items():
+            alive()
             if self._monotonic() - self._sure_at > SURE_SECONDS:
                 return  # frozen meanwhile: a successor may have published larger counts
             due = ledger.take_unpublished()

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,38 @@ GC_OBJECTS = 10_000  # new objects between two looks of the garbage collector; w
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
+
+
+class Pulse:
+    """How a watchdog, in its own thread, knows that the loop in the main thread moves."""
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.busy = 0
+
+
+PULSE = Pulse()
+_MAIN_THREAD = threading.main_thread().ident
+
+
+def alive() -> None:
+    """Say that the loop moves: in every step, and between requests that may each be waited for."""
+    if threading.get_ident() == _MAIN_THREAD:
+        PULSE.beats += 1
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Have the loop stand still as long as it takes: for state that is large, and for output that is not read."""
+    if threading.get_ident() != _MAIN_THREAD:
+        yield
+        return
+    PULSE.busy += 1
+    try:
+        yield
+    finally:
+        PULSE.beats += 1
+        PULSE.busy -= 1
 
 
 class Stop:
@@ -45,6 +78,7 @@ class Stop:
         """Sleep for `seconds` or until a stop is requested; return whether it was."""
         deadline = time.monotonic() + seconds
         while not self._requested and (remaining := deadline - time.monotonic()) > 0:
+            alive()
             time.sleep(min(remaining, SLICE_SECONDS))
         return self._requested
 
@@ -83,7 +117,8 @@ def stop_on_signals(monotonic: Callable[[], float] = time.monotonic) -> Iterator
 
 def say(text: str) -> None:
     """Write one line to stderr, for the person at the terminal; results go to stdout."""
-    print(text, file=sys.stderr, flush=True)
+    with busy():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _find_malloc_trim() -> Callable[[int], int] | None:
@@ -107,8 +142,18 @@ def give_memory_back() -> None:
         _malloc_trim(0)
 
 
+_running_script = False
+
+
+def runs_script() -> bool:
+    """Whether this process is one of the scripts, that ends with its main."""
+    return _running_script
+
+
 def run_script(main: Callable[[Sequence[str]], int]) -> None:
     """Run `main` on the command line's arguments and exit with its code, or with a user error's line and code."""
+    global _running_script  # noqa: PLW0603 - of the process, as are its signals
+    _running_script = True
     # Records come by thousands, live for one poll and form no cycles: looking through them more often finds nothing.
     gc.set_threshold(GC_OBJECTS)
     try:
@@ -124,4 +169,6 @@ def run_script(main: Callable[[Sequence[str]], int]) -> None:
         code = 1
     except KeyboardInterrupt:
         code = 1
+    finally:
+        _running_script = False
     sys.exit(code)

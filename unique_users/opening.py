@@ -16,7 +16,7 @@ from unique_users.facts import Facts
 from unique_users.generations import new_generation
 from unique_users.history_check import HistoryCheck
 from unique_users.ledger import Ledger, Store, Stores
-from unique_users.lifecycle import say
+from unique_users.lifecycle import busy, say
 from unique_users.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.positions import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.refill import follow
@@ -78,7 +78,8 @@ class Opening:
         if partition in self._outdated:
             say(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
-        ledger = self._with_state(origin)
+        with busy():  # an interval that is filled from a large state takes minutes
+            ledger = self._with_state(origin)
         saved = ledger.saved_offset
         (first, end), found = self._looked_at(ledger, bounds)
         if saved is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from unique_users.clients import Producer
 from unique_users.errors import DeliveryError, TooLargeError
 from unique_users.frames import CutLine, Reason
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, say
 
 STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
 # Between two flushes: what is sent again when a producer fails. Frames of 2 KB reach the first, long lines the second.
@@ -66,6 +66,7 @@ class Replay:
         """
         if self._stop.requested or self._producer is None:
             return False
+        alive()
         lines = self._next(self._lines_due())
         if lines is None:
             return False
@@ -156,9 +157,10 @@ class Replay:
 
     def _wait(self, ready: Callable[[float], bool]) -> bool:
         """Wait for the broker, for as long as it takes; a stop is granted a few more seconds."""
-        patience = 5
+        patience = 4
         said = False
         while not ready(ROOM_SECONDS):
+            alive()
             if not said:
                 say("waiting for the broker to acknowledge what was sent …")
                 said = True

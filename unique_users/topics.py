@@ -8,7 +8,7 @@ from threading import Thread
 from unique_users.clients import REQUEST_BYTES_MAX, Admin, Consumer, TopicState, get_admin, when_broker_answers
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, say
 from unique_users.topic_settings import as_created, notes, refusal
 
 LOOK_SECONDS = 1.0
@@ -208,6 +208,7 @@ def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: T
         admin = get_admin(config)
         try:
             for topic in topics:
+                alive()
                 ensure_topic(admin, as_created(config, topic))
             return admin, check_settings(config, admin, topics, reads)
         except BaseException:

@@ -25,6 +25,7 @@ from unique_users.local_kafka import free_port
 
 PATIENCE_SECONDS = 30.0
 MIB = 1024 * 1024
+SASL_HANDSHAKE = 17  # the number of that request
 Names = Callable[[str], str]
 
 
@@ -164,6 +165,19 @@ class RewritingProxy(FreezableProxy):
                 target.sendall(size + response)
 
 
+class LoginCutOff(RewritingProxy):
+    """Stands in for a broker that ends while a client logs in."""
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with source.makefile("rb") as requests:
+            while size := requests.read(4):
+                request = requests.read(int.from_bytes(size, "big"))
+                if int.from_bytes(request[:2], "big") == SASL_HANDSHAKE:
+                    source.shutdown(socket.SHUT_RDWR)
+                    return
+                target.sendall(size + request)
+
+
 class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
@@ -294,6 +308,7 @@ class Member:
         self.owned: set[int] = set()
         self.lost: list[int] = []
         self.rows: dict[int, list[tuple[int, bytes | None, bytes | None, int]]] = {}
+        self.leader_epochs: set[int] = set()
 
     def poll(self) -> None:
         polled = self.consumer.poll(0.1)
@@ -308,6 +323,7 @@ class Member:
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)
+            self.leader_epochs.add(batch.leader_epoch)
 
     def values(self, partition: int = 0) -> list[bytes | None]:
         return [value for _, _, value, _ in self.rows.get(partition, [])]
@@ -1058,6 +1074,7 @@ def test_a_peek_gives_the_record_at_an_offset_and_no_other(
             assert record is not None
             assert record.leader_epoch >= 0
             assert record == Peeked(row[0], record.leader_epoch, *row[1:])
+            assert {record.leader_epoch} == member.leader_epochs
         for missing in (0, 1, 5, 6, 1_000):
             assert peek.record_at(1, missing, PATIENCE_SECONDS) is None
         assert peek.record_at(0, 0, PATIENCE_SECONDS) is None
@@ -1170,6 +1187,17 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "loops try again every second, for as long as a broker is away"
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_a_broker_that_ends_during_a_login_is_away_and_has_not_refused_it(broker: str, client: str) -> None:
+    proxy = LoginCutOff(broker)
+    kafka = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
+    login = {"sasl_plain_username": "user", "sasl_plain_password": "password"}
+    config = config_for(f"127.0.0.1:{proxy.port}", client=client, kafka=kafka | login)
+    with pytest.raises(BrokerAwayError):
+        clients.get_admin(config)
+    proxy.close()
 
 
 def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll(

@@ -13,16 +13,20 @@ from random import Random
 from typing import Any
 
 import repository  # noqa: F401 - finds the product
+from accounting import Account, recount_feed, sum_problems
 from proxy import Proxy
-from system import BEFORE_NEW_YEAR, ESTIMATES, System, merged
-from verdict import Verdict, judge
+from system import BEFORE_NEW_YEAR, BEHIND, ESTIMATES, Record, System, merged
+from verdict import Verdict, judge, published_counts
 from worker import Worker
 
 from unique_users.local_kafka import LocalKafka, free_port
-from unique_users.recounting import Recount, recount
+from unique_users.recounting import Recount
 from unique_users.sample import frames as sample_frames
 
 CASES_AT_ONCE = 3
+
+# How feed looks: its partitions as the row has them, or as in system.BEHIND.
+ONE, BEHIND_ONE = "feed as the row has it", "three partitions of feed, one days behind"
 
 # Sessions may be shorter than a broker allows by default, so that a dead member is noticed in seconds.
 BROKER_PROPERTIES = {"group.min.session.timeout.ms": "500"}
@@ -67,11 +71,17 @@ class Run:
     extra: int = 0
     problems: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  # the largest value of each, its unit in the name
+    layouts: set[str] = field(default_factory=set)
     seconds: float = 0
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self._systems = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether one partition of feed is days behind the others, unless a row says otherwise."""
+        return self.seed // 2 % 2 == 1
 
     def scale(self, short: Any, full: Any) -> Any:
         """The value for this run's scale."""
@@ -91,15 +101,24 @@ class Run:
         *,
         broker: str | None = None,
         through: str | None = None,
+        behind: bool | None = None,
+        broker_runs: bool = True,
     ) -> Iterator[System]:
         """A system of its own, of which nothing is left running. It counts every interval.
 
-        Of an even seed all are exact, of an odd one some are estimates, unless the settings say otherwise.
+        Of an even seed all are exact, of an odd one some are estimates, unless the settings say otherwise. Of every
+        second pair of seeds feed has three partitions and one of them is days behind, unless `behind` says whether;
+        where no broker runs yet, that one is filled by the row.
         """
         self._systems += 1
         directory = self.directory / f"system{self._systems}"
+        behind = self.behind if behind is None else behind
+        self.layouts.add(BEHIND_ONE if behind else ONE)
         estimates = {"counter": {"estimates": ESTIMATES if self.seed % 2 else []}}
-        with System(directory, broker or self.broker, merged(estimates, settings or {}), through) as system:
+        tree = merged(merged(BEHIND if behind else {}, estimates), settings or {})
+        with System(directory, broker or self.broker, tree, through, behind=behind) as system:
+            if behind and broker_runs:
+                system.put_backlog()
             yield system
 
     def sample(self, count: int, **rest: Any) -> list[bytes]:
@@ -129,12 +148,54 @@ class Run:
         self.expect(seconds < 10, f"{worker.name} took {seconds:.1f} s to end")
 
     def verify(self, system: System, frames: Sequence[bytes], truth: Recount | None = None, **rest: Any) -> Recount:
-        """End the processes, judge what the system made of `frames`; return the truth."""
+        """End the processes, judge what the system made of `frames`; return the truth.
+
+        That is the recount of feed, which holds these frames and no others, unless it is given.
+        """
+        self.end_all(system)
+        truth = truth or self.account(system, frames)
+        self.add(judge(system, truth, **rest), truth.counts.read)
+        return truth
+
+    def account(self, system: System, frames: Sequence[bytes]) -> Recount:
+        """Hold feed against `frames`, and counts against what the topics alone say of feed; return its recount."""
+        account = Account(system)
+        expected = {*frames, *system.backlog}
+        unseen, strangers = set(expected), 0
+
+        def take(record: Record) -> None:
+            nonlocal strangers
+            account.take(record)
+            unseen.discard(record.value or b"")
+            strangers += (record.value or b"") not in expected
+
+        truth = recount_feed(system, take)
+        self.expect(not unseen, f"{len(unseen)} frames are not in feed, one is {next(iter(unseen), b'')[:200]!r}")
+        self.expect(not strangers, f"{strangers} records of feed are no frames that were sent")
+        self.take_over(system, account)
+        return truth
+
+    def take_over(self, system: System, account: Account) -> None:
+        """Hold the published counts against an account of feed."""
+        lost, extra = account.weigh(published_counts(system.read(system.config.topics.counts.name)))
+        wrong = account.problems[:5]
+        wrong += [f"by the topics alone, {lost} users are lost, {extra} extra"] if lost or extra else []
+        self.add(Verdict(lost, extra, wrong), 0)
+
+    def check_every_frame(self, system: System, counter: Worker) -> None:
+        """End the processes; hold counts and the sum that the counter printed against the topics alone."""
+        self.end_all(system)
+        account = Account(system)
+        for record in system.records(feed := system.config.topics.feed.name):
+            account.take(record)
+        self.take_over(system, account)
+        self.problems += sum_problems(system, counter)
+        self.frames += system.written(feed)
+
+    def end_all(self, system: System) -> None:
+        """End the processes; each must end well."""
         for worker in system.end_all():
             self.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
-        truth = truth or recount(frames, system.config, int(time.time() * 1000))
-        self.add(judge(system, truth, **rest), len(frames))
-        return truth
 
     def add(self, verdict: Verdict, frames: int) -> None:
         self.frames += frames
@@ -145,9 +206,13 @@ class Run:
     def side_by_side(self, cases: Mapping[str, "RowFunction"]) -> None:
         """Run the cases of a row at the same time, each with a seed of its own, and take their findings over.
 
-        Even and odd seeds take turns: with the next seed, a case is exact that was estimated.
+        They take turns: with the next seed, a case is exact that was estimated; with the one after that, a case has
+        one partition of feed that had three.
         """
-        seeds = {name: 2 * self.random.randrange(1 << 29) + (self.seed + n) % 2 for n, name in enumerate(cases)}
+        seeds = {
+            name: 4 * self.random.randrange(1 << 28) + (self.seed // 2 + n) % 2 * 2 + (self.seed + n) % 2
+            for n, name in enumerate(cases)
+        }
         children = {name: Run(self.directory / name, self.broker, seeds[name], self.full) for name in cases}
         with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
             for name, child in children.items():
@@ -156,6 +221,7 @@ class Run:
             for what in ("frames", "injected", "kills", "lost", "extra"):
                 setattr(self, what, getattr(self, what) + getattr(child, what))
             self.problems += [f"{name}: {problem}" for problem in child.problems]
+            self.layouts |= {f"{name}: {layout}" for layout in child.layouts}
 
     @property
     def passed(self) -> bool:

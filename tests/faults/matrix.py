@@ -57,6 +57,7 @@ def run_one(number: int, run: Run) -> Run:
     execute(number, run)
     verdict = "pass" if run.passed else "FAILED"
     say(f"row {number}, seed {run.seed}: {verdict}, {run.injected} injected, {run.frames} frames, {run.seconds:.0f} s")
+    say(f"    {'; '.join(sorted(run.layouts))}")
     for what, value in run.measured.items():
         say(f"    {what}: {value:.1f}")
     for problem in run.problems:

@@ -8,8 +8,7 @@ from corpus import fuzzed, wrong_frames
 from harness import Run, row
 from system import BEFORE_NEW_YEAR, System
 
-from unique_users.config import Config
-from unique_users.recounting import Recount, recount
+from unique_users.recounting import recount
 
 SPAN_SECONDS = 7_200
 RETENTION_SECONDS = 600
@@ -30,7 +29,6 @@ def twice_and_shuffled(run: Run) -> None:
     size = run.scale(3_000, 20_000)
     hours = 4 * 3600
     plain = run.sample(size, seconds=hours)
-    truth = recount(plain, _config(run), _now())
     orders: dict[str, list[list[bytes]]] = {
         "twice": [plain, plain],
         "within-5-s": [shuffled(run, plain, 5, hours)],
@@ -40,10 +38,11 @@ def twice_and_shuffled(run: Run) -> None:
 
     def ordered(parts: list[list[bytes]], case: Run) -> None:
         case.inject()
-        counts = truth.counts if len(parts) == 1 else truth.counts + truth.counts
         with case.system() as system:
             count_all(case, system, *parts)
-            case.verify(system, [frame for part in parts for frame in part], Recount(truth.users, counts))
+            truth = case.verify(system, plain)
+            undisturbed = recount(plain, system.config, _now()).users
+            case.expect(undisturbed.items() <= truth.users.items(), "in this order, other users are counted")
 
     run.side_by_side({order: partial(ordered, parts) for order, parts in orders.items()})
 
@@ -67,7 +66,10 @@ def late(run: Run) -> None:
         run.injected += expected.total()
         count_all(run, system, frames)
         truth = run.verify(system, frames)
-        run.expect(truth.counts.rejected == expected, f"recount rejects {truth.counts.rejected}, not {expected}")
+        rejected = truth.counts.rejected
+        # Of several partitions each has a clock of its own, which is behind that of the stream as it was made.
+        as_made = rejected == expected or (system.behind and 0 < rejected["late"] <= expected["late"])
+        run.expect(as_made, f"recount rejects {truth.counts.rejected}, not {expected}")
 
 
 def counter_forgets(run: Run) -> None:
@@ -133,8 +135,3 @@ def corrupt(run: Run) -> None:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _config(run: Run) -> Config:
-    with run.system() as system:
-        return system.config

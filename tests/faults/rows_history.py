@@ -45,11 +45,15 @@ def restored(run: Run, *, running: bool, whole: bool) -> None:
     otherwise the logs of `feed` and `bucketed` alone, as after an unclean election, and what was committed stays.
     """
     parts = stream(run)
-    # Estimates of buckets that may be too high would show nothing.
+    # Estimates of buckets that may be too high would show nothing. Of feed, partition 0 goes back, and grows past its
+    # old end.
     settings: dict[str, dict[str, Any]] = {"counter": {"estimates": []}}
     if running:
         settings["kafka"] = {"session_timeout_ms": SESSION_MS}
-    with new_broker(run.directory / "kafka") as kafka, run.system(settings, broker=kafka.bootstrap_servers) as system:
+    with (
+        new_broker(run.directory / "kafka") as kafka,
+        run.system(settings, broker=kafka.bootstrap_servers, behind=False) as system,
+    ):
         logs = [system.config.topics.feed.name, system.config.topics.bucketed.name]
         workers = [system.start_bucketer(), system.start_counter()]
         replay(run, system, parts[KEPT])
@@ -129,7 +133,8 @@ def check(run: Run, system: System, frames: Sequence[bytes]) -> None:
         run.expect(worker.exit_code == 0, f"ended with {worker.exit_code}: {worker.last_words()}")
     truth = recount(frames, system.config, int(time.time() * 1000))
     expected = expected_counts(system, truth)
-    run.add(judge(system, truth, views=["rebuilt"]), len(frames))
+    # Frames of the lost history were read as well, and those before it may have been read twice.
+    run.add(judge(system, truth, views=["rebuilt"], sums=False), len(frames))
     live = count_once(system, system.state)
     published = published_counts(system.read(system.config.topics.counts.name))
     marked = buckets_marked(system, {**expected, **live, **published})

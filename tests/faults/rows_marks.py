@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from accounting import recount_feed, sum_problems, until_all_is_accounted_for
 from harness import Run, row
 from kafka import KafkaProducer
 from rows_topics import METADATA, counted_once, replay
@@ -88,7 +89,7 @@ def changed(run: Run) -> None:
         system.until(partial(_reports, counter), 60, "the counter to report")
         run.expect_end(counter, counter.end())
         system.start_counter()
-        expected = expected_counts(system, recount(frames, system.config, int(time.time() * 1000)))
+        expected = expected_counts(system, recount_feed(system))
         system.until(lambda: _published(system) == expected, 60, "the dropped intervals to be counted again")
         run.verify(system, frames)
 
@@ -140,9 +141,11 @@ def lost(run: Run) -> None:
             counter = system.start_counter()
         replay(run, system, frames[half:])
         system.until_caught_up()
-        truth = expected_counts(system, recount(frames, system.config, int(time.time() * 1000)))
+        truth = expected_counts(system, recount_feed(system))
         system.until(lambda: set(_published(system)) == set(truth), 30, "every bucket to be published")
+        until_all_is_accounted_for(system, counter)
         counter.end()
+        run.problems += sum_problems(system, counter)
         records = system.read(system.config.topics.counts.name)
         for bucket, found in published_buckets(records).items():
             whole = found.total == truth[bucket] and not found.why

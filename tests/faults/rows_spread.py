@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from accounting import check_every_frame, dead_letters, until_all_is_accounted_for
+from accounting import dead_letters, until_all_is_accounted_for
 from harness import RowFunction, Run, row
 from kafka import KafkaProducer
 from system import System
@@ -45,7 +45,7 @@ def three(run: Run, partitions: int = 3, **counter: Any) -> Mapping[str, Mapping
 def idle_that_wakes(run: Run) -> None:
     """feed-0: 300 frames at T, 900 at T + 5 days, counted; then feed-1, idle until then, gets 300 at T + 2 days."""
     run.inject()
-    with run.system(three(run, partitions=2, idle_seconds=1)) as system:
+    with run.system(three(run, partitions=2, idle_seconds=1), behind=False) as system:  # it fills feed by itself
         system.make_topics()
         put(system, 0, [frame(n, BEGIN) for n in range(300)])
         put(system, 0, [frame(n, BEGIN + 5 * DAY) for n in range(900)])
@@ -56,7 +56,7 @@ def idle_that_wakes(run: Run) -> None:
         put(system, 1, [frame(n, BEGIN + 2 * DAY) for n in range(LATE_FRAMES)])
         system.until_caught_up()
         until_all_is_accounted_for(system, counter)
-        check_every_frame(run, system)
+        run.check_every_frame(system, counter)
         late = len(dead_letters(system))
         run.expect(late == LATE_FRAMES, f"{late} dead letters of what woke for closed minutes")
 
@@ -85,7 +85,7 @@ def two_years(run: Run) -> None:
 def spread_out(run: Run, frames: Sequence[bytes], *, kill: bool) -> None:
     run.inject(kill=kill)
     share = len(frames) // 3 + 1
-    with run.system(three(run)) as system:
+    with run.system(three(run), behind=False) as system:  # it fills feed by itself
         system.make_topics()
         for partition in range(3):
             put(system, partition, frames[partition * share : (partition + 1) * share])
@@ -97,7 +97,7 @@ def spread_out(run: Run, frames: Sequence[bytes], *, kill: bool) -> None:
             system.start_bucketer()
         system.until_caught_up(CATCH_UP_SECONDS)
         until_all_is_accounted_for(system, counter)
-        check_every_frame(run, system)
+        run.check_every_frame(system, counter)
         counter.look_at_memory()
         run.measure("MB of the counter", counter.rss_bytes_max / 1e6)
 

@@ -2,21 +2,29 @@
 
 slow SECONDS     every now and then handling a batch takes so long
 file_bytes MAX   no file can grow beyond so many bytes, as on a full disk
+uneven N         the producer gives partition 0 of the N of its topic next to nothing
 """
 
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 from random import Random
 from typing import Any
 
 from repository import ROOT
+from uneven import unevenly
 
+from unique_users.errors import BrokerError
 from unique_users.ledger import Ledger
 from unique_users.lifecycle import run_script
 from unique_users.rekey import Rekeyer
+from unique_users.sending import Sending
 
 SLOW_SHARE = 0.2
+LOOK_SECONDS = 1.0
 
 
 def slow_down(seconds: float) -> None:
@@ -44,10 +52,30 @@ def slow_down(seconds: float) -> None:
     Ledger.add = wrapped(Ledger.add)  # type: ignore[method-assign]
 
 
+def send_unevenly(known: int) -> None:
+    """Have the producer's calls take partitions 1 and up in turn, and partition 0 now and then."""
+    send_all = Sending.send_all
+    turns = count(1)
+    there, looked_at = known, time.monotonic()
+
+    def uneven(sending: Sending, topic: str, values: Sequence[bytes], *_: object) -> None:
+        nonlocal there, looked_at
+        if time.monotonic() - looked_at > LOOK_SECONDS:  # there may be more by now
+            with suppress(BrokerError):
+                there = sending.partitions(topic)
+            looked_at = time.monotonic()
+        partition = unevenly(next(turns), there)
+        send_all(sending, topic, values, [None] * len(values), [partition] * len(values))
+
+    Sending.send_all = uneven  # type: ignore[method-assign,assignment]
+
+
 def main() -> None:
     fault, value, script, *arguments = sys.argv[1:]
     if fault == "slow":
         slow_down(float(value))
+    elif fault == "uneven":
+        send_unevenly(int(value))
     elif fault == "file_bytes":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(value), resource.RLIM_INFINITY))
     else:

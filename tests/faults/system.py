@@ -18,6 +18,7 @@ import yaml
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from repository import ROOT
+from uneven import unevenly
 from worker import Worker
 
 from unique_users.buckets import INTERVALS
@@ -36,6 +37,7 @@ SABOTAGED = Path(__file__).with_name("sabotaged.py")
 ZONE = "Europe/Berlin"
 BEFORE_NEW_YEAR = 1_704_063_480  # 2023-12-31T23:58:00+01:00, a Sunday
 ESTIMATES = ["week", "month", "year"]
+DAYS_BEHIND, BACKLOG = 5, 300  # of the partition of feed that is behind; so many frames
 
 # Small enough that every fault meets many saves, commits and publications. What follows is counted of every stream.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -49,6 +51,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "timezone": ZONE,
     },
 }
+
+
+# Three partitions of feed, one of them days behind. That one holds every bucket: rows compare all of them.
+BEHIND: dict[str, dict[str, Any]] = {"topics": {"feed": {"partitions": 3}}, "counter": {"idle_seconds": 3_600}}
 
 
 class Record(NamedTuple):
@@ -80,7 +86,7 @@ def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
+def polled_records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
     """The records of a client's poll."""
     for consumed in polled.values():
         for r in consumed:
@@ -91,7 +97,8 @@ class System:
     """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running.
 
     The scripts reach it at the address `through`, if one is given. They use the client that the environment names in
-    CLIENT, and combine records if it has COMBINE.
+    CLIENT, and combine records if it has COMBINE. If one partition of feed is to be `behind`, it gets few frames of
+    those that are sent.
     """
 
     def __init__(
@@ -100,10 +107,14 @@ class System:
         servers: str,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         through: str | None = None,
+        *,
+        behind: bool = False,
     ) -> None:
         tag = uuid.uuid4().hex[:10]
         self.directory = directory
         self.state = directory / "state"
+        self.behind = behind
+        self.backlog: list[bytes] = []  # the frames in feed that are days behind
         directory.mkdir(parents=True)
         large = {"settings": {"max.message.bytes": 8_388_608}}
         kinds: dict[str, Any] = {"feed": large, "bucketed": {}, "rejected": large}
@@ -153,6 +164,8 @@ class System:
         feed: Iterable[bytes] | None = None,
     ) -> Worker:
         """Start a script; `fault` is one of sabotaged.py."""
+        if script == "producer" and self.behind:
+            fault = ["uneven", str(self.config.topics.feed.partitions)]
         what = [str(SABOTAGED), *fault, script] if fault else [str(ROOT / f"{script}.py")]
         over = [part for setting in settings for part in ("--set", setting)]
         command = [sys.executable, *what, "--config", str(self._path), *over, *arguments]
@@ -196,13 +209,30 @@ class System:
             ensure_topic(self._admin, topic)
         ensure_topic(self._admin, self.config.topics.rejected)
 
-    def send(self, values: Iterable[bytes | None]) -> None:
+    def put_backlog(self) -> None:
+        """Fill the partition that is behind, before others come."""
+        begin = BEFORE_NEW_YEAR - DAYS_BEHIND * 86_400
+        self.backlog = [
+            b'{"uid":"days behind %d","ts":%d}' % (n % 100, begin + n * 120 // BACKLOG) for n in range(BACKLOG)
+        ]
+        self.make_topics()
+        self.send(self.backlog, 0)
+
+    def send(self, values: Iterable[bytes | None], partition: int | None = None) -> None:
         """Put records into feed as they are; for what no line of a file can hold."""
+        partitions = self.config.topics.feed.partitions
         producer = KafkaProducer(
             bootstrap_servers=self.direct.bootstrap_servers, acks="all", linger_ms=20, max_request_size=1 << 24
         )
         try:
-            sent = [producer.send(self.config.topics.feed.name, value) for value in values]
+            sent = [
+                producer.send(
+                    self.config.topics.feed.name,
+                    value,
+                    partition=unevenly(turn, partitions) if self.behind and partition is None else partition,
+                )
+                for turn, value in enumerate(values, 1)
+            ]
             producer.flush()
             for future in sent:
                 future.get(60)
@@ -251,6 +281,8 @@ class System:
         self.admin.delete_topics([topic])
         self.until(lambda: self._admin.describe(topic) is None, 60, f"{topic} to be gone")
         self._admin.create(known)
+        if known is self.config.topics.feed:
+            self.backlog = []
 
     def lag(self, group: str, topic: str) -> int:
         assert self.admin
@@ -258,24 +290,33 @@ class System:
 
     def read(self, topic: str) -> list[Record]:
         """All records of a topic, one partition after the other."""
-        ends = {TopicPartition(topic, partition): end for partition, end in self.ends(topic).items()}
+        return list(self.records(topic))
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """All records of a topic, one partition after the other, a poll at a time."""
+        for partition in sorted(self.ends(topic)):
+            yield from self.partition(topic, partition)
+
+    def partition(self, topic: str, partition: int) -> Iterator[Record]:
+        """The records of a partition up to where it ends now, a poll at a time."""
+        end, where = self.ends(topic)[partition], TopicPartition(topic, partition)
         consumer = KafkaConsumer(
             bootstrap_servers=self.direct.bootstrap_servers,
             group_id=None,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=1 << 24,
         )
-        found: list[Record] = []
         try:
-            consumer.assign(list(ends))
-            consumer.seek_to_beginning(*ends)
-            deadline = time.monotonic() + CATCH_UP_SECONDS
-            while any(consumer.position(partition) < end for partition, end in ends.items()):
-                assert time.monotonic() < deadline, f"{topic} cannot be read to its end {ends}"
-                found += records(consumer.poll(timeout_ms=500))
+            consumer.assign([where])
+            consumer.seek_to_beginning(where)
+            position, moved_at = -1, time.monotonic()
+            while (now := consumer.position(where)) < end:
+                if now != position:
+                    position, moved_at = now, time.monotonic()
+                assert time.monotonic() < moved_at + CATCH_UP_SECONDS, f"{topic}-{partition} stands at {now} of {end}"
+                yield from polled_records(consumer.poll(timeout_ms=500))
         finally:
             consumer.close()
-        return sorted(found)
 
     # Waiting.
 

@@ -1,12 +1,12 @@
 """The check at the end of every row: what the system counted against what a plain recount counts."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from accounting import rejected_by_reason, sum_problems
 from system import Record, System
 from worker import Worker
 
@@ -40,6 +40,8 @@ def judge(
     views: Sequence[str] = ("live", "rebuilt", "published"),
     rejects_at_least: bool = False,
     empty: bool = False,
+    frames_read: int | None = None,
+    sums: bool = True,
 ) -> Verdict:
     """Compare all views of the counts of each interval with the truth, and the rejected; look at how processes ended.
 
@@ -47,22 +49,27 @@ def judge(
     `views`: live is what a counter says that goes on from the state (one for each of `states`), rebuilt what one says
     that has none, published what stands in the topic counts. Unless it is `empty`, a truth without users is a problem:
     nothing would be compared.
+
+    The sum of the first counter must hold: frames read = counted + rejected by reason. `frames_read` is how many these
+    are where they are not all that feed was given. A row without `sums` says why.
     """
     problems = [problem for worker in system.workers for problem in _wrong_with(worker)]
     records = system.read(system.config.topics.counts.name)
     problems += wrong_sketches(record.value for record in records)
     if never_down:
         problems += went_down((record.key, record.value) for record in records)
-    found: dict[str, dict[Bucket, Count]] = {}
     with ThreadPoolExecutor() as pool:
-        counters = {
-            f"live{number or ''}": pool.submit(count_once, system, state, alone=number > 0)
+        running = {
+            f"live{number or ''}": pool.submit(run_counter, system, state, alone=number > 0)
             for number, state in enumerate(states or [system.state])
-            if "live" in views
+            if sums or "live" in views
         }
         if "rebuilt" in views:
-            counters["rebuilt"] = pool.submit(count_once, system, system.directory / "no-state", alone=True)
-        found |= {name: counter.result() for name, counter in counters.items()}
+            running["rebuilt"] = pool.submit(run_counter, system, system.directory / "no-state", alone=True)
+        counters = {name: counter.result() for name, counter in running.items()}
+    found = {name: counter.counts() for name, counter in counters.items() if name.rstrip("0123456789") in views}
+    if sums:
+        problems += sum_problems(system, counters["live"], frames_read)
     if "published" in views:
         found["published"] = published_counts(records)
     problems += _rejects(system, truth, at_least=rejects_at_least)
@@ -85,7 +92,12 @@ def weigh(
 
 
 def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, Count]:
-    """What `counter.py --until-caught-up` says; `alone`: with a group and a topic counts of its own.
+    """What `counter.py --until-caught-up` counts; see run_counter."""
+    return run_counter(system, state, alone=alone).counts()
+
+
+def run_counter(system: System, state: Path, *, alone: bool = False) -> Worker:
+    """Run `counter.py --until-caught-up`; `alone`: with a group and a topic counts of its own.
 
     Two in one group would share the partitions.
     """
@@ -96,7 +108,7 @@ def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Buck
     counter = system.start("counter", "--until-caught-up", "--format", "json", settings=settings)
     code = counter.wait(120)
     assert code == 0, f"counter.py --until-caught-up ended with {code}: {counter.complaints}"
-    return counter.counts()
+    return counter
 
 
 def expected_counts(system: System, truth: Recount) -> dict[Bucket, Count]:
@@ -124,15 +136,6 @@ def compare(expected: Mapping[Bucket, Count], counts: Mapping[Bucket, Count]) ->
     extra = sum(max(0, number - right.get(bucket, 0)) for bucket, number in found.items())
     extra += sum(not number for bucket, number in found.items() if bucket not in right)
     return lost, extra
-
-
-def rejected_by_reason(system: System) -> Counter[str]:
-    """The records of the topic rejected by reason, each source record once."""
-    reasons: dict[tuple[bytes, bytes, bytes], str] = {}
-    for record in system.read(system.config.topics.rejected.name):
-        headers = record.headers
-        reasons[headers["topic"], headers["partition"], headers["offset"]] = headers["reason"].decode()
-    return Counter(reasons.values())
 
 
 def _rejects(system: System, truth: Recount, *, at_least: bool) -> list[str]:

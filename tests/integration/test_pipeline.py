@@ -19,7 +19,8 @@ from brokers import config_for
 from kafka import KafkaAdminClient
 from running import CLIENT, ROOT, Running
 
-from unique_users.clients import Batch, get_consumer
+from unique_users.clients import Batch, get_admin, get_consumer, get_peek
+from unique_users.config import Config
 from unique_users.local_kafka import LocalKafka, free_port
 from unique_users.sample import frames as sample_frames
 
@@ -230,6 +231,23 @@ def test_it_works_on_kafka_2_4_with_zookeeper(tmp_path: Path) -> None:
         assert running.counts() == expected
         running.run("producer.py", "-", stdin=text)
         assert running.counts() == expected
+        for client in ("kafka-python", "librdkafka"):
+            assert_questions_are_answered(config_for(kafka.bootstrap_servers, client=client), running)
+
+
+def assert_questions_are_answered(config: Config, running: Running) -> None:
+    """Ask what an admin client and a peek can be asked, of a broker that does not know the newest record's time."""
+    topic = running.topic("feed")
+    admin, peek = get_admin(config), get_peek(config, topic)
+    ends, committed = admin.ends(topic), admin.committed(f"{running.name}-bucketer", topic)
+    assert {partition: position.offset for partition, position in committed.items()} == ends
+    assert admin.newest_ms(topic) == {}
+    last = peek.record_at(0, ends[0] - 1, 30)
+    assert last is not None
+    assert last.value
+    assert peek.record_at(0, ends[0], 30) is None
+    peek.close()
+    admin.close()
 
 
 def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -12,7 +12,7 @@ from unique_users.clients.tls import explain_silence
 from unique_users.config import Config, Topic
 from unique_users.errors import BrokerAwayError, TopicError, UsageError
 from unique_users.hiding import without_values
-from unique_users.lifecycle import Stop, say
+from unique_users.lifecycle import Stop, alive, say
 
 Headers = list[tuple[str, bytes]]
 
@@ -305,6 +305,7 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
     """
     waited = False
     while not stop.requested:
+        alive()
         try:
             built = build()
         except BrokerAwayError:

@@ -1,11 +1,12 @@
 """The admin client of kafka-python."""
 
 from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.structs import OffsetAndTimestamp
+from kafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from unique_users.clients import REQUEST_SECONDS, Position, TopicState
 from unique_users.clients.kafka_python.errors import explained
@@ -77,12 +78,24 @@ class KafkaPythonAdmin:
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
         with explained(self._config):
-            try:
-                answers = self._admin.list_group_offsets({group: None})[group]
-            except kafka_errors.GroupIdNotFoundError:
-                return {}
+            answers = self._group_offsets(group)
         found = {tp.partition: position_of(answer) for tp, answer in answers.items() if tp.topic == topic}
         return {partition: at for partition, at in found.items() if at is not None}
+
+    def _group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The answer for all topics, once the group's coordinator is there. Raises KafkaError."""
+        deadline = monotonic() + REQUEST_SECONDS
+        while True:
+            try:
+                found: dict[TopicPartition, OffsetAndMetadata] = self._admin.list_group_offsets({group: None})[group]
+            except kafka_errors.GroupIdNotFoundError:
+                return {}
+            except _COORDINATOR_COMES:
+                if monotonic() + RETRY_SECONDS >= deadline:
+                    raise
+            else:
+                return found
+            sleep(RETRY_SECONDS)
 
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
@@ -110,6 +123,13 @@ class KafkaPythonAdmin:
 
 
 _NO_RIGHT = kafka_errors.TopicAuthorizationFailedError.errno
+RETRY_SECONDS = 0.1
+# The first group of a cluster has the topic of the groups' offsets made.
+_COORDINATOR_COMES = (
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.NotCoordinatorError,
+)
 _CREATION_REFUSED = (
     kafka_errors.InvalidReplicationFactorError,
     kafka_errors.InvalidPartitionsError,

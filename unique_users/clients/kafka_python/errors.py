@@ -17,6 +17,10 @@ REFUSED = (
 )
 
 
+# Of a broker that is stopping, or that this client has yet to hear of; it does not count them among those that pass.
+AWAY = (kafka_errors.BrokerNotAvailableError, kafka_errors.UnknownBrokerIdError)
+
+
 def _refusal(servers: str, error: Exception, said: str) -> str:
     """Who is refused needs another password or, once let in, more rights."""
     mend = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
@@ -40,7 +44,7 @@ def explained(config: Config) -> Iterator[None]:
         raise UsageError(message) from None
     except kafka_errors.FencedInstanceIdError:
         raise BrokerError(FENCED) from None
-    except kafka_errors.RetriableError as error:
+    except (kafka_errors.RetriableError, *AWAY) as error:
         message = f"no answer from the broker at {servers} ({type(error).__name__})"
         raise BrokerAwayError(message) from None
     except kafka_errors.KafkaError as error:

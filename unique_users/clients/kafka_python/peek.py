@@ -33,6 +33,7 @@ class KafkaPythonPeek:
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
         self._topic = topic
+        self._leaders: dict[int, int] = {}
         own = {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}
         with explained(config):
             self._admin = ConnectedAdmin(**settings_of(config, own, KafkaAdminClient.DEFAULT_CONFIG))
@@ -45,6 +46,7 @@ class KafkaPythonPeek:
                     record: Peeked | None = self._admin._manager.run(self._answer, partition, offset, deadline)
                     return record
             except BrokerAwayError:
+                self._leaders = {}
                 if monotonic() + RETRY_SECONDS >= deadline:
                     raise
             sleep(RETRY_SECONDS)
@@ -57,10 +59,7 @@ class KafkaPythonPeek:
 
     async def _fetch(self, partition: int, offset: int) -> Peeked | None:
         place = TopicPartition(self._topic, partition)
-        (leader,) = await self._admin._async_get_leader_for_partitions([place])
-        if leader < 0:
-            raise kafka_errors.LeaderNotAvailableError
-        response = await self._admin._manager.send(_request(place, offset), node_id=leader)
+        response = await self._admin._manager.send(_request(place, offset), node_id=await self._leader(partition))
         if error := getattr(response, "error_code", 0):
             raise kafka_errors.for_code(error)
         ((answer,),) = (topic.partitions for topic in response.responses)
@@ -72,6 +71,21 @@ class KafkaPythonPeek:
         if not answer.records and offset < answer.high_watermark:
             raise kafka_errors.OffsetNotAvailableError  # the broker holds its answers back
         return _record(answer.records or b"", offset)
+
+    async def _leader(self, partition: int) -> int:
+        """The broker that leads the partition; asked once for all of the topic, until there is a failure."""
+        if not self._leaders:
+            metadata = await self._admin._get_cluster_metadata([self._topic])
+            (topic,) = metadata["topics"]
+            if topic["error_code"]:
+                raise kafka_errors.for_code(topic["error_code"])(self._topic)
+            self._leaders = {at["partition_index"]: at["leader_id"] for at in topic["partitions"]}
+        leader = self._leaders.get(partition, -1)
+        brokers = self._admin._manager.cluster
+        if leader < 0 or brokers.broker_metadata(leader) is None:
+            brokers.request_update()
+            raise kafka_errors.LeaderNotAvailableError
+        return leader
 
     def close(self) -> None:
         self._admin.close()

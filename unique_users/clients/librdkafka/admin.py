@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients import REQUEST_SECONDS, Position, TopicState
-from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, reason
+from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, explained_error, reason
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.config import Config, Topic
@@ -24,6 +24,7 @@ class LibrdkafkaAdmin:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._refusal = Refusal(config)
+        self._asking: dict[str, Any] = {}  # a consumer for each group that was asked for
         self._admin: Any = self._connected()
 
     def _connected(self) -> Any:
@@ -101,17 +102,33 @@ class LibrdkafkaAdmin:
         return sum(end - committed.get(partition, _START).offset for partition, end in self.ends(topic).items())
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
-        of_group = [confluent_kafka.ConsumerGroupTopicPartitions(group)]
-        with explained(self._config):
-            (future,) = self._admin.list_consumer_group_offsets(of_group, request_timeout=REQUEST_SECONDS).values()
-            try:
-                answers = future.result().topic_partitions
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                    return {}
-                raise
-        found = {answer.partition: position_of(answer) for answer in answers if answer.topic == topic}
+        state = self.describe(topic)
+        if state is None:
+            return {}
+        asked = [TopicPartition(topic, partition) for partition in range(state.partitions)]
+        try:
+            with explained(self._config):
+                answers = self._member_of(group).committed(asked, timeout=REQUEST_SECONDS)
+        except BrokerAwayError:
+            self._asking.clear()  # what a client knows of a broker that was restored may be outdated
+            raise
+        for answer in answers:
+            if answer.error is not None:
+                raise explained_error(self._config, answer.error)
+        found = {answer.partition: position_of(answer) for answer in answers}
         return {partition: at for partition, at in found.items() if at is not None}
+
+    def _member_of(self, group: str) -> Any:
+        """A consumer that asks in the name of a group, and never joins it.
+
+        librdkafka's own admin client ends the process when the group's coordinator is not ready.
+        """
+        if group not in self._asking:
+            settings = settings_of(self._config, {"group.id": group}) | {"error_cb": self._refusal}
+            settings = {name: value for name, value in settings.items() if name != "group.instance.id"}
+            settings |= {"group.id": group, "enable.auto.commit": False}
+            self._asking[group] = built(self._config, confluent_kafka.Consumer, settings)
+        return self._asking[group]
 
     def ends(self, topic: str) -> dict[int, int]:
         state = self.describe(topic)
@@ -145,6 +162,7 @@ class LibrdkafkaAdmin:
 
     def close(self) -> None:
         self._admin = None  # the last reference: its end disconnects
+        self._asking.clear()
 
 
 _START = Position(0)

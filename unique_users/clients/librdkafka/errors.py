@@ -76,12 +76,19 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     said = without_values(reason(error), config.kafka)
     if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
         return BrokerError(FENCED)
+    if _hung_up(error):
+        return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     if error.code() in REFUSED:
         mend = "rights" if error.code() in _NO_RIGHT else "user and password"
         return BrokerError(f"the broker at {servers} refuses: {said}: check the {mend} of the `kafka:` section")
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {said}")
+
+
+def _hung_up(error: KafkaError) -> bool:
+    """Whether a login failed as the broker went away meanwhile: what it answers itself is not called local."""
+    return error.code() == KafkaError._AUTHENTICATION and "handshake failed: Local: " in error.str()
 
 
 def code_of(error: BrokerError) -> int | None:
@@ -119,7 +126,7 @@ class Refusal:
         self._tls: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        if error.code() in REFUSED or error.fatal():
+        if (error.code() in REFUSED and not _hung_up(error)) or error.fatal():
             self._error = error
         elif error.code() == KafkaError._SSL:
             self._tls = error

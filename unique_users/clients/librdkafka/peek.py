@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from unique_users.clients import Peeked
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
@@ -60,11 +60,20 @@ class LibrdkafkaPeek:
                 message = self._answer(deadline)
             finally:
                 self._consumer.unassign()
+            if message is None:
+                self._give_up()
         if message is None:
-            # What it knows of the broker may be of one that was restored from a copy meanwhile.
-            self._consumer = None
             raise BrokerAwayError(f"no answer about offset {offset} of {self._topic}-{partition}")
         return _peeked(message, offset)
+
+    def _give_up(self) -> None:
+        """Let the next question have another client. Raises KafkaException where the broker tells why it gave nothing.
+
+        What this client knows may be of a broker that was restored from a copy meanwhile.
+        """
+        former, self._consumer = self._consumer, None
+        if error := former.list_topics(self._topic, timeout=SLICE_SECONDS).topics[self._topic].error:
+            raise KafkaException(error)
 
     def _answer(self, deadline: float) -> Message | None:
         """The first record at the offset asked for or behind it, or what says that there is none."""
@@ -86,7 +95,12 @@ class LibrdkafkaPeek:
         self._consumer = None  # the last reference: its end disconnects
 
 
-_NO_RECORD = {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_NO_RECORD = {
+    KafkaError._PARTITION_EOF,
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError._LOG_TRUNCATION,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+}
 
 
 def _peeked(message: Message, offset: int) -> Peeked | None:

@@ -1,0 +1,85 @@
+"""A rebalance that brings hundreds of partitions at once."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from brokers import config_for
+
+from unique_users.bucketing import Bucketing
+from unique_users.clients import TopicState, get_admin, get_consumer, get_peek, get_producer
+from unique_users.config import Topic
+from unique_users.frames import FrameParser
+from unique_users.history_check import HistoryCheck
+from unique_users.layout import Layout
+from unique_users.lifecycle import Stop
+from unique_users.rekey import Rekeyer
+
+PARTITIONS = 300
+QUESTIONS = ("committed", "bounds", "ends", "position")
+
+
+class Asked:
+    """A consumer that counts the questions it is asked, each of which is a request or two to the broker."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.counts = Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.counts[name] += 1
+        return getattr(self._consumer, name)
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_hundreds_of_partitions_are_opened_with_a_few_questions(
+    broker: str, unique_name: Callable[[str], str], client: str
+) -> None:
+    names = {topic: {"name": unique_name(topic)} for topic in ("feed", "bucketed", "rejected")}
+    config = config_for(broker, client=client, topics=names, bucketer={"group": unique_name("group")})
+    topics, admin = config.topics, get_admin(config)
+    admin.create(Topic(name=topics.feed.name, partitions=PARTITIONS))
+    for topic in (topics.bucketed, topics.rejected):
+        admin.create(topic)
+    states = {topic.name: admin.describe(topic.name) for topic in (topics.feed, topics.bucketed)}
+
+    def state(topic: Topic) -> TopicState:
+        found = states[topic.name]
+        assert found is not None
+        return found
+
+    layout = Layout(state(topics.bucketed).id, "minute", state(topics.bucketed).partitions)
+    consumer = Asked(get_consumer(config, topics.feed.name, config.bucketer.group))
+    bucketing = Bucketing(
+        config,
+        consumer,
+        lambda: state(topics.feed),
+        HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0)),
+        layout,
+        lambda: layout,
+        lambda: get_producer(config),
+        Rekeyer(FrameParser(), 3_600),
+        Stop(),
+        time.monotonic,
+    )
+    bucketing.open()
+    frame = json.dumps({"uid": "a", "ts": int(time.time())}).encode()
+    producer = get_producer(config)
+    producer.send_all(topics.feed.name, [frame] * PARTITIONS, partitions=range(PARTITIONS))
+    assert producer.flush(60)
+    deadline = time.monotonic() + 60
+    while len(bucketing._readings) < PARTITIONS:
+        assert bucketing.step()
+        assert time.monotonic() < deadline
+    asked = sum(consumer.counts[question] for question in QUESTIONS)
+    assert asked < 10, "a rebalance may come in two parts, and none is asked by each of its partitions"
+    while sum(reading.position for reading in bucketing._readings.values()) < PARTITIONS:
+        assert bucketing.step()
+        assert time.monotonic() < deadline
+    bucketing.close()
+    producer.close()
+    admin.delete([topic["name"] for topic in names.values()])
+    admin.close()

@@ -1,0 +1,118 @@
+"""Clients that go on while their broker is stopped and comes back as a copy of it that was made earlier."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from brokers import config_for
+
+from unique_users.clients import Consumer, Producer, get_admin, get_consumer, get_peek, get_producer
+from unique_users.config import Config, Topic
+from unique_users.errors import BrokerAwayError, DeliveryError
+from unique_users.local_kafka import LocalKafka, free_port
+
+pytestmark = pytest.mark.timeout(600)  # a broker that is started four times
+PATIENCE_SECONDS = 120.0
+TOPIC = "t"
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
+    with LocalKafka("4.3.1", tmp_path / "kafka", free_port()) as kafka:
+        yield kafka
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "this never became true"
+        time.sleep(0.1)
+
+
+class Reader:
+    """A member of a group that reads the topic from its start, whenever it gets it."""
+
+    def __init__(self, config: Config) -> None:
+        self.consumer: Consumer = get_consumer(config, TOPIC, config.client)
+        self.values: list[bytes | None] = []
+        self._unopened: set[int] = set()
+
+    def has_read(self, value: bytes) -> bool:
+        polled = self.consumer.poll(0.1)
+        self.values += [value for batch in polled.batches for value in batch.values]
+        self._unopened = self._unopened - polled.lost | polled.taken
+        try:
+            self.consumer.ends([0])  # as a report does
+            for partition, (first, _) in self.consumer.bounds(self._unopened).items():
+                self.consumer.start(partition, first)
+                self._unopened.discard(partition)
+        except BrokerAwayError:
+            return False
+        return value in self.values
+
+
+class Sender:
+    """A producer, and another one where it fails."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._producer: Producer = get_producer(config)
+
+    def has_sent(self, value: bytes) -> bool:
+        try:
+            self._producer.send(TOPIC, value)
+            return self._producer.flush(1)
+        except DeliveryError:
+            self._producer.close()
+            self._producer = get_producer(self._config)
+            return False
+
+    def close(self) -> None:
+        self._producer.close()
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_every_client_goes_on_with_a_broker_that_was_restored_from_a_copy(
+    kafka: LocalKafka, tmp_path: Path, client: str
+) -> None:
+    """the log   a │ copied │ old, and started again, so that its leader epoch is higher │ the copy │ new"""
+    config = config_for(kafka.bootstrap_servers, client=client)
+    admin = get_admin(config)
+    admin.create(Topic(name=TOPIC, partitions=1))
+    first = Sender(config)
+    await_true(lambda: first.has_sent(b"a"))
+    first.close()
+    kafka.stop()
+    shutil.copytree(kafka.data, tmp_path / "copy")
+    kafka.start()
+    kafka.stop()
+    kafka.start()
+    sender, reader, peek = Sender(config), Reader(config), get_peek(config, TOPIC)
+    await_true(lambda: sender.has_sent(b"old"))
+    await_true(lambda: reader.has_read(b"old"))
+    before = peek.record_at(0, 1, PATIENCE_SECONDS)
+    assert before is not None
+    assert before.value == b"old"
+    kafka.stop()
+    shutil.rmtree(kafka.data)
+    shutil.copytree(tmp_path / "copy", kafka.data)
+    kafka.start()
+    assert peek.record_at(0, 1, PATIENCE_SECONDS) is None
+    await_true(lambda: sender.has_sent(b"new"))
+    await_true(lambda: reader.has_read(b"new"))
+    after = peek.record_at(0, 1, PATIENCE_SECONDS)
+    assert after is not None
+    assert after.value == b"new"
+    assert after.leader_epoch < before.leader_epoch
+    await_true(lambda: answers(lambda: admin.ends(TOPIC)[0] >= 2 and bool(admin.newest_ms(TOPIC))))
+    for one in (sender, reader.consumer, peek, admin):
+        one.close()
+
+
+def answers(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except BrokerAwayError:
+        return False

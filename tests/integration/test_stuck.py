@@ -1,0 +1,127 @@
+"""Processes whose client stands still end by themselves; those that were only suspended go on.
+
+The wall clock of one process is moved by a library that is preloaded into it: librdkafka waits by that clock.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from running import Running
+
+SOURCE = Path(__file__).with_name("clock.c")
+HOUR = 3_600
+STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine
+PATIENCE_SECONDS = 90
+FRAME = b'{"uid":"u","ts":1468244384}\n'
+ENDED = "error: nothing moved for 15 s (health.stuck_seconds): ended, so that it can be started again\n"
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes have no signals there")
+
+
+class Clock:
+    """The wall clock of the processes that are started while it is in the environment."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._offset = 0
+        self._write()
+
+    def move(self, seconds: int) -> None:
+        self._offset += seconds
+        self._write()
+
+    def _write(self) -> None:
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(self._offset.to_bytes(8, sys.byteorder, signed=True))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that moves the clock."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not sys.platform.startswith("linux") or compiler is None:
+        pytest.skip("the clock of a process is moved by a library for Linux, which a C compiler makes")
+    path = tmp_path_factory.mktemp("clock") / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-ldl"], check=True)
+    return path
+
+
+@pytest.fixture
+def clock(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(tmp_path / "offset")
+    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(tmp_path / "offset"))
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    return clock
+
+
+def wait_for(condition: Callable[[], bool], running: Running, script: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, running.said(script)
+        time.sleep(0.1)
+
+
+def start(running: Running, script: str, *settings: str) -> subprocess.Popen[str]:
+    """Start a script on an empty topic and wait until its loop runs."""
+    running.settings = [f"health.stuck_seconds={STUCK_SECONDS}", *settings]
+    process = running.start(script)
+    wait_for(lambda: "Ctrl-C stops" in running.said(script) or process.poll() is not None, running, script)
+    assert process.poll() is None, running.said(script)
+    return process
+
+
+def read_frames(running: Running, frames: int) -> Callable[[], bool]:
+    return lambda: f"\n{frames} frames read" in "\n" + running.said("bucketer.py", "out")
+
+
+@pytest.mark.parametrize("script", ["bucketer.py", "counter.py"])
+def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
+    running: Running, clock: Clock, script: str
+) -> None:
+    process = start(running, script, "client=librdkafka")
+
+    def set_back() -> bool:
+        clock.move(-HOUR)  # a wait that has begun by now ends in an hour
+        return process.poll() is not None
+
+    wait_for(set_back, running, script)
+    assert process.returncode == 1
+    assert running.said(script).endswith(ENDED)
+
+
+@pytest.mark.parametrize("script", ["bucketer.py", "counter.py"])
+def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, clock: Clock, script: str) -> None:
+    process = start(running, script, "client=librdkafka", "health.stuck_seconds=100000")
+    for _ in range(20):
+        clock.move(-HOUR)
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_SECONDS) == 1
+    assert running.said(script).endswith("error: did not end in time after the request to stop: ended by force\n")
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_a_process_whose_clock_is_set_forward_goes_on(running: Running, clock: Clock, client: str) -> None:
+    process = start(running, "bucketer.py", f"client={client}", "bucketer.report_seconds=0.5")
+    clock.move(HOUR)
+    running.run("producer.py", "-", stdin=FRAME)
+    wait_for(read_frames(running, 1), running, "bucketer.py")
+    assert running.end(process) == 0
+    assert "error" not in running.said("bucketer.py")
+
+
+@needs_signals
+def test_a_process_that_was_suspended_goes_on(running: Running) -> None:
+    process = start(running, "bucketer.py", "bucketer.report_seconds=0.5")
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(STUCK_SECONDS + 1)
+    process.send_signal(signal.SIGCONT)
+    running.run("producer.py", "-", stdin=FRAME)
+    wait_for(read_frames(running, 1), running, "bucketer.py")
+    assert running.end(process) == 0
