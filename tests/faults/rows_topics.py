@@ -10,7 +10,7 @@ from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
 from system import Record, System, users_in_bucketed
-from verdict import count_once, expected_counts, weigh
+from verdict import count_once, expected_counts, weigh, with_closed
 from worker import Worker
 
 from unique_users.buckets import Bucket
@@ -233,7 +233,7 @@ def check_counts(
 ) -> None:
     """`counts` are those of these records of bucketed."""
     expected = expected_counts(system, Recount(users_in_bucketed(records), FrameCounts()))
-    run.add(weigh(expected, {what: counts}), len(records))
+    run.add(weigh(expected, {what: with_closed(system, expected, counts)}), len(records))
 
 
 def _says(worker: Worker, text: str) -> bool:

@@ -26,6 +26,7 @@ from unique_users.clients import TopicState, get_admin
 from unique_users.config import Config
 from unique_users.config_file import load_config
 from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.offset_metadata import OffsetMetadata
 from unique_users.topics import ensure_topic
 
 POLL_SECONDS = 0.1
@@ -53,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-# Three partitions of feed, one of them days behind. That one holds every bucket: rows compare all of them.
+# Three partitions of feed, one of them days behind. However long that one is silent, it holds all buckets.
 BEHIND: dict[str, dict[str, Any]] = {"topics": {"feed": {"partitions": 3}}, "counter": {"idle_seconds": 3_600}}
 
 
@@ -205,9 +206,14 @@ class System:
     def make_topics(self) -> None:
         """Create all four topics, as the scripts would."""
         assert self.admin
-        for topic in (self.config.topics.feed, self.config.topics.bucketed, self.config.topics.counts):
-            ensure_topic(self._admin, topic)
-        ensure_topic(self._admin, self.config.topics.rejected)
+        topics = self.config.topics
+
+        def made() -> bool:  # of a cluster, another broker may be asked that does not know them yet
+            for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected):
+                ensure_topic(self._admin, topic)
+            return True
+
+        self.until(made, 60, "the topics to be there")
 
     def put_backlog(self) -> None:
         """Fill the partition that is behind, before others come."""
@@ -250,6 +256,14 @@ class System:
         asked = [TopicPartition(topic, partition) for partition in self.ends(topic)]
         found = self.admin.list_group_offsets({group: asked})[group]
         return {tp.partition: max(0, found[tp].offset) if tp in found else 0 for tp in asked}
+
+    def low_watermark(self) -> int | None:
+        """The lowest watermark that the bucketers have committed of a partition of feed, None without one."""
+        assert self.admin
+        committed = self._admin.committed(self.config.bucketer.group, self.config.topics.feed.name)
+        found = [OffsetMetadata.parsed(position.metadata).watermark() for position in committed.values()]
+        known = [watermark for watermark in found if watermark is not None]
+        return min(known) if known and len(known) == len(found) else None
 
     def written(self, topic: str) -> int:
         """How many records a topic was ever given, in all of its partitions."""

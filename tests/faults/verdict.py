@@ -11,6 +11,7 @@ from system import Record, System
 from worker import Worker
 
 from unique_users.buckets import Bucket, Calendar
+from unique_users.cascade import Cascade
 from unique_users.estimates import Count, users_in
 from unique_users.generations import Generation
 from unique_users.published import PublishedBucket, PublishedCount, merged_buckets
@@ -73,7 +74,10 @@ def judge(
     if "published" in views:
         found["published"] = published_counts(records)
     problems += _rejects(system, truth, at_least=rejects_at_least)
-    lost, extra, wrong = weigh(expected_counts(system, truth), found, empty=empty)
+    expected = expected_counts(system, truth)
+    # Published it must still be.
+    found |= {name: with_closed(system, expected, counts) for name, counts in found.items() if name != "published"}
+    lost, extra, wrong = weigh(expected, found, empty=empty)
     return Verdict(lost, extra, [*problems, *wrong])
 
 
@@ -89,6 +93,18 @@ def weigh(
         if counts != expected:  # bounds may be wrong as well, or an estimate stand for a count
             problems.append(f"{name}: {missing} users lost, {too_many} extra: {_examples(expected, counts)}")
     return Verdict(lost, extra, problems)
+
+
+def with_closed(
+    system: System, expected: Mapping[Bucket, Count], counts: Mapping[Bucket, Count]
+) -> dict[Bucket, Count]:
+    """The counts of a state, and those expected ones that it may have dropped: they are past their retention."""
+    low_watermark, rules = system.low_watermark(), system.config
+    cascade = Cascade(Calendar(rules.counter.timezone))
+    if low_watermark is None or not rules.counter.retention_seconds:
+        return dict(counts)
+    floor = low_watermark - (rules.counter.retention_seconds - rules.bucketer.retention_seconds)
+    return {**{b: count for b, count in expected.items() if cascade.last_minute(b) < floor}, **counts}
 
 
 def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, Count]:
