@@ -54,7 +54,8 @@ class Reading:
         """The position with what a restart needs to judge the next frames and to place them as this process would."""
         totals = self.totals + self.pending
         clock, history = self.clock.to_metadata(), self.past.remember()
-        metadata = OffsetMetadata(self.topic_id, clock, layout, totals, self.newest_ms, history, self.gaps)
+        told = (totals, self.newest_ms, history, self.gaps, self.missed)
+        metadata = OffsetMetadata(self.topic_id, clock, layout, *told)
         return Position(self.position, metadata.text())
 
     def mark_missed(self, first_kept_ms: int, future_seconds_max: int) -> None:
@@ -293,7 +294,7 @@ class Bucketing:
         # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
             say(f"{name}-{partition}: was deleted and made again: reading it from its start")
-            wanted, then = 0, OffsetMetadata(gaps=then.gaps)
+            wanted, then = 0, OffsetMetadata(gaps=then.gaps, missed=then.missed)
         past = remembered(then.history)
         if found := self._history.opened(partition, past, wanted, bounds):
             self._history.say(partition, found, wanted)
@@ -303,7 +304,7 @@ class Bucketing:
         reading = Reading(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
         reading.recorded = committed and committed.offset
         reading.announced = reading.recorded == offset
-        reading.gaps, reading.missed = then.gaps, offset > wanted
+        reading.gaps, reading.missed = then.gaps, then.missed or offset > wanted
         self._readings[partition] = reading
         self._topic_ids[partition] = topic_id
         self._consumer.start(partition, offset)

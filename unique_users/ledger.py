@@ -276,7 +276,9 @@ class Ledger:
         A bucket stays until its last minute is past its retention.
         """
         self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
-        waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches())
+        # After a crash, what is noted as withdrawn and not held would be deleted from the topic once more.
+        again = self._tally.counts().keys() & self._store.facts.withdrawn
+        waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches(), again)
         floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
         if floor <= self._store.floor:
             return {}

@@ -13,7 +13,7 @@ from unique_users.layout import Layout
 from unique_users.marks import Gap, Why, with_gaps
 from unique_users.rekey import FrameCounts
 
-_TOTALS, _NEWEST, _HISTORY, _GAPS = "frames", "newest_ms", "history", "gaps"
+_TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
 CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
 GAPS_MAX = 8  # in a text; with more, the nearest are joined
 
@@ -28,6 +28,7 @@ class OffsetMetadata(NamedTuple):
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
+    missed: bool = False  # frames right before the offset were: the next one tells where that gap ends
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -42,6 +43,8 @@ class OffsetMetadata(NamedTuple):
             words.append(f"{_HISTORY}={','.join(points)}")
         if self.gaps:
             words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
+        if self.missed:
+            words.append(f"{_MISSED}=1")
         return " ".join(words)
 
     @classmethod
@@ -58,6 +61,7 @@ class OffsetMetadata(NamedTuple):
             int(newest) if newest.removeprefix("-").isdecimal() else None,
             _history(words.get(_HISTORY, "")),
             _gaps(words.get(_GAPS, "")),
+            words.get(_MISSED) == "1",
         )
 
     def watermark(self) -> int | None:

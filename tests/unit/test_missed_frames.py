@@ -97,3 +97,19 @@ def test_records_that_transactions_left_out_are_not_missing(feed: Feed) -> None:
     log.first = 0
     go_on(feed)
     assert gaps(feed) == ()
+
+
+def test_that_frames_are_missing_is_remembered_until_the_next_frame_tells_up_to_when(feed: Feed) -> None:
+    """frames   3 deleted, committed that far | crash | 1"""
+    feed.crash()
+    for uid in "xyz":
+        feed.put(uid, NOW)
+    feed.kafka.trim("feed", 0, 3)
+    feed.start()
+    go_on(feed)
+    assert feed.committed() == 3
+    feed.crash()
+    feed.start()
+    feed.put("later", NOW)
+    go_on(feed)
+    assert gaps(feed) == (gap(0, at(feed, 3) + 600),)

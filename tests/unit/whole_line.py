@@ -1,54 +1,39 @@
-"""The whole line on a fake broker, as a state machine: frames, polls, crashes, restarts, idle partitions.
+"""The whole line on a fake broker, as a state machine: frames, polls, crashes, restarts, idle partitions, losses.
 
 Small blocks make the stream clock move after a few frames. At the end every frame must be counted, or stand in the
-dead-letter topic with its reason.
+dead-letter topic with its reason, or be missing from buckets that are marked alone.
 """
 
 import json
+import shutil
 from collections import Counter as Tally
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import patch
 
+import msgspec
 from fakes import FakeAdmin, FakeClock, FakeKafka, FakeStop
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Losses, Oracle, letters_of_read
 from test_bucketing import Feed
 from test_counting import Counter
 
+from unique_users import line
 from unique_users.buckets import bucket_timestamp
 from unique_users.clients import Position
-from unique_users.line import Line, look
+from unique_users.line import Line
 from unique_users.low_watermark import LowWatermark
 
 BASE = 1_467_900_000
-PARTITIONS = 3
-ALLOWED_SECONDS = 120
+MINUTES = 12  # and one more
+PARTITIONS, BUCKETED_PARTITIONS = 3, 2
 IDLE_SECONDS = 5
-BLOCK, MEDIANS = 3, 3
-Pair = tuple[int, str]  # a minute and a user
-
-
-class NaiveClock:
-    """Whether a frame is late, by the clock's definition alone: all accepted times are kept."""
-
-    def __init__(self) -> None:
-        self.times: list[int] = []
-
-    def admits(self, ts: int) -> bool:
-        blocks = [self.times[at : at + BLOCK] for at in range(0, len(self.times) - BLOCK + 1, BLOCK)]
-        medians = [sorted(block)[BLOCK // 2] for block in blocks]
-        windows = [sorted(medians[max(0, end - MEDIANS) : end]) for end in range(1, len(medians) + 1)]
-        now = max((window[(len(window) - 1) // 2] for window in windows), default=None)
-        if now is not None and ts < now - ALLOWED_SECONDS:
-            return False
-        self.times.append(ts)
-        return True
+BEGIN = BASE + 360  # the Kafka time, which frames are ahead of and behind
+FUTURE_SECONDS_MAX = 420
 
 
 class RacingAdmin(FakeAdmin):
@@ -82,7 +67,7 @@ class RacingLine:
         if kafka.away:
             return None
         before = self._low_watermark.value
-        seen = look(RacingAdmin(kafka, self._line), self._config, self._low_watermark, kafka.clock.monotonic())
+        seen = line.look(RacingAdmin(kafka, self._line), self._config, self._low_watermark, kafka.clock.monotonic())
         assert before is None or (seen.low_watermark is not None and seen.low_watermark >= before), "it went back"
         return seen
 
@@ -93,23 +78,35 @@ class RacingLine:
 class WholeLine(RuleBasedStateMachine):
     """A bucketer and a counter, which are killed and started again."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    @initialize(by_uid=st.booleans(), topic_ids=st.booleans(), elsewhere=st.integers(0, 2 * PARTITIONS))
+    def begin(self, by_uid: bool, topic_ids: bool, elsewhere: int) -> None:  # noqa: FBT001
+        """`elsewhere` is a partition of `feed`, if it has that, which another bucketer has, and does not read."""
         self._stack = ExitStack()
         self._stack.enter_context(patch.multiple("unique_users.clock", BLOCK=BLOCK, MEDIANS=MEDIANS))
         self._stack.enter_context(redirect_stdout(StringIO()))
         self._stack.enter_context(redirect_stderr(StringIO()))
         directory = Path(self._stack.enter_context(TemporaryDirectory()))
-        self.kafka = FakeKafka(FakeClock())
-        for topic, partitions in (("feed", PARTITIONS), ("bucketed", 2), ("counts", 1), ("rejected", 1)):
-            self.kafka.create(topic, partitions)
+        self.kafka = KeepingKafka(FakeClock(BEGIN))
+        partitions = {"feed": PARTITIONS, "bucketed": BUCKETED_PARTITIONS, "counts": 1, "rejected": 1}
+        for topic, number in partitions.items():
+            self.kafka.create(topic, number)
+        if not topic_ids:
+            self.kafka.topics["bucketed"].id = ""
         self.kafka.records_per_poll = 2
         self.sent = 0
         self.ever_idle = False
-        self.highest: dict[bytes | None, int] = {}
+        self.losses = Losses()
+        self.floors: dict[int, int] = {}  # the highest that a state of a partition had
+        self.highest: dict[tuple[bytes | None, str], int] = {}
         self.seen_counts = 0
-        self.racing = False
-        self.feed = Feed(self.kafka, FakeStop(self.kafka.clock), retention_seconds=ALLOWED_SECONDS, commit_seconds=1)
+        self.feed = Feed(
+            self.kafka,
+            FakeStop(self.kafka.clock),
+            retention_seconds=ALLOWED_SECONDS,
+            future_seconds_max=FUTURE_SECONDS_MAX,
+            commit_seconds=1,
+            partition_by="uid" if by_uid else "bucket",
+        )
         self.counter = Counter(
             self.kafka,
             directory,
@@ -118,14 +115,18 @@ class WholeLine(RuleBasedStateMachine):
             publish_seconds=1,
             report_seconds=1_000_000,
         )
-        self.bucketer_runs = True
+        self.counter.config = msgspec.structs.replace(self.counter.config, bucketer=self.feed.config.bucketer)
+        self.counter.drop = [WIDE]
         self.start_counter()
+        if elsewhere < PARTITIONS:
+            self.feed.bucketing.step()
+            self.kafka.assign({self.feed.consumer: {*range(PARTITIONS)} - {elsewhere}})
 
     def start_counter(self, until: Mapping[int, int] | None = None) -> None:
         self.counter.start(until)
         self.counter.counting._line = RacingLine(self, self.counter)
 
-    @rule(partition=st.integers(0, PARTITIONS - 1), minute=st.integers(0, 12), frames=st.integers(1, 4))
+    @rule(partition=st.integers(0, PARTITIONS - 1), minute=st.integers(0, MINUTES), frames=st.integers(1, 4))
     def put(self, partition: int, minute: int, frames: int) -> None:
         for _ in range(frames):
             self.sent += 1
@@ -136,21 +137,30 @@ class WholeLine(RuleBasedStateMachine):
         for _ in range(times):
             self.bucketer_goes_on()
 
-    @rule(times=st.integers(1, 4))
-    def step_counter(self, times: int) -> None:
-        self.racing = True
+    @rule(times=st.integers(1, 4), seconds=st.sampled_from([1, 1, 0]))
+    def step_counter(self, times: int, seconds: int) -> None:
         for _ in range(times):
-            self.counter.counting.step()
-            self.pass_seconds(1)
-        self.racing = False
+            self.counter_goes_on()
+            self.pass_seconds(seconds)
 
     @rule()
     def wait_until_idle(self) -> None:
         self.ever_idle = True
         for _ in range(IDLE_SECONDS + 2):
-            self.counter.counting.step()
+            self.counter_goes_on()
             self.bucketer_goes_on()
             self.pass_seconds(1)
+
+    @rule(partition=st.integers(0, PARTITIONS - 1), minute=st.integers(0, MINUTES // 2), frames=st.integers(1, 3))
+    def wake_idle_partition(self, partition: int, minute: int, frames: int) -> None:
+        """With frames that are older than what the others have reached meanwhile."""
+        for other in {*range(PARTITIONS)} - {partition}:
+            self.put(other, MINUTES, MEDIANS * BLOCK)
+        for _ in range(2 * MEDIANS):
+            self.bucketer_goes_on()
+        self.wait_until_idle()
+        self.put(partition, minute, frames)
+        self.bucketer_goes_on()
 
     @rule()
     def crash_bucketer(self) -> None:
@@ -183,6 +193,92 @@ class WholeLine(RuleBasedStateMachine):
     def come_back(self) -> None:
         self.kafka.away = False
 
+    @precondition(lambda self: not self.kafka.away)
+    @rule()
+    def lose_state(self) -> None:
+        self.losses.state = True
+        self.counter.crash()
+        shutil.rmtree(self.counter.config.state.directory, ignore_errors=True)
+        self.start_counter()
+
+    @precondition(lambda self: not self.kafka.away)
+    @rule(partition=st.integers(0, BUCKETED_PARTITIONS - 1), quarters=st.integers(1, 4), crash=st.booleans())
+    def trim_bucketed(self, partition: int, quarters: int, crash: bool) -> None:  # noqa: FBT001
+        log = self.kafka.topics["bucketed"].partitions[partition]
+        # Of a log that is empty, only one who opens it knows that it was trimmed.
+        before = min(log.first + -(-len(log.records) * quarters // 4), log.end if crash else log.end - 1)
+        if before <= log.first:
+            return
+        self.losses.trimmed = True
+        if crash:
+            self.counter.crash()
+        self.kafka.trim("bucketed", partition, before)
+        if crash:
+            self.start_counter()
+
+    @precondition(lambda self: not self.kafka.away)
+    @rule(partition=st.integers(0, PARTITIONS - 1), quarters=st.integers(1, 4), crash=st.booleans())
+    def lose_frames(self, partition: int, quarters: int, crash: bool) -> None:  # noqa: FBT001
+        """Trim frames that no commit tells of. A bucketer that knows of some goes on as one that was killed."""
+        reading = self.feed.bucketing._readings.get(partition)
+        crash = crash or reading is None or reading.position != reading.committed
+        if crash:
+            self.feed.crash()
+        committed = self.kafka.group("bucketer", "feed").committed.get(partition, Position(0)).offset
+        log = self.kafka.topics["feed"].partitions[partition]
+        unread_from = max(log.first, committed)
+        before = min(unread_from + -(-(log.end - unread_from) * quarters // 4), log.end if crash else log.end - 1)
+        if before > unread_from:
+            self.losses.frames[partition].update(range(unread_from, before))
+            self.kafka.trim("feed", partition, before)
+        if crash:
+            self.feed.start()
+
+    @precondition(lambda self: not self.kafka.away)
+    @rule(partition=st.integers(0, BUCKETED_PARTITIONS - 1), quarters=st.integers(1, 3), noticed=st.booleans())
+    def cut_back_bucketed(self, partition: int, quarters: int, noticed: bool) -> None:  # noqa: FBT001
+        self.let_both_read()
+        self.losses.dropped_before_cut[partition] = self.floors.get(partition, 0)
+        self.losses.cut |= self.cut_back("bucketed", partition, quarters, noticed=noticed)
+
+    @precondition(lambda self: not self.kafka.away)
+    @rule(partition=st.integers(0, PARTITIONS - 1), quarters=st.integers(1, 3), noticed=st.booleans())
+    def cut_back_feed(self, partition: int, quarters: int, noticed: bool) -> None:  # noqa: FBT001
+        self.let_both_read()
+        self.losses.feed_cut |= self.cut_back("feed", partition, quarters, noticed=noticed)
+
+    def cut_back(self, topic: str, partition: int, quarters: int, *, noticed: bool) -> bool:
+        """Lose the end of a log, but not all that is left of it. Returns whether something went."""
+        log = self.kafka.topics[topic].partitions[partition]
+        end = log.first + max(1, len(log.records) * quarters // 4)
+        if end >= log.end:
+            return False
+        self.kafka.cut_back(topic, end, partition, noticed=noticed)
+        return True
+
+    @precondition(lambda self: not self.kafka.away and self.feed.config.bucketer.partition_by == "uid")
+    @rule()
+    def change_intervals(self) -> None:
+        """Begin or cease to count a longer interval."""
+        self.losses.intervals = True
+        former = self.counter.config.counter
+        intervals = ["minute"] if WIDE in former.intervals else ["minute", WIDE]
+        changed = msgspec.structs.replace(former, intervals=intervals)
+        self.counter.crash()
+        self.counter.config = msgspec.structs.replace(self.counter.config, counter=changed)
+        self.start_counter()
+
+    def let_both_read(self) -> None:
+        for _ in range(3):
+            self.bucketer_goes_on()
+            self.counter_goes_on()
+            self.pass_seconds(1)
+
+    def counter_goes_on(self) -> None:
+        self.counter.counting.step()
+        for partition, ledger in self.counter.counting._ledgers.items():
+            self.floors[partition] = max(self.floors.get(partition, 0), ledger.floor)
+
     def bucketer_goes_on(self) -> None:
         if self.feed.consumer not in self.kafka.group("bucketer", "feed").members and self.kafka.away:
             return
@@ -196,11 +292,15 @@ class WholeLine(RuleBasedStateMachine):
 
     @invariant()
     def no_published_count_goes_down(self) -> None:
+        """Of one generation, up to a tombstone."""
         records = self.kafka.records("counts")
         for record in records[self.seen_counts :]:
-            users = json.loads(record.value or b"")["unique_users"]
-            assert users >= self.highest.get(record.key, 0), f"{record.key!r} went down to {users}"
-            self.highest[record.key] = users
+            if record.value is None:
+                self.highest = {of: users for of, users in self.highest.items() if of[0] != record.key}
+            elif (users := (value := json.loads(record.value)).get("unique_users")) is not None:
+                of = record.key, value["generation"]
+                assert users >= self.highest.get(of, 0), f"{of} went down to {users}"
+                self.highest[of] = users
         self.seen_counts = len(records)
 
     def teardown(self) -> None:
@@ -212,78 +312,58 @@ class WholeLine(RuleBasedStateMachine):
 
     def check(self) -> None:
         self.settle()
-        self.check_every_frame()
-        self.check_that_idle_partitions_hold_nothing()
+        floors, ever_idle = dict(self.floors), self.ever_idle
+        self.check_counts(floors, ever_idle=ever_idle)
+        self.let_idle_partitions_pass()
+        assert set(self.counter.held()) == {bucket_timestamp(BASE + 86_400)}, "idle partitions hold what is closed"
+        self.check_counts(floors, ever_idle=ever_idle)
 
     def settle(self) -> None:
         """Heal everything, and run until all is counted."""
         self.kafka.away, self.kafka.refuse_after = False, None
+        if self.feed.consumer in self.kafka.group("bucketer", "feed").members:
+            self.kafka.assign({self.feed.consumer: range(PARTITIONS)})
         for _ in range(400):
             self.bucketer_goes_on()
-            self.counter.counting.step()
+            self.counter_goes_on()
             self.pass_seconds(1)
-            admin = FakeAdmin(self.kafka)
-            if not admin.lag("bucketer", "feed") and not admin.lag("counter", "bucketed"):
+            if self.is_read("bucketer", "feed") and self.is_read("counter", "bucketed"):
                 break
         else:
             raise AssertionError("never caught up")
         for _ in range(3):
-            self.counter.counting.step()
+            self.counter_goes_on()
             self.pass_seconds(1)
         self.no_published_count_goes_down()
 
-    def check_every_frame(self) -> None:
-        letters = {self._source(record): record for record in self.kafka.records("rejected")}
-        accepted: Tally[Pair] = Tally()
-        for partition, log in enumerate(self.kafka.topics["feed"].partitions):
-            clock = NaiveClock()
-            for record in log.records:
-                frame = json.loads(record.value or b"")
-                admitted = clock.admits(frame["ts"])
-                rejected = ("feed", partition, record.offset) in letters
-                assert admitted != rejected, (
-                    f"feed-{partition} {record.offset}: {'rejected' if rejected else 'counted'}"
-                )
-                if admitted:
-                    accepted[self._pair(frame)] += 1
-        late = Tally(
-            self._pair(json.loads(r.value or b"")) for (topic, *_), r in letters.items() if topic == "bucketed"
-        )
-        assert not late or self.ever_idle, "rejected as late, and no partition was ever idle"
-        surely: defaultdict[int, int] = defaultdict(int)
-        perhaps: defaultdict[int, int] = defaultdict(int)
-        for pair, frames in accepted.items():
-            perhaps[pair[0]] += 1
-            surely[pair[0]] += frames > late[pair]
-        published = self.counter.published()
-        for minute in perhaps.keys() | published.keys():
-            assert surely[minute] <= published.get(minute, 0) <= perhaps[minute], f"minute {minute}"
-        self.check_the_sum(letters)
+    def is_read(self, group: str, topic: str) -> bool:
+        committed = self.kafka.group(group, topic).committed
+        logs = self.kafka.topics[topic].partitions
+        return all(committed.get(p, Position(0)).offset >= log.end for p, log in enumerate(logs))
 
-    def check_the_sum(self, letters: Mapping[Any, Any]) -> None:
+    def check_counts(self, floors: Mapping[int, int], *, ever_idle: bool) -> None:
+        oracle = Oracle(self.kafka, self.losses, floors, ever_idle=ever_idle)
+        oracle.check(self.counter.read_published(), self.counter.config.counter.intervals)
+        if not self.losses.feed_cut:
+            self.check_the_sum(Tally(letters_of_read(oracle.letters, self.losses)))
+
+    def check_the_sum(self, rejected: Tally[str]) -> None:
         line = self.counter.counting._line.current()
         assert line is not None
         totals = line.totals()
-        assert totals.read == self.sent == totals.accepted + totals.rejected.total()
-        assert totals.rejected == Tally(dict(record.headers)["reason"].decode() for record in letters.values())
+        lost = sum(map(len, self.losses.frames.values()))
+        assert totals.read == self.sent - lost == totals.accepted + totals.rejected.total()
+        # What counters have rejected as late, a state that is lost forgets, and one that goes back tells again.
+        if not self.losses.state and not self.losses.cut:
+            assert totals.rejected == rejected
 
-    def check_that_idle_partitions_hold_nothing(self) -> None:
+    def let_idle_partitions_pass(self) -> None:
         self.wait_until_idle()
         for _ in range(MEDIANS * BLOCK):
             self.sent += 1
-            self.feed.put("later", BASE + 86_400, 0)
+            later = BASE + 86_400
+            self.kafka.append("feed", b'{"uid":"later","ts":%d}' % later, timestamp_ms=later * 1000)
         self.settle()
         for _ in range(4):
-            self.counter.counting.step()
+            self.counter_goes_on()
             self.pass_seconds(1)
-        assert set(self.counter.held()) == {bucket_timestamp(BASE + 86_400)}, "idle partitions hold what is closed"
-        self.check_every_frame()
-
-    @staticmethod
-    def _source(record: Any) -> tuple[str, int, int]:
-        headers = dict(record.headers)
-        return headers["topic"].decode(), int(headers["partition"]), int(headers["offset"])
-
-    @staticmethod
-    def _pair(frame: Mapping[str, Any]) -> Pair:
-        return bucket_timestamp(frame["ts"]), frame["uid"]
