@@ -168,7 +168,7 @@ class Ledger:
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
         withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
         gaps = with_gaps(self.facts.former_gaps, self.facts.gaps)
-        told = gaps if self.origin.partitions > 1 and gaps != self._published_gaps else None
+        told = gaps if gaps != self._published_gaps else None
         return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told)
 
     def mark_published(self, due: Due) -> None:

@@ -25,9 +25,14 @@ class Line(NamedTuple):
     behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of what is committed
     late: int  # users that the counters have rejected as late
 
-    def totals(self) -> FrameCounts:
-        """All frames that were read: accepted are those that are counted, or wait in `bucketed` to be."""
+    def totals(self) -> FrameCounts | None:
+        """All frames that were read: accepted are those that are counted, or wait in `bucketed` to be.
+
+        None where the bucketers have begun to count frames anew, and the counters know of late ones from before.
+        """
         totals = sum((each.metadata.totals or FrameCounts() for each in self.committed.values()), FrameCounts())
+        if totals.accepted < self.late:
+            return None
         return totals + FrameCounts(0, -self.late, Counter({"late": self.late} if self.late else {}))
 
 

@@ -85,7 +85,7 @@ class Opening:
         if saved is None:
             ledger.position = first
             if first > 0:
-                ledger.mark([Gap("", 0, UNTIL_KNOWN, Why.STATE_LOST)])
+                ledger.mark(Gap("", 0, UNTIL_KNOWN, why) for why in self._lost(ledger, first))
         elif found and found.back_to is None:
             ledger.close()
             aside = self._stores.set_aside(origin)
@@ -102,6 +102,20 @@ class Opening:
             ledger.mark([Gap("", ledger.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
         ledger.publish_from = end
         return ledger
+
+    def _lost(self, ledger: Ledger, first: int) -> list[Why]:
+        """What is missing of a topic that begins at `first` and has no state: maybe records that nobody ever read.
+
+        Closes the ledger on an error.
+        """
+        partition = ledger.origin.partition
+        try:
+            read = self._consumer.committed([partition]).get(partition)
+        except BaseException:
+            ledger.close()
+            raise
+        unread = read is None or read.offset < first
+        return [Why.STATE_LOST, Why.RECORDS_DELETED] if unread else [Why.STATE_LOST]
 
     def _looked_at(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
         """The partition's bounds, and how it differs from what was counted of it. Closes the ledger on an error."""

@@ -67,7 +67,7 @@ class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
 class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a record in `counts` whose key is `gaps:PARTITION`: what the counts of a partition may lack.
 
-    It marks buckets of which this partition has no count, but others have: with several partitions alone.
+    It marks buckets of which this partition has no count, but others have, or whose count is of a former state.
     """
 
     partition: int
@@ -156,7 +156,8 @@ class ReadCounts:
         """The counts of the current generation, put together over the partitions."""
         of_gaps = [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
         chosen = current([*of_gaps, *((p, name) for (_, p), found in self._counts.items() for name in found)])
-        gaps = {g.partition: g.known() for g in self._gaps.values() if (g.partition, g.generation) in chosen}
+        told = {g.partition: g for g in self._gaps.values() if (g.partition, g.generation) in chosen}
+        gaps = {partition: each.known() for partition, each in told.items()}
         parts: dict[Bucket, list[PublishedCount]] = {}
         for (bucket, partition), found in self._counts.items():
             counts = [found[name] for name in sorted(found) if (partition, name) in chosen]
@@ -166,9 +167,20 @@ class ReadCounts:
                     newest = count if count.is_newer(newest) else newest
                 # The larger count may be of a state that was lost. Whether that is all, only its successor knows.
                 _, last = counts[-1]
-                part = msgspec.structs.replace(newest, whole=last.whole, why=last.why)
+                why = {*last.why, *_missed_since(last, told.get(partition), bucket)}
+                part = msgspec.structs.replace(newest, whole=not why, why=tuple(sorted(why)))
                 parts.setdefault(bucket, []).append(part)
         return {bucket: _put_together(bucket, parts[bucket], gaps) for bucket in sorted(parts)}
+
+
+def _missed_since(last: PublishedCount, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
+    """What a count lacks that a former state has published last, by the gaps that its successor tells.
+
+    That the former state was lost does not matter here: it had counted what it published.
+    """
+    if told is None or last.generation >= told.generation:
+        return ()
+    return why_missing((gap for gap in told.known() if gap.why != Why.STATE_LOST), bucket)
 
 
 def _parsed(key: bytes | None) -> tuple[Bucket, int]:

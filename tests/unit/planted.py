@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from unique_users import line, low_watermark, publish, published
+from unique_users import line, low_watermark, published
 from unique_users.bucketing import Bucketing
 from unique_users.clients import Admin, Batch
 from unique_users.clock import StreamClock
@@ -241,8 +241,8 @@ def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
 
 @fault
 def marks_are_not_published() -> AbstractContextManager[Any]:
-    encode = publish.encode_count
-    return patch.object(publish, "encode_count", lambda *args, **named: encode(*args, **{**named, "why": ()}))
+    encode = published.encode_count
+    return patch("unique_users.publish.encode_count", lambda *args, **named: encode(*args, **{**named, "why": ()}))
 
 
 @fault

@@ -1,9 +1,13 @@
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.clock import BLOCK, StreamClock
+from unique_users.line import Line
 from unique_users.low_watermark import Committed, LowWatermark
 from unique_users.offset_metadata import OffsetMetadata
+from unique_users.rekey import FrameCounts
 
 HOUR = 3_600
 NOW = 1_468_244_384
@@ -89,3 +93,12 @@ def test_it_never_passes_a_partition_that_may_bring_more_and_never_goes_back(
         behind = [committed[p].metadata.watermark() or 0 for p in ends if ends[p] > committed[p].offset]
         assert value is None or value == before or all(value <= watermark for watermark in behind)
         before = value
+
+
+def test_the_sum_of_all_frames_is_not_told_where_late_ones_are_from_before_it_was_begun() -> None:
+    """300 late users of a group of bucketers that was deleted since; the next one has read 10 frames."""
+    metadata = OffsetMetadata("a-feed", "", totals=FrameCounts(10, 10))
+    assert Line(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=300).totals() is None
+    assert Line(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameCounts(
+        10, 7, Counter({"late": 3})
+    )

@@ -351,6 +351,7 @@ class WholeLine(RuleBasedStateMachine):
         line = self.counter.counting._line.current()
         assert line is not None
         totals = line.totals()
+        assert totals is not None
         lost = sum(map(len, self.losses.frames.values()))
         assert totals.read == self.sent - lost == totals.accepted + totals.rejected.total()
         # What counters have rejected as late, a state that is lost forgets, and one that goes back tells again.
