@@ -1,12 +1,15 @@
 """The judge of the fault matrix is not asleep: whatever a fault could do to a count, or to an estimate, is found."""
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from system import Record
-from verdict import published_counts, weigh, went_down, wrong_sketches
+from verdict import published_counts, weigh, went_down, with_closed, wrong_sketches
 
 from unique_users.buckets import Bucket, Calendar
+from unique_users.config import Config
 from unique_users.estimates import Count, Estimate, users_in
 from unique_users.marks import Why
 from unique_users.published import encode_count, key_of
@@ -69,6 +72,20 @@ def test_users_lost_and_extra_are_summed_over_buckets_in_the_worst_view() -> Non
     verdict = weigh(right, {"live": few, "rebuilt": right, "published": many})
     assert verdict.lost == 500 + users_in(right[DAY]) - users_in(few[DAY])
     assert verdict.extra == 3 + users_in(many[DAY]) - users_in(right[DAY])
+
+
+def test_a_state_may_lack_what_is_past_its_retention_and_nothing_else() -> None:
+    keeps = Config().counter.retention_seconds - Config().bucketer.retention_seconds
+    right = counts_of(USERS)
+
+    def lacking(bucket: Bucket, low_watermark: int | None) -> Counts:
+        system: Any = SimpleNamespace(config=Config(), low_watermark=lambda: low_watermark)
+        return with_closed(system, right, {other: count for other, count in right.items() if other != bucket})
+
+    end = HOUR.start + 3600 + keeps
+    assert lacking(HOUR, end) == right
+    assert lacking(HOUR, end - 60) == lacking(HOUR, None) == {DAY: right[DAY]}
+    assert lacking(DAY, HOUR.start + 3600 + keeps - 60) == {HOUR: right[HOUR]}, "a day that is not over"
 
 
 def published(users: list[str], sketch: Sketch) -> Record:
