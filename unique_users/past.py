@@ -48,7 +48,8 @@ class Past:
         self._last: _Last | None = None
         self._pauses: list[Pause] = []
         self._minutes: tuple[int, int] | None = None  # since the last checkpoint
-        self._leader_epoch = -1  # that the log was seen to be ours in
+        # That the log was seen to be ours in.
+        self._leader_epoch = self.history[-1].leader_epoch if self.history else -1
 
     def cover(self, minute: int) -> None:
         """A user of this minute is counted."""

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from unique_users import line, low_watermark, published
+from unique_users import line, low_watermark, publish, published
 from unique_users.bucketing import Bucketing
 from unique_users.clients import Admin, Batch
 from unique_users.clock import StreamClock
@@ -23,7 +23,7 @@ from unique_users.marks import Gap
 from unique_users.opening import Opening
 from unique_users.past import Past
 from unique_users.publish import Due, Publisher
-from unique_users.published import ReadCounts
+from unique_users.published import ReadCounts, encode_count
 from unique_users.rekey import FrameCounts
 from unique_users.sending import Sending
 from unique_users.store import Store
@@ -241,8 +241,10 @@ def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
 
 @fault
 def marks_are_not_published() -> AbstractContextManager[Any]:
-    encode = published.encode_count
-    return patch("unique_users.publish.encode_count", lambda *args, **named: encode(*args, **{**named, "why": ()}))
+    def whole(*args: Any, **named: Any) -> tuple[bytes, bytes]:
+        return encode_count(*args, **{**named, "why": ()})
+
+    return patch.object(publish, "encode_count", whole)
 
 
 @fault

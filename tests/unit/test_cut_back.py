@@ -276,3 +276,24 @@ def test_a_commit_holds_a_few_checkpoints_and_stays_short(kafka: FakeKafka) -> N
     assert OffsetMetadata.parsed(text.replace("history=", "history=x:")).history == ()
     assert len(text) < 4_000
     assert feed.committed() == 120
+
+
+def test_a_log_that_is_cut_back_between_a_restart_and_the_first_record_is_known_by_its_leader(kafka: FakeKafka) -> None:
+    feed = feed_with(kafka, "ab", "cd")
+    feed.crash()
+    feed.start()
+    put(feed, "")
+    kafka.cut_back("feed", 3, noticed=False)
+    put(feed, "efg")
+    assert {*feed.bucketed()} == {*"abcdefg"}
+
+
+def test_a_counter_knows_the_leader_from_its_state(counter: Counter) -> None:
+    read(counter, "ab")
+    read(counter, "cd")
+    counter.crash()
+    counter.start()
+    settle(counter)
+    counter.kafka.cut_back("bucketed", 3, noticed=False)
+    read(counter, "efg")
+    assert counter.held() == {MINUTE: 7}
