@@ -11,11 +11,21 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients import REQUEST_SECONDS, Position, TopicState
-from unique_users.clients.librdkafka.errors import OUTDATED, Refusal, code_of, explained, explained_error, reason
+from unique_users.clients.librdkafka.errors import (
+    OUTDATED,
+    REFUSED,
+    Refusal,
+    code_of,
+    explained,
+    explained_error,
+    reason,
+)
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.config import Config, Topic
-from unique_users.errors import BrokerAwayError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+
+ANSWER_SECONDS = 1.0  # for one attempt, of those that a request has time for
 
 
 class LibrdkafkaAdmin:
@@ -107,9 +117,8 @@ class LibrdkafkaAdmin:
             return {}
         asked = [TopicPartition(topic, partition) for partition in range(state.partitions)]
         try:
-            with explained(self._config):
-                answers = self._member_of(group).committed(asked, timeout=REQUEST_SECONDS)
-        except BrokerAwayError:
+            answers = self._asked_in_name_of(group, asked)
+        except BrokerError:
             self._asking.clear()  # what a client knows of a broker that was restored may be outdated
             raise
         for answer in answers:
@@ -117,6 +126,24 @@ class LibrdkafkaAdmin:
                 raise explained_error(self._config, answer.error)
         found = {answer.partition: position_of(answer) for answer in answers}
         return {partition: at for partition, at in found.items() if at is not None}
+
+    def _asked_in_name_of(self, group: str, asked: list[TopicPartition]) -> list[TopicPartition]:
+        """What a group has committed. A right that is missing is told once and aside, and looks like silence."""
+        member = self._member_of(group)
+        deadline = monotonic() + REQUEST_SECONDS
+        while True:
+            try:
+                with explained(self._config):
+                    answers: list[TopicPartition] = member.committed(asked, timeout=ANSWER_SECONDS)
+                    return answers
+            except BrokerAwayError:
+                told = [
+                    error for message in member.consume(10, SLICE_SECONDS) if (error := message.error()) is not None
+                ]
+                if refusals := [error for error in told if error.code() in REFUSED]:
+                    raise explained_error(self._config, refusals[0]) from None
+                if monotonic() >= deadline:
+                    raise
 
     def _member_of(self, group: str) -> Any:
         """A consumer that asks in the name of a group, and never joins it.
