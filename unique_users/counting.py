@@ -220,6 +220,9 @@ class Counting:
                     continue
                 if found:
                     self._history.say(partition, found, ledger.position, ledger.go_back(found))
+                else:  # what is cut off may be what it still had to catch up with
+                    _, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+                    ledger.publish_from = min(ledger.publish_from, end)
                 self._consumer.start(partition, ledger.position)
             except BrokerAwayError:
                 return

@@ -297,3 +297,19 @@ def test_a_counter_knows_the_leader_from_its_state(counter: Counter) -> None:
     counter.kafka.cut_back("bucketed", 3, noticed=False)
     read(counter, "efg")
     assert counter.held() == {MINUTE: 7}
+
+
+def test_a_counter_that_catches_up_publishes_at_the_end_of_a_log_that_became_shorter_meanwhile(
+    counter: Counter,
+) -> None:
+    counter.kafka.records_per_poll = 1
+    read(counter, "ab")
+    counter.crash()
+    for uid in "cdefghi":
+        counter.put(uid)
+    counter.start()
+    counter.step()
+    counter.kafka.cut_back("bucketed", 4)
+    settle(counter)
+    settle(counter)
+    assert counter.published() == counter.held() == {MINUTE: 4}
