@@ -119,13 +119,8 @@ def _pairs(letter: Record) -> set[tuple[int, str]]:
 
 
 def until_all_is_accounted_for(system: System, counter: Worker) -> None:
-    """Wait until a counter's report is about all frames that are in feed: it looks at the line now and then."""
-
-    def accounted() -> bool:
-        read = [report["frames"]["read"] for _, report in counter.reports() if report["frames"]]
-        return read[-1:] == [system.written(system.config.topics.feed.name)]
-
-    system.until(accounted, 60, "a report about all frames")
+    """Wait until a report is about all of feed and all dead letters: a counter looks at the line now and then."""
+    system.until(lambda: not sum_problems(system, counter), 60, "a report about all frames")
 
 
 def sum_problems(

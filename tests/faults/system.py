@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from types import TracebackType
@@ -92,6 +93,10 @@ def polled_records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[R
     for consumed in polled.values():
         for r in consumed:
             yield Record(r.partition, r.offset, r.timestamp, r.key, r.value, dict(r.headers))
+
+
+def _can_be_stopped(worker: Worker) -> bool:
+    return not worker.alive or worker.name == "producer" or f"{worker.name}: reading" in worker.complaints
 
 
 class System:
@@ -191,6 +196,8 @@ class System:
         """Ask everything that runs to end; return it."""
         running = [worker for worker in self.workers if worker.alive]
         for worker in running:
+            # While Python still imports, a signal ends a script as it does any program.
+            self.until(partial(_can_be_stopped, worker), CATCH_UP_SECONDS, f"{worker.name} to start")
             worker.end()
         return running
 
