@@ -14,6 +14,7 @@ from kafka.consumer import group as polling
 from kafka.errors import KafkaConnectionError
 from kafka.future import Future
 from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import FetchRequest
 
 from unique_users.clients import get_admin, get_producer
@@ -35,6 +36,11 @@ class Replay:
         self.consumer = KafkaPythonConsumer(config, topic, topic)
         self.fetcher = self.consumer._consumer._fetcher
         self.read: list[bytes | None] = []
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether the next poll has records of an answer that the one before has begun to hand out."""
+        return bool(self.fetcher._next_partition_records)
 
     def fill(self, partitions: int = 1, records: int = RECORDS) -> None:
         admin, producer = get_admin(self.config), get_producer(self.config)
@@ -126,6 +132,7 @@ class Clock:
 
 
 VALUES = [b"%d" % number for number in range(RECORDS)]
+ANSWER_BYTES = 1_000  # about a dozen of these records
 
 
 def test_no_poll_sleeps_beside_records_that_have_come(
@@ -188,3 +195,73 @@ def test_a_broker_that_is_away_is_asked_as_seldom_as_the_backoff_says(
     for times in attempts.values():
         for number, (before, after) in enumerate(pairwise(times)):
             assert after - before >= LEAST_JITTER * min(0.05 * 2**number, 1.0), attempts
+
+
+def test_the_next_records_are_asked_for_when_the_first_of_an_answer_are_handed_out(
+    replay: Callable[..., Replay],
+) -> None:
+    read = replay(max_poll_records=1, max_partition_fetch_bytes=ANSWER_BYTES)
+    read.poll_until(lambda: bool(read.read))
+    read.on_io_thread(lambda: None)
+    assert read.in_hand
+    assert read.answer_waits() or read.fetcher.in_flight_fetches()
+
+
+def test_a_broker_gathers_only_what_is_not_there_yet(replay: Callable[..., Replay]) -> None:
+    read = replay(max_partition_fetch_bytes=ANSWER_BYTES, fetch_min_bytes=1_000_000)
+    gathers: list[bool] = []
+    send = read.fetcher._manager.send
+
+    def noted(request: Any, **settings: Any) -> Future:
+        if isinstance(request, FetchRequest):
+            gathers.append(request.min_bytes > 1)
+        return send(request, **settings)
+
+    read.fetcher._manager.send = noted
+    read.poll_until(lambda: len(read.read) >= RECORDS)
+    read.on_io_thread(lambda: None)
+    assert not read.fetcher.in_flight_fetches()  # a commit would wait behind it
+    read.poll_until(lambda: gathers[-1])
+    behind = gathers[gathers.index(False) : -1]  # the broker has answered once, and told how much it has
+    assert len(behind) > 2
+    assert not any(behind)
+
+
+def test_a_poll_asks_nothing_of_the_io_thread_while_it_has_records(
+    replay: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = replay(max_poll_records=1, max_partition_fetch_bytes=ANSWER_BYTES)
+    read.poll_until(lambda: bool(read.read))
+    asked: list[object] = []
+    run = NetworkSelector.run
+
+    def counted(net: NetworkSelector, *call: Any) -> Any:
+        asked.append(call)
+        return run(net, *call)
+
+    while len(read.read) < RECORDS // 2:
+        read.on_io_thread(lambda: None)
+        wait_until(read.answer_waits)
+        with monkeypatch.context() as patched:
+            patched.setattr(NetworkSelector, "run", counted)
+            read.poll()
+    assert not asked
+    assert read.read == VALUES[: len(read.read)]
+
+
+def test_every_record_of_all_partitions_comes_once_and_in_order(replay: Callable[..., Replay]) -> None:
+    read = replay(partitions=3, max_poll_records=2, max_partition_fetch_bytes=ANSWER_BYTES)
+    read.poll_until(lambda: len(read.read) >= RECORDS)
+    for partition in range(3):
+        assert [value for value in read.read if int(value or 0) % 3 == partition] == VALUES[partition::3]
+
+
+def test_what_was_fetched_ahead_is_not_handed_out_from_another_place(replay: Callable[..., Replay]) -> None:
+    read = replay(max_poll_records=1, max_partition_fetch_bytes=ANSWER_BYTES)
+    read.poll_until(lambda: bool(read.read))
+    read.on_io_thread(lambda: None)
+    wait_until(read.answer_waits)
+    read.consumer.start(0, 3)
+    read.read.clear()
+    read.poll_until(lambda: len(read.read) >= RECORDS - 3)
+    assert read.read == VALUES[3:]
