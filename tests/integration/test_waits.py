@@ -22,7 +22,7 @@ from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
 from unique_users.config import Config, Topic
 from unique_users.local_kafka import free_port
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 RECORDS = 50
 LEAST_JITTER = 0.8  # of a backoff
 

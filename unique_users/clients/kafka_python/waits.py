@@ -5,29 +5,19 @@
    `retry_backoff_ms` beside its records (docs/upstream.md). Here it looks once more; with no broker it sleeps as ever.
 2. Each poll has the I/O thread tell whether the group's coordinator is known, and waits while that thread receives
    records. Here it looks itself, and asks only if the coordinator is not known or not connected.
-3. What a broker sends is received in parts of 4 KiB, and the interpreter changes hands for each of them, which takes up
-   to 5 ms while the other thread is busy. Here a part is what has come, up to `RECEIVE_BYTES`.
 """
 
-import ssl
 from typing import Any
 
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.consumer import ConsumerCoordinator
-from kafka.errors import KafkaConnectionError
-from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
-
-RECEIVE_BYTES = 256 * 1024
-_NOTHING_MORE = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def wait_less() -> None:
-    """Fix the client's classes. To be called once, before hear_refusals, which goes on from how these receive."""
+    """Fix the client's classes. To be called once."""
     Fetcher.fetch_records = _looking_again(Fetcher.fetch_records)
     coordinator = ConsumerCoordinator
     coordinator.ensure_coordinator_ready = _knowing(coordinator.ensure_coordinator_ready)
-    for transport in (KafkaTCPTransport, KafkaSSLTransport):
-        transport._sock_recv = _receive
 
 
 def _looking_again(fetch_records: Any) -> Any:
@@ -46,17 +36,3 @@ def _knowing(ensure_coordinator_ready: Any) -> Any:
         return bool(ensure_coordinator_ready(coordinator, timeout_ms))
 
     return knowing
-
-
-def _receive(transport: Any) -> tuple[bytes, Exception | None]:
-    """What has come, and the error that ends the connection, if any."""
-    parts = []
-    try:
-        while part := transport._sock.recv(RECEIVE_BYTES):
-            parts.append(part)
-        error: Exception | None = KafkaConnectionError("socket disconnected")
-    except _NOTHING_MORE:
-        error = None
-    except Exception as failure:  # noqa: BLE001  # whatever it is, the connection is of no use
-        error = KafkaConnectionError(failure)
-    return b"".join(parts), error
