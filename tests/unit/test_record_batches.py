@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from struct import pack_into
 from unittest.mock import patch
 
 import pytest
@@ -19,7 +20,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from unique_users.clients.kafka_python import column_reading
 from unique_users.clients.kafka_python.column_reading import ColumnRecords, columns, joined, runs
 from unique_users.clients.kafka_python.column_sending import ColumnBatch
-from unique_users.clients.kafka_python.record_format import Columns, decode, encode
+from unique_users.clients.kafka_python.record_format import Columns, decode, encode, end_of
 from unique_users.clients.kafka_python.unpacking import UNPACKED_BYTES_MAX
 from unique_users.errors import TopicError
 
@@ -59,6 +60,28 @@ def test_kafka_python_reads_what_is_encoded(rows: list[tuple[bytes | None, bytes
     data = written(pieces, codec)
     assert all(batch.validate_crc() for batch in MemoryRecords(data))
     assert read_by_kafka_python(data) == rows
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 1 << 40), st.integers(-1, 9)), min_size=1), st.data())
+def test_the_end_of_an_answer_is_that_of_its_last_whole_batch(
+    batches: list[tuple[int, int, int]], draws: st.DataObject
+) -> None:
+    data = bytearray()
+    for count, first_offset, leader_epoch in batches:
+        start = len(data)
+        data += written(list(encode([b"value"] * count, [None] * count, 1_000)))
+        pack_into(">q", data, start, first_offset)
+        pack_into(">i", data, start + 12, leader_epoch)
+    cut = bytes(data[: draws.draw(st.integers(0, len(data)))])
+    ends = [(batch.next_offset, batch.leader_epoch) for batch in MemoryRecords(cut)]
+    assert end_of(cut) == (ends[-1] if ends else None)
+
+
+def test_an_answer_in_an_older_format_has_no_end_that_is_known() -> None:
+    builder = MemoryRecordsBuilder(1, NONE, 1_000)
+    builder.append(None, None, b"value")
+    builder.close()
+    assert end_of(bytes(builder.buffer())) is None
 
 
 def test_no_records_make_no_batch() -> None:

@@ -17,7 +17,7 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
 from unique_users.clients import damaged
-from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode
+from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode, end_of
 from unique_users.clients.kafka_python.unpacking import UnreadableError, unpacked
 
 TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: a batch more at most
@@ -75,8 +75,11 @@ class _Batches:
 class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The answer to a fetch of one partition. `take` gives records whose values are Columns, of many records each."""
 
-    def __init__(self, *arguments: Any, records_max: int, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self, offset: int, partition: TopicPartition, records: MemoryRecords, *, records_max: int, **settings: Any
+    ) -> None:
+        super().__init__(offset, partition, records, **settings)
+        self.end = end_of(records._buffer)
         self._records_max = records_max
 
     def _unpack_records(self, partition: TopicPartition, records: MemoryRecords, *_deserializers: Any) -> Any:

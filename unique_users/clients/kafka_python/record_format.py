@@ -4,6 +4,7 @@ The format is that of https://kafka.apache.org/documentation/#recordbatch.
 """
 
 from collections.abc import Iterator, Sequence
+from struct import Struct
 from typing import NamedTuple
 
 from kafka.errors import CorruptRecordError
@@ -11,6 +12,8 @@ from kafka.record.default_records import DefaultRecordBatch
 
 MAGIC = 2  # what tells a broker that a batch is of this format
 RECORD_BYTES_MAX = 32  # what a record takes at most beside its key and value
+_HEADER = Struct(">qiib6xi")  # a batch's first offset, length, leader epoch, magic, and the step to its last offset
+_OVERHEAD = 12  # bytes of a batch that its length does not count
 _LOW, _MORE = 0x7F, 0x80  # the bits of a number's byte: seven of its own, and whether another byte follows
 
 
@@ -23,6 +26,22 @@ class Columns(NamedTuple):
     offsets: Sequence[int]
     unreadable: str = ""  # see clients.Batch
     leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
+
+
+def end_of(batches: bytes) -> tuple[int, int] | None:
+    """The next offset after some batches, and the last one's leader epoch; of a batch in part, nothing is told.
+
+    None if there is no whole batch, or one in an older format.
+    """
+    end, at = None, 0
+    while at + _HEADER.size <= len(batches):
+        base, length, epoch, magic, last = _HEADER.unpack_from(batches, at)
+        at += _OVERHEAD + length
+        if magic != MAGIC or length < _HEADER.size:
+            return None
+        if at <= len(batches):
+            end = base + last + 1, epoch
+    return end
 
 
 def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:
@@ -130,7 +149,8 @@ def _number(value: int) -> bytes:
     return bytes(text)
 
 
-_NUMBERS = [_number(value) for value in range(8192)]
+_NUMBERS = [bytes((value << 1,)) for value in range(64)]
+_NUMBERS += [bytes((value << 1 & _LOW | _MORE, value >> 6)) for value in range(64, 8192)]  # as _number does, sooner
 _NO_KEY = b"\1"
 _NOW = b"\0\0"  # attributes, and the time of the batch
 

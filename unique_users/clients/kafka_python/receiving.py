@@ -1,0 +1,54 @@
+# ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
+"""Have kafka-python receive an answer of megabytes in few parts, and copy it no more than it must.
+
+Its I/O thread receives 4 KiB at a time, and the interpreter changes hands for each of them, which takes up to 5 ms
+while the main thread is busy. It then copies what it received twice into the answer's buffer, and the records twice out
+of it, and nothing else runs meanwhile. Here a part is what has come, up to `RECEIVE_BYTES`, and each is copied once.
+"""
+
+import ssl
+from typing import Any
+
+from kafka.errors import KafkaConnectionError
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.protocol.frame import KafkaBytes
+
+RECEIVE_BYTES = 256 * 1024
+_NOTHING_MORE = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def receive_much() -> None:
+    """Change the client's classes. To be called once, before hear_refusals, which goes on from how these receive."""
+    for transport in (KafkaTCPTransport, KafkaSSLTransport):
+        transport._sock_recv = _receive
+    KafkaBytes.read = _read
+    KafkaBytes.write = _write
+
+
+def _receive(transport: Any) -> tuple[bytes, Exception | None]:
+    """What has come, and the error that ends the connection, if any."""
+    parts = []
+    try:
+        while part := transport._sock.recv(RECEIVE_BYTES):
+            parts.append(part)
+        error: Exception | None = KafkaConnectionError("socket disconnected")
+    except _NOTHING_MORE:
+        error = None
+    except Exception as failure:  # noqa: BLE001  # whatever it is, the connection is of no use
+        error = KafkaConnectionError(failure)
+    return b"".join(parts), error
+
+
+def _read(buffer: Any, size: int | None = None) -> bytes:
+    """The next bytes, fewer where the buffer ends."""
+    start = buffer._idx
+    buffer._idx = len(buffer) if size is None else min(start + size, len(buffer))
+    return bytes(memoryview(buffer)[start : buffer._idx])
+
+
+def _write(buffer: Any, data: bytes) -> None:
+    """Put bytes at the buffer's place, which has room for them."""
+    start = buffer._idx
+    buffer._idx += len(data)
+    with memoryview(buffer) as room:
+        room[start : buffer._idx] = data
