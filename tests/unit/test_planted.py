@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from planted import FAULTS
+from planted import FAULTS, OF_BUSY, OF_LOSSES
 from whole_line import WholeLine
 
-EXAMPLES_MAX = 1_000
+EXAMPLES_MAX = 600
 RULES = settings(
     max_examples=EXAMPLES_MAX,
     stateful_step_count=30,
@@ -23,6 +23,8 @@ RULES = settings(
 def test_a_planted_fault_is_found(name: str) -> None:
     class Planted(WholeLine):
         examples = 0
+        with_losses = name in OF_LOSSES
+        with_idles = name not in OF_BUSY
 
         def __init__(self) -> None:
             super().__init__()
