@@ -48,7 +48,7 @@ def fault(plant: Fault) -> Fault:
 
 
 def rare(plant: Fault) -> Fault:
-    """Add to RARE what takes more examples than a gate has time for: unit tests hold it."""
+    """Add to RARE what takes more examples than a gate has time for: single cases find it, see test_planted.py."""
     RARE[plant.__name__.replace("_", " ")] = plant
     return plant
 
@@ -84,7 +84,7 @@ def a_partition_is_idle_as_soon_as_all_of_it_is_read() -> AbstractContextManager
     return patch.object(LowWatermark, "_is_idle", lambda _self, _p, got, end, _now: (got.offset if got else 0) >= end)
 
 
-@rare
+@fault
 def partitions_without_a_commit_are_ignored() -> AbstractContextManager[Any]:
     update = LowWatermark.update
 
@@ -137,7 +137,7 @@ def records_for_a_bucket_that_is_gone_are_ignored_silently() -> AbstractContextM
     return patch.object(Ledger, "_reject", lambda *_: None)
 
 
-@rare
+@fault
 def a_save_goes_past_undelivered_dead_letters() -> AbstractContextManager[Any]:
     save = Ledger.save
 
@@ -249,7 +249,7 @@ def the_gaps_of_feed_are_forgotten_at_a_restart() -> AbstractContextManager[Any]
     return patch.object(Bucketing, "_open", without)
 
 
-@fault_of_losses
+@rare
 def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
     def without_gaps(self: Counting) -> None:
         if (seen := self._line.current()) and seen.low_watermark is not None:
@@ -283,12 +283,12 @@ def readers_ignore_the_generation() -> AbstractContextManager[Any]:
     return patch.object(published, "current", set)
 
 
-@fault_of_losses
+@rare
 def a_bucket_without_a_count_of_a_partition_ignores_its_gaps() -> AbstractContextManager[Any]:
     return patch.object(published, "why_missing", lambda *_: ())
 
 
-@fault
+@rare
 def a_crash_loses_tombstones() -> AbstractContextManager[Any]:
     """They are taken for published as soon as they are due."""
     due = Ledger.what_to_publish

@@ -1,7 +1,11 @@
+from brokers import config_for
+from fakes import FakeAdmin, FakeKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.clients import Position
 from unique_users.clock import BLOCK, StreamClock
+from unique_users.line import look
 from unique_users.low_watermark import Committed, LowWatermark
 from unique_users.offset_metadata import OffsetMetadata
 
@@ -89,3 +93,23 @@ def test_it_never_passes_a_partition_that_may_bring_more_and_never_goes_back(
         behind = [committed[p].metadata.watermark() or 0 for p in ends if ends[p] > committed[p].offset]
         assert value is None or value == before or all(value <= watermark for watermark in behind)
         before = value
+
+
+def test_a_look_at_the_line_asks_in_the_order_that_its_promise_rests_on() -> None:
+    """What is committed of `feed` is before the ends of `bucketed` that are asked afterwards."""
+    kafka = FakeKafka()
+    for topic in ("feed", "bucketed"):
+        kafka.create(topic)
+    asked: list[str] = []
+
+    class Asked(FakeAdmin):
+        def ends(self, topic: str) -> dict[int, int]:
+            asked.append(f"ends of {topic}")
+            return super().ends(topic)
+
+        def committed(self, group: str, topic: str) -> dict[int, Position]:
+            asked.append(f"commits of {topic}")
+            return super().committed(group, topic)
+
+    look(Asked(kafka), config_for("fake:1"), LowWatermark(IDLE), 0)
+    assert asked[:3] == ["ends of feed", "commits of feed", "ends of bucketed"]
