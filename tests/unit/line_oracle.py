@@ -79,7 +79,7 @@ class Losses:
         found: set[Why] = set()
         if any(self.frames.values()) or self.trimmed:
             found.add(Why.RECORDS_DELETED)
-        if self.state and self.trimmed:
+        if self.trimmed:  # perhaps before there was a state
             found.add(Why.STATE_LOST)
         if self.cut:
             found |= {Why.LOG_CUT_BACK}

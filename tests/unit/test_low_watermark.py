@@ -1,10 +1,13 @@
 from collections import Counter
 
+from brokers import config_for
+from fakes import FakeAdmin, FakeKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.clients import Position
 from unique_users.clock import BLOCK, StreamClock
-from unique_users.line import Line
+from unique_users.line import Line, look
 from unique_users.low_watermark import Committed, LowWatermark
 from unique_users.offset_metadata import OffsetMetadata
 from unique_users.rekey import FrameCounts
@@ -102,3 +105,23 @@ def test_the_sum_of_all_frames_is_not_told_where_late_ones_are_from_before_it_wa
     assert Line(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameCounts(
         10, 7, Counter({"late": 3})
     )
+
+
+def test_a_look_at_the_line_asks_in_the_order_that_its_promise_rests_on() -> None:
+    """What is committed of `feed` is before the ends of `bucketed` that are asked afterwards."""
+    kafka = FakeKafka()
+    for topic in ("feed", "bucketed"):
+        kafka.create(topic)
+    asked: list[str] = []
+
+    class Asked(FakeAdmin):
+        def ends(self, topic: str) -> dict[int, int]:
+            asked.append(f"ends of {topic}")
+            return super().ends(topic)
+
+        def committed(self, group: str, topic: str) -> dict[int, Position]:
+            asked.append(f"commits of {topic}")
+            return super().committed(group, topic)
+
+    look(Asked(kafka), config_for("fake:1"), LowWatermark(IDLE), 0)
+    assert asked[:3] == ["ends of feed", "commits of feed", "ends of bucketed"]

@@ -1,10 +1,20 @@
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from whole_line import WholeLine
 
+EXAMPLES = int(os.environ.get("WHOLE_LINE_EXAMPLES", "100"))
 
-def test_every_frame_is_counted_or_rejected_whatever_happens() -> None:
+
+@pytest.mark.timeout(max(180, EXAMPLES))
+def test_every_frame_is_counted_or_rejected_or_its_bucket_is_marked_whatever_happens() -> None:
     rules = settings(
-        max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=EXAMPLES,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     run_state_machine_as_test(WholeLine, settings=rules)

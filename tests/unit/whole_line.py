@@ -78,9 +78,30 @@ class RacingLine:
 class WholeLine(RuleBasedStateMachine):
     """A bucketer and a counter, which are killed and started again."""
 
-    @initialize(by_uid=st.booleans(), topic_ids=st.booleans(), elsewhere=st.integers(0, 2 * PARTITIONS))
-    def begin(self, by_uid: bool, topic_ids: bool, elsewhere: int) -> None:  # noqa: FBT001
+    with_losses: bool | None = None  # of logs and states; None for either
+    with_idles: bool | None = None  # partitions
+
+    @initialize(
+        by_uid=st.booleans(),
+        topic_ids=st.booleans(),
+        elsewhere=st.integers(0, 2 * PARTITIONS),
+        lossy=st.booleans(),
+        idles=st.booleans(),
+        records_per_poll=st.sampled_from([2, 5]),
+    )
+    def begin(
+        self,
+        *,
+        by_uid: bool,
+        topic_ids: bool,
+        elsewhere: int,
+        lossy: bool,
+        idles: bool,
+        records_per_poll: int,
+    ) -> None:
         """`elsewhere` is a partition of `feed`, if it has that, which another bucketer has, and does not read."""
+        self.idles = idles if self.with_idles is None else self.with_idles
+        self.lossy = lossy if self.with_losses is None else self.with_losses
         self._stack = ExitStack()
         self._stack.enter_context(patch.multiple("unique_users.clock", BLOCK=BLOCK, MEDIANS=MEDIANS))
         self._stack.enter_context(redirect_stdout(StringIO()))
@@ -92,7 +113,7 @@ class WholeLine(RuleBasedStateMachine):
             self.kafka.create(topic, number)
         if not topic_ids:
             self.kafka.topics["bucketed"].id = ""
-        self.kafka.records_per_poll = 2
+        self.kafka.records_per_poll = records_per_poll
         self.sent = 0
         self.ever_idle = False
         self.losses = Losses()
@@ -143,6 +164,7 @@ class WholeLine(RuleBasedStateMachine):
             self.counter_goes_on()
             self.pass_seconds(seconds)
 
+    @precondition(lambda self: self.idles)
     @rule()
     def wait_until_idle(self) -> None:
         self.ever_idle = True
@@ -156,8 +178,10 @@ class WholeLine(RuleBasedStateMachine):
         minute=st.integers(0, MINUTES // 2),
         frames=st.integers(1, 3),
         idle=st.booleans(),
+        read=st.sampled_from([0, 4, 2 * MEDIANS, 2 * MEDIANS]),
+        jumps=st.booleans(),
     )
-    def fall_behind(self, partition: int, minute: int, frames: int, idle: bool) -> None:  # noqa: FBT001
+    def fall_behind(self, *, partition: int, minute: int, frames: int, idle: bool, read: int, jumps: bool) -> None:
         """A partition gets frames before and after the others run ahead, which go first if it is idle meanwhile."""
         self.put(partition, minute, frames)
         for _ in range(2):
@@ -166,12 +190,14 @@ class WholeLine(RuleBasedStateMachine):
             self.pass_seconds(1)
         for other in {*range(PARTITIONS)} - {partition}:
             self.put(other, MINUTES, MEDIANS * BLOCK)
-        for _ in range(2 * MEDIANS):
+        for _ in range(read):
             self.bucketer_goes_on()
-        if idle:
+        if idle and self.idles:
             self.wait_until_idle()
-        else:
-            self.step_counter(3, 1)
+        elif jumps:
+            self.put(partition, minute, 1)
+            self.put(partition, MINUTES, BLOCK)
+        self.step_counter(4, 1)
         self.put(partition, minute, frames)
         self.bucketer_goes_on()
 
@@ -187,6 +213,20 @@ class WholeLine(RuleBasedStateMachine):
         if self.kafka.away:
             self.kafka.away = False
         self.start_counter()
+
+    @precondition(lambda self: not self.kafka.away)
+    @rule()
+    def crash_counter_that_is_refused(self) -> None:
+        self.kafka.refuse_after = None
+        for _ in range(2):
+            self.bucketer_goes_on()
+            self.pass_seconds(1)
+        for _ in range(2):
+            self.kafka.refuse_after = 0
+            self.counter.counting.step()
+            self.pass_seconds(0.5)
+        self.kafka.refuse_after = None
+        self.crash_counter()
 
     @rule()
     def evict_counter(self) -> None:
@@ -206,7 +246,7 @@ class WholeLine(RuleBasedStateMachine):
     def come_back(self) -> None:
         self.kafka.away = False
 
-    @precondition(lambda self: not self.kafka.away)
+    @precondition(lambda self: self.lossy and not self.kafka.away)
     @rule()
     def lose_state(self) -> None:
         self.losses.state = True
@@ -214,7 +254,7 @@ class WholeLine(RuleBasedStateMachine):
         shutil.rmtree(self.counter.config.state.directory, ignore_errors=True)
         self.start_counter()
 
-    @precondition(lambda self: not self.kafka.away)
+    @precondition(lambda self: self.lossy and not self.kafka.away)
     @rule(partition=st.integers(0, BUCKETED_PARTITIONS - 1), quarters=st.integers(1, 4), crash=st.booleans())
     def trim_bucketed(self, partition: int, quarters: int, crash: bool) -> None:  # noqa: FBT001
         log = self.kafka.topics["bucketed"].partitions[partition]
@@ -229,9 +269,11 @@ class WholeLine(RuleBasedStateMachine):
         if crash:
             self.start_counter()
 
-    @precondition(lambda self: not self.kafka.away)
-    @rule(partition=st.integers(0, PARTITIONS - 1), quarters=st.integers(1, 4), crash=st.booleans())
-    def lose_frames(self, partition: int, quarters: int, crash: bool) -> None:  # noqa: FBT001
+    @precondition(lambda self: self.lossy and not self.kafka.away)
+    @rule(
+        partition=st.integers(0, PARTITIONS - 1), quarters=st.integers(1, 4), crash=st.booleans(), again=st.booleans()
+    )
+    def lose_frames(self, partition: int, quarters: int, crash: bool, again: bool) -> None:  # noqa: FBT001
         """Trim frames that no commit tells of. A bucketer that knows of some goes on as one that was killed."""
         reading = self.feed.bucketing._readings.get(partition)
         crash = crash or reading is None or reading.position != reading.committed
@@ -247,8 +289,17 @@ class WholeLine(RuleBasedStateMachine):
             self.kafka.trim("feed", partition, before)
         if crash:
             self.feed.start()
+        if again:
+            for _ in range(3):
+                self.bucketer_goes_on()
+                self.pass_seconds(1)
+            self.crash_bucketer()
+            self.put(partition, MINUTES, 1)
+            for _ in range(3):
+                self.bucketer_goes_on()
+                self.pass_seconds(1)
 
-    @precondition(lambda self: not self.kafka.away)
+    @precondition(lambda self: self.lossy and not self.kafka.away)
     @rule(partition=st.integers(0, BUCKETED_PARTITIONS - 1), quarters=st.integers(1, 3), noticed=st.booleans())
     def cut_back_bucketed(self, partition: int, quarters: int, noticed: bool) -> None:  # noqa: FBT001
         self.let_both_read()
@@ -258,7 +309,7 @@ class WholeLine(RuleBasedStateMachine):
         self.losses.dropped_before_cut[partition] = self.floors.get(partition, 0)
         self.losses.cut |= self.cut_back("bucketed", partition, quarters, noticed=noticed)
 
-    @precondition(lambda self: not self.kafka.away)
+    @precondition(lambda self: self.lossy and not self.kafka.away)
     @rule(partition=st.integers(0, PARTITIONS - 1), quarters=st.integers(1, 3), noticed=st.booleans())
     def cut_back_feed(self, partition: int, quarters: int, noticed: bool) -> None:  # noqa: FBT001
         self.let_both_read()
@@ -345,7 +396,7 @@ class WholeLine(RuleBasedStateMachine):
             self.bucketer_goes_on()
             self.counter_goes_on()
             self.pass_seconds(1)
-            if self.is_read("bucketer", "feed") and self.is_read("counter", "bucketed"):
+            if self.frames_are_read() and self.records_are_counted():
                 break
         else:
             raise AssertionError("never caught up")
@@ -354,10 +405,16 @@ class WholeLine(RuleBasedStateMachine):
             self.pass_seconds(1)
         self.no_published_count_goes_down()
 
-    def is_read(self, group: str, topic: str) -> bool:
-        committed = self.kafka.group(group, topic).committed
-        logs = self.kafka.topics[topic].partitions
+    def frames_are_read(self) -> bool:
+        committed = self.kafka.group("bucketer", "feed").committed
+        logs = self.kafka.topics["feed"].partitions
         return all(committed.get(p, Position(0)).offset >= log.end for p, log in enumerate(logs))
+
+    def records_are_counted(self) -> bool:
+        """What is committed may be of a state that was lost."""
+        ledgers = self.counter.counting._ledgers
+        logs = self.kafka.topics["bucketed"].partitions
+        return all(p in ledgers and (ledgers[p].saved_offset or 0) >= log.end for p, log in enumerate(logs))
 
     def check_counts(self, floors: Mapping[int, int], *, ever_idle: bool) -> None:
         oracle = Oracle(self.kafka, self.losses, floors, ever_idle=ever_idle)
