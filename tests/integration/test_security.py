@@ -181,7 +181,10 @@ def test_a_secured_cluster_lets_the_same_users_in_when_one_of_its_nodes_is_kille
     with LocalCluster("4.3.1", tmp_path / "data", free_port(), 3, security=security) as cluster:
         secured = Secured(cluster, security, tmp_path)
         admin = secured.running("admin")
-        admin.settings = [*admin.settings, *(f"topics.{topic}.replication=3" for topic in ("feed", "bucketed"))]
+        admin.settings = [
+            *admin.settings,
+            *(f"topics.{topic}.replication=3" for topic in ("feed", "bucketed", "counts", "rejected")),
+        ]
         admin.run("producer.py", "-", stdin=FRAMES)
         cluster.nodes[1].kill()
         assert admin.counts() == admin.recount(FRAMES)
