@@ -72,7 +72,6 @@ class Losses:
     cut: bool = False  # `bucketed`
     state: bool = False
     intervals: bool = False
-    dropped_before_cut: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))  # by partition
 
     def reasons(self) -> set[Why]:
         """Those that a mark may have."""
@@ -122,7 +121,9 @@ class Oracle:
     def check(self, published: Mapping[Bucket, PublishedBucket], wanted: Collection[str]) -> None:
         missed = self._check_frames()
         late = any(topic == "bucketed" for topic, *_ in self.letters)
-        assert not late or self._ever_idle or self._losses.cut, "rejected as late, and no partition was ever idle"
+        # A log that is cut back is read again, and a clock that begins anew may be behind the low watermark.
+        again = self._losses.cut or self._losses.feed_cut
+        assert not late or self._ever_idle or again, "rejected as late, and no partition was ever idle"
         minutes = self._minutes(missed)
         for interval in (MINUTE.name, WIDE):
             expected: dict[int, Users] = {}
@@ -210,10 +211,10 @@ class Oracle:
         return minutes
 
     def _let_off(self, minutes: Mapping[int, Users], partition: int, present: Collection[int]) -> None:
-        """What was dropped before a cut keeps its count, and so does what a former generation has published."""
+        """Counts stay of what was dropped before a cut was noticed, and of a former generation."""
         former = self._kafka.topics["bucketed"].id and len(self._generations[partition]) > 1
         for minute in present:
-            if minute < self._losses.dropped_before_cut[partition] or (self._losses.cut and former):
+            if self._losses.cut and (minute < self._floors.get(partition, 0) or former):
                 minutes[minute].most.update(minutes[minute].ever)
 
     def _once_told(self, bucket: Bucket) -> set[Why]:
@@ -234,7 +235,7 @@ class Oracle:
     def _may_be_late(self, minute: int, partition: int | None = None) -> bool:
         """Whether what was lost of a minute would have come after it was closed."""
         floor = max(self._floors.values(), default=0) if partition is None else self._floors.get(partition, 0)
-        return self._ever_idle and minute < floor
+        return (self._ever_idle or bool(self._losses.feed_cut)) and minute < floor
 
 
 def _pair(record: Record) -> Pair:

@@ -275,6 +275,8 @@ class WholeLine(RuleBasedStateMachine):
     )
     def lose_frames(self, partition: int, quarters: int, crash: bool, again: bool) -> None:  # noqa: FBT001
         """Trim frames that no commit tells of. A bucketer that knows of some goes on as one that was killed."""
+        if partition in self.losses.feed_cut:
+            return  # what is committed may be of the frames that were cut off
         reading = self.feed.bucketing._readings.get(partition)
         crash = crash or reading is None or reading.position != reading.committed
         if crash:
@@ -306,7 +308,6 @@ class WholeLine(RuleBasedStateMachine):
         ledgers = self.counter.counting._ledgers
         if any(p not in ledgers or ledgers[p].position < ledgers[p].publish_from for p in range(BUCKETED_PARTITIONS)):
             return  # one that is catching up publishes once it is where the log ended, which may have been cut off
-        self.losses.dropped_before_cut[partition] = self.floors.get(partition, 0)
         self.losses.cut |= self.cut_back("bucketed", partition, quarters, noticed=noticed)
 
     @precondition(lambda self: self.lossy and not self.kafka.away)
