@@ -91,7 +91,7 @@ class Ledger:
     """Adds records, saves what they added together with the position, and drops what is closed and past its retention.
 
     `saved_offset` is None while nothing was saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
-    before which nothing more comes; for ever where that is None.
+    before which nothing more comes; forever where that is None.
     """
 
     def __init__(

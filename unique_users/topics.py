@@ -182,7 +182,7 @@ class Watched:
         self._refused = ""
 
     def create(self, admin: Admin) -> None:
-        """Create the topic; say so, and what hinders that. Others may do the same at this moment."""
+        """Create the topic; say so, and what prevents it. Others may do the same at this moment."""
         try:
             admin.create(self.topic)
         except BrokerAwayError:
