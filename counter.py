@@ -58,12 +58,11 @@ def main(argv: Sequence[str]) -> int:
         admin = prepare_topics(config, used, stop, reads=bucketed)
         new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, gathers=True)
         first = when_broker_answers(config, stop, new_consumer)
-        line_admin = when_broker_answers(config, stop, lambda: get_admin(config))
-        if not admin or not first or not line_admin:
+        if not admin or not first:
             return 0
         watch = TopicWatch(admin, config, used)
         consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
-        line = LineWatch(line_admin, config)
+        line = LineWatch(partial(get_admin, config), config)
         describe = partial(watch.current, bucketed.name)
         counting = Counting(
             config,

@@ -13,11 +13,14 @@
 
 `feed` is filled once for each number of partitions, with so many frames for each of them, and as many users for each.
 In each run bucketers and counters work through it side by side, with state, groups and topics of their own, until the
-counters have reported all. The variants take turns, so that what else the machine does meets all of them. CPU is that
-of the bucketers from the line on with which they say that they read, and of the counters from when they have all
-partitions, before the bucketers start; to their ends. Time is that from the first record of `bucketed`, which is
-written a few milliseconds after its frame was read, to the report with all counts. Memory is the largest resident size
-seen.
+counters have reported all. The variants take turns, so that what else the machine does meets all of them.
+
+Each engine is measured in two ways. The work: CPU of the bucketers from the line on with which they say that they read,
+and of the counters from when they have all partitions, to their ends; and the time from the first record of `bucketed`,
+which is written a few milliseconds after its frame was read, to the report with all counts. As a user sees it: the time
+from the launch of all processes to the report with all counts, and all CPU of these processes, their start and end
+included. Several counters have to share the partitions before the bucketers are launched. Memory is the largest
+resident size seen.
 """
 
 import argparse
@@ -54,6 +57,9 @@ from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
 from unique_users.sample import frames  # noqa: E402
 
 SAMPLE_SECONDS = 0.02
+# Compiled modules are kept, as they are for whoever has not forbidden it.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+CPU_PARTS = ("start_cpu_seconds", "cpu_seconds")
 PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
 
 
@@ -123,7 +129,7 @@ class Watched:
         self._started = time.monotonic()
         self._said = stdout.with_suffix(".err")
         with stdout.open("w") as out, self._said.open("w") as err:
-            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err)
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err, env=ENVIRONMENT)
         self._seen = psutil.Process(self.process.pid)
         self._cpu = self._peak = 0.0
         self._start_cpu: float | None = None
@@ -236,6 +242,8 @@ class Bench:
         own += [f"topics.{name}.name={name}{self._number}" for name in ("bucketed", "counts", "rejected")]
         numbers = range(variant.processes)
         broker = psutil.Process(self._kafka.pid)
+        broker_cpu = -sum(broker.cpu_times()[:2])
+        launched_at = time.time()
         counters = [
             Watched(
                 self._script(
@@ -247,16 +255,21 @@ class Bench:
         ]
         bucketers: list[Watched] = []
         reports = [Reports(place / f"counter{n}") for n in numbers]
+
+        def launch_bucketers() -> None:
+            script = variant.root / "bucketer.py"
+            command = self._script(script, own, "--until-caught-up")
+            bucketers.extend(Watched(command, place / f"bucketer{n}") for n in numbers)
+
         try:
+            if variant.processes == 1:
+                launch_bucketers()
             # What a counter has counted of a partition that it has lost would be counted twice.
-            self._until(lambda: shared(reports, variant.partitions), counters, reports)
+            self._until(lambda: shared(reports, variant.partitions), [*counters, *bucketers], reports)
             for each in counters:
                 each.begins()
-            before = sum(broker.cpu_times()[:2])
-            bucketers += [
-                Watched(self._script(variant.root / "bucketer.py", own, "--until-caught-up"), place / f"bucketer{n}")
-                for n in numbers
-            ]
+            if not bucketers:
+                launch_bucketers()
             expected = self._expected(variant)
             wanted = sum(expected.values())
             watched = [*counters, *bucketers]
@@ -266,7 +279,7 @@ class Bench:
             for each in (*counters, *bucketers):
                 each.process.kill()
             raise
-        broker_cpu = sum(broker.cpu_times()[:2]) - before
+        broker_cpu += sum(broker.cpu_times()[:2])
         bucketed = Figures.together([each.figures() for each in bucketers])
         for each in counters:
             each.process.terminate()
@@ -282,6 +295,7 @@ class Bench:
             "frames": self._frames * variant.partitions,
             "exact": bool(expected) and together(reports) == expected,
             "seconds": seconds,
+            "launch_seconds": ended_at - launched_at,
             "broker_cpu_seconds": broker_cpu,
             "bucketer": bucketed._asdict(),
             "counter": figures._asdict(),
@@ -419,7 +433,8 @@ def costs(results: Mapping[str, Any]) -> dict[str, float]:
     """The median CPU of a frame in µs, ours and the peers'."""
     found: dict[str, list[float]] = {}
     for each in results["pipeline"]:
-        found.setdefault(each["variant"], []).append(cpu(each))
+        if each["root"] == ROOT.name:
+            found.setdefault(each["variant"], []).append(cpu(each))
     for each in results["peers"]:
         found.setdefault(each["peer"], []).append(each["cpu_us_per_frame"])
     return {name: statistics.median(values) for name, values in found.items()}
@@ -429,7 +444,8 @@ def summary(result: Mapping[str, Any]) -> str:
     """One run in a line."""
     exact = "exact" if result["exact"] else "WRONG"
     rate = result["frames"] / result["seconds"]
-    return f"{result['variant']}: {cpu(result):.1f} µs/frame, {rate:,.0f} frames/s, {exact}"
+    launch = f"{result['launch_seconds']:.1f} s from launch to counts"
+    return f"{result['variant']}: {cpu(result):.1f} µs/frame, {rate:,.0f} frames/s, {launch}, {exact}"
 
 
 def cpu(result: Mapping[str, Any], *scripts: str) -> float:
@@ -437,6 +453,11 @@ def cpu(result: Mapping[str, Any], *scripts: str) -> float:
     return float(
         sum(result[name]["cpu_seconds"] for name in scripts or ("bucketer", "counter")) / result["frames"] * 1e6
     )
+
+
+def whole_cpu_seconds(result: Mapping[str, Any]) -> float:
+    """CPU of bucketer and counter together, from their launch to their ends."""
+    return float(sum(result[name][part] for name in ("bucketer", "counter") for part in CPU_PARTS))
 
 
 def spread(results: Mapping[str, Any]) -> str:
@@ -456,8 +477,8 @@ def spread(results: Mapping[str, Any]) -> str:
 def table(results: Mapping[str, Any]) -> str:
     """The medians, in Markdown."""
     lines = [
-        "| variant | runs | frames/s | CPU µs/frame | bucketer | counter | broker | peak MB | exact |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| variant | runs | frames/s | CPU µs/frame | bucketer | counter | broker | launch s | whole CPU s | MB | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(each["variant"] for each in results["pipeline"]):
         runs = [each for each in results["pipeline"] if each["variant"] == name]
@@ -466,25 +487,32 @@ def table(results: Mapping[str, Any]) -> str:
             statistics.median(cpu(each, *scripts) for each in runs) for scripts in ((), ("bucketer",), ("counter",))
         ]
         broker = statistics.median(each["broker_cpu_seconds"] / each["frames"] * 1e6 for each in runs)
+        wall = statistics.median(each["launch_seconds"] for each in runs)
+        whole = statistics.median(whole_cpu_seconds(each) for each in runs)
         peaks = (max(each[script]["peak_mb"] for each in runs) for script in ("bucketer", "counter"))
         exact = "yes" if all(each["exact"] for each in runs) else "NO"
         lines.append(
             f"| {name} | {len(runs)} | {rate:,.0f} | {costs[0]:.1f} | {costs[1]:.1f} | {costs[2]:.1f} | {broker:.1f}"
-            f" | {' + '.join(f'{peak:.0f}' for peak in peaks)} | {exact} |"
+            f" | {wall:.1f} | {whole:.1f} | {' + '.join(f'{peak:.0f}' for peak in peaks)} | {exact} |"
         )
     for client in dict.fromkeys(each["client"] for each in results["producer"]):
         runs = [each for each in results["producer"] if each["client"] == client]
         rate = statistics.median(each["frames"] / each["wall_seconds"] for each in runs)
         cost = statistics.median(each["cpu_seconds"] / each["frames"] * 1e6 for each in runs)
         peak = max(each["peak_mb"] for each in runs)
-        lines.append(f"| producer.py, {client} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | {peak:.0f} | |")
+        lines.append(f"| producer.py, {client} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | | | {peak:.0f} | |")
     for name in dict.fromkeys(each["peer"] for each in results["peers"]):
         runs = [each for each in results["peers"] if each["peer"] == name]
         rate, cost = (
             statistics.median(each[what] for each in runs) for what in ("frames_per_second", "cpu_us_per_frame")
         )
+        wall, whole = (statistics.median(each[what] for each in runs) for what in ("launch_seconds", "all_cpu_seconds"))
+        peak = max(each["peak_mb"] for each in runs)
         exact = "yes" if all(each["exact"] for each in runs) else "NO"
-        lines.append(f"| {name} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | | {exact} |")
+        lines.append(
+            f"| {name} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | {wall:.1f} | {whole:.1f} | {peak:.0f}"
+            f" | {exact} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Looking at the line beside a loop."""
 
 import time
+from collections.abc import Callable
 from threading import Lock, Thread
 
 from unique_users.clients import Admin
@@ -15,17 +16,20 @@ STALE_SECONDS = 15.0
 
 
 class LineWatch:
-    """Looks at the line every two seconds in a thread of its own, so that no loop has to wait for a silent broker."""
+    """Looks at the line every two seconds in a thread of its own, so that no loop has to wait for a silent broker.
 
-    def __init__(self, admin: Admin, config: Config) -> None:
-        self._admin = admin
+    The admin client is made in that thread too, as a start need not wait for it.
+    """
+
+    def __init__(self, new_admin: Callable[[], Admin], config: Config) -> None:
+        self._new_admin = new_admin
+        self._admin: Admin | None = None
         self._config = config
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._seen: tuple[float, Line] | None = None
         self._refusal = ""
         self._stop = Stop()
         self._lock = Lock()
-        self.look()
         self._thread = Thread(target=self._run, name="watch the line", daemon=True)
         self._thread.start()
 
@@ -38,6 +42,7 @@ class LineWatch:
         """Look now. A broker that refuses is said once; one that is away is said by the loops."""
         try:
             with self._lock:
+                self._admin = self._admin or self._new_admin()
                 now = time.monotonic()
                 self._seen = now, look(self._admin, self._config, self._low_watermark, now)
         except BrokerAwayError:
@@ -51,8 +56,10 @@ class LineWatch:
         """Stop looking and close the admin client."""
         self._stop.request()
         self._thread.join(LOOK_SECONDS)
-        self._admin.close()
+        if self._admin is not None:
+            self._admin.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
+        while not self._stop.requested:
             self.look()
+            self._stop.wait(LOOK_SECONDS)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,12 +32,18 @@ class Peer(NamedTuple):
 
 
 class Result(TypedDict):
-    """What one peer did. CPU is that of its process from the first frame to the last."""
+    """What one peer did. CPU of a frame is that of its process from the first frame to the last.
+
+    The last three are those of the whole process, from its launch to its end.
+    """
 
     peer: str
     exact: bool
     frames_per_second: float
     cpu_us_per_frame: float
+    launch_seconds: float
+    all_cpu_seconds: float
+    peak_mb: float
 
 
 PEERS = {
@@ -67,21 +74,25 @@ def run_peer(name: str, bootstrap_servers: str, topic: str, frames: int, expecte
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "result.json"
         flags = ["--bootstrap-servers", bootstrap_servers, "--topic", topic, "--frames", str(frames), "--out", str(out)]
-        done = subprocess.run(
-            [_prepare(peer.environment), str(HERE / peer.script), *flags, *peer.flags],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            sys.exit(f"{name} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
+        command = [_prepare(peer.environment), str(HERE / peer.script), *flags, *peer.flags]
+        said = Path(scratch) / "said"
+        launched_at = time.monotonic()
+        with said.open("w") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        _, status, used = os.wait4(process.pid, 0)
+        launch_seconds = time.monotonic() - launched_at
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"{name} ended with {process.returncode}: {said.read_text(errors='replace').strip()[-2000:]}")
         result = json.loads(out.read_text(encoding="utf-8"))
     return {
         "peer": name,
         "exact": bool(expected) and {int(start): users for start, users in result["counts"].items()} == dict(expected),
         "frames_per_second": frames / result["seconds"],
         "cpu_us_per_frame": result["cpu_seconds"] / frames * 1e6,
+        "launch_seconds": launch_seconds,
+        "all_cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1000,
     }
 
 
