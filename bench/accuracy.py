@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from unique_users.estimates import Estimate, sketch_checksum  # noqa: E402
-from unique_users.sketches import DEVIATIONS, LG_K, Sketch  # noqa: E402
+from unique_users.aggregation.counts import Estimate, sketch_checksum  # noqa: E402
+from unique_users.aggregation.sketches import DEVIATIONS, LG_K, Sketch  # noqa: E402
 
 SEEDS = 20
 USERS = (10_000, 1_000_000, 10_000_000)

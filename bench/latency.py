@@ -22,10 +22,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.clients import get_consumer, get_producer  # noqa: E402
-from unique_users.config import Config  # noqa: E402
-from unique_users.config_file import load_config  # noqa: E402
-from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
+from unique_users.clients.connect import get_consumer, get_producer  # noqa: E402
+from unique_users.config.schema import Config  # noqa: E402
+from unique_users.config.load import load_config  # noqa: E402
+from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
 SETTLE_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0

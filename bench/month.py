@@ -23,13 +23,13 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.buckets import Bucket, Calendar  # noqa: E402
-from unique_users.cascade import Cascade  # noqa: E402
-from unique_users.clients import Batch  # noqa: E402
-from unique_users.estimates import Count, Estimate  # noqa: E402
-from unique_users.ledger import Ledger  # noqa: E402
-from unique_users.store import Store  # noqa: E402
-from unique_users.tally import Origin  # noqa: E402
+from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
+from unique_users.event_time.rollup import Cascade  # noqa: E402
+from unique_users.clients.protocols import Batch  # noqa: E402
+from unique_users.aggregation.counts import Count, Estimate  # noqa: E402
+from unique_users.counter.partition import Ledger  # noqa: E402
+from unique_users.state.store import Store  # noqa: E402
+from unique_users.aggregation.bucket_users import Origin  # noqa: E402
 
 USERS = 10_000_000
 USERS_A_MINUTE = 100_000

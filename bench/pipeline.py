@@ -51,10 +51,10 @@ from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
-from unique_users.buckets import Bucket  # noqa: E402
-from unique_users.config_file import load_config  # noqa: E402
-from unique_users.local_kafka import LocalKafka, free_port  # noqa: E402
-from unique_users.sample import frames  # noqa: E402
+from unique_users.event_time.buckets import Bucket  # noqa: E402
+from unique_users.config.load import load_config  # noqa: E402
+from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
+from unique_users.demo.sample import frames  # noqa: E402
 
 SAMPLE_SECONDS = 0.02
 # Compiled modules are kept, as they are for whoever has not forbidden it.

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from kafka.partitioner.default import murmur2  # noqa: E402
 
-from unique_users.layout import partition_of  # noqa: E402
+from unique_users.messages.partitioning import partition_of  # noqa: E402
 
 FIGURES = ROOT / "docs/performance"
 MEASURED = ("scaling-2.json", "scaling-4.json")  # of bench/pipeline.py

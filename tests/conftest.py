@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeClock, FakeKafka, FakeStop
 from running import Running
 
-from unique_users.local_kafka import LocalKafka, free_port
+from unique_users.local_kafka.broker import LocalKafka, free_port
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -50,7 +50,3 @@ class LockedError(StateError):
 
 class InputError(UniqueUsersError):
     """The input file is missing, damaged or cut off: mend it and replay it, what was counted stays right."""
-
-
-class LocalKafkaError(UniqueUsersError):
-    """The local Kafka cannot be started, stopped or fetched: the message names the cause and its log."""

@@ -17,11 +17,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 
 from unique_users import clients
-from unique_users.clients import Admin, Consumer, Headers, Peek, Peeked, Position, Producer, kafka_python, librdkafka
-from unique_users.config import Topic
+from unique_users.clients import kafka_python, librdkafka
+from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Peeked, Position, Producer
+from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TooLargeError, TopicError
-from unique_users.layout import partition_of
-from unique_users.local_kafka import free_port
+from unique_users.messages.partitioning import partition_of
+from unique_users.local_kafka.broker import free_port
 
 PATIENCE_SECONDS = 30.0
 MIB = 1024 * 1024

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import yaml
 
-from unique_users.config import Config
-from unique_users.config_file import load_config
-from unique_users.frames import Reason
+from unique_users.config.schema import Config
+from unique_users.config.load import load_config
+from unique_users.messages.frame import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -20,11 +20,13 @@ from random import Random, SystemRandom
 from types import FrameType
 from typing import Any
 
-import repository  # noqa: F401 - finds the product
-from corpus import wrong_frames
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from unique_users import frames as product
-from unique_users.frames import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser
+import repository  # noqa: E402, F401 - finds the product
+from corpus import wrong_frames  # noqa: E402
+
+from unique_users.messages import frame as product  # noqa: E402
+from unique_users.messages.frame import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser  # noqa: E402
 
 INPUT_BYTES_MAX = 4_096
 DICTIONARY = (

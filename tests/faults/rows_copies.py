@@ -10,7 +10,7 @@ from repository import ROOT
 from system import System
 
 from unique_users.errors import StateError
-from unique_users.state_copies import checked, states_in
+from unique_users.state.copies import checked, states_in
 
 COMMAND_SECONDS = 60
 
@@ -67,7 +67,7 @@ def restore_raw(run: Run, system: System, raw: Path) -> None:
 
 def command(run: Run, system: System, *arguments: str | Path) -> int:
     """Run a command on the system's states; return its exit code."""
-    line = [sys.executable, "-m", "unique_users.state", *map(str, arguments), "--config", str(system._path)]
+    line = [*repository.command("state", *map(str, arguments)), "--config", str(system._path)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     run.expect("Traceback" not in done.stderr, done.stderr[-800:])
     return done.returncode

@@ -8,7 +8,7 @@ from corpus import fuzzed, wrong_frames
 from harness import Run, row
 from system import BEFORE_NEW_YEAR, System
 
-from unique_users.recounting import recount
+from unique_users.queries.recount import recount
 
 SPAN_SECONDS = 7_200
 RETENTION_SECONDS = 600

@@ -13,12 +13,12 @@ from system import BEFORE_NEW_YEAR, System
 from verdict import compare, count_once, expected_counts, judge, published_counts
 from worker import Worker
 
-from unique_users.buckets import Bucket, Calendar
-from unique_users.estimates import Count
-from unique_users.local_kafka import LocalKafka
-from unique_users.marks import Why, why_not_whole
-from unique_users.recounting import recount
-from unique_users.saved import SavedState
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.aggregation.counts import Count
+from unique_users.local_kafka.broker import LocalKafka
+from unique_users.aggregation.marks import Why, why_not_whole
+from unique_users.queries.recount import recount
+from unique_users.state.snapshot import SavedState
 
 KEPT, LOST, NEW = 0, 1, 2  # the parts of the stream
 STRETCH_SECONDS = 360  # of event time of each part; the new one begins in the middle of the lost one

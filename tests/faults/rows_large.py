@@ -9,9 +9,9 @@ from harness import Run, row
 from kafka.admin import ConfigResource, ConfigResourceType
 from system import System
 
-from unique_users.frames import Reason
-from unique_users.recounting import Recount, recount
-from unique_users.rekey import FrameCounts
+from unique_users.messages.frame import Reason
+from unique_users.queries.recount import Recount, recount
+from unique_users.messages.frame_counts import FrameCounts
 
 MEBIBYTE = 1 << 20
 BOMB_MEBIBYTES = 400

@@ -13,9 +13,9 @@ from system import ESTIMATES, System
 from verdict import expected_counts, published_buckets, went_down
 from worker import Worker
 
-from unique_users.buckets import MINUTE, Bucket, bucket_timestamp
-from unique_users.published import merged_buckets
-from unique_users.recounting import recount
+from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
+from unique_users.messages.counts import merged_buckets
+from unique_users.queries.recount import recount
 
 EVERYTHING = ["5 minutes", "hour", "day", "week", "month", "year"]
 

@@ -6,7 +6,7 @@ from harness import Run, new_broker, row
 from proxy import Proxy
 from worker import Worker
 
-from unique_users.local_kafka import free_port
+from unique_users.local_kafka.broker import free_port
 
 PRODUCER_RSS_BYTES_MAX = 250_000_000
 

@@ -22,8 +22,8 @@ from secured import Right, documented_rights, error_lines, login, secrets
 from system import System
 from worker import Worker
 
-from unique_users.local_kafka import LocalKafka, free_port
-from unique_users.local_security import Security
+from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.local_kafka.security import Security
 
 RATE = 200  # frames a second, while rights are lost
 SCRIPTS = ("producer", "bucketer", "counter")

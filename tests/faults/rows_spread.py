@@ -9,8 +9,8 @@ from harness import RowFunction, Run, row
 from kafka import KafkaProducer
 from system import System
 
-from unique_users.buckets import Bucket
-from unique_users.store import Stores
+from unique_users.event_time.buckets import Bucket
+from unique_users.state.store import Stores
 
 MINUTE, DAY = 60, 86_400
 BEGIN = 1_700_006_400  # 2023-11-15T00:00:00Z

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from repository import command
 
-from unique_users.daemons import PidFile
-from unique_users.errors import LocalKafkaError
-from unique_users.local_kafka import LocalKafka, free_port
+from unique_users.local_kafka.pid_file import PidFile
+from unique_users.local_kafka.errors import LocalKafkaError
+from unique_users.local_kafka.broker import LocalKafka, free_port
 
-BROKER = Path(__file__).parents[2] / "broker.py"
 SECONDS_MAX = 90
 
 
@@ -34,9 +34,9 @@ class Broker:
         )
 
     def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(BROKER), "--config", str(self.config), *arguments]
+        line = [*command("broker"), "--config", str(self.config), *arguments]
         return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=self.directory, check=False
+            line, input=text, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=self.directory, check=False
         )
 
     def started(self) -> "Broker":
@@ -128,8 +128,8 @@ def test_a_tool_of_another_version_is_wrong_usage(running: Broker) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals for one process")
 def test_a_terminated_tool_leaves_nothing_running(running: Broker) -> None:
     topic = ("kafka-verifiable-consumer", "--topic", "no-such", "--group-id", "g")
-    command = [sys.executable, str(BROKER), "--config", str(running.config), "tool", *topic]
-    script = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    line = [*command("broker"), "--config", str(running.config), "tool", *topic]
+    script = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     with script:
         assert script.stdout is not None
         assert "startup_complete" in script.stdout.readline()

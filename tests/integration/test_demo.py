@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from repository import ROOT, command
 
-from unique_users.buckets import Bucket, Calendar
-from unique_users.clients import get_admin
-from unique_users.config_file import load_config
-from unique_users.demonstration import compare
-from unique_users.sample import write_sample
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.clients.connect import get_admin
+from unique_users.config.load import load_config
+from unique_users.demo.steps import compare
+from unique_users.demo.sample import write_sample
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO_SECONDS = 60
 
 
@@ -27,11 +27,11 @@ class Demo:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory
         self._output = directory / "output.txt"
-        command = [sys.executable, str(ROOT / "demo.py"), f"--config={ROOT / 'config.yaml'}", "--rate=100000"]
+        line = [*command("demo"), f"--config={ROOT / 'config.yaml'}", "--rate=100000"]
         sets = [f"--set=broker.data={directory / 'data'}", f"--set=producer.file={directory / 'stream.gz'}"]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, *sets, *arguments],
+                [*line, *sets, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

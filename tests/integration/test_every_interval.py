@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 from brokers import config_for
 from running import Running
 
-from unique_users.buckets import INTERVALS
-from unique_users.clients import get_admin, get_consumer
-from unique_users.estimates import users_in
-from unique_users.publish import read_counts
-from unique_users.sample import frames as sample_frames
-from unique_users.topics import current_state, ends_now
+from unique_users.event_time.buckets import INTERVALS
+from unique_users.clients.connect import get_admin, get_consumer
+from unique_users.aggregation.counts import users_in
+from unique_users.counter.publisher import read_counts
+from unique_users.demo.sample import frames as sample_frames
+from unique_users.clients.topics import current_state, ends_now
 
 Counts = dict[tuple[str, str], int]  # by interval and start as text
 
@@ -60,9 +60,9 @@ def lines(frames: Iterable[bytes]) -> bytes:
 
 def counted(running: Running, drop: Iterable[str] = ()) -> tuple[Counts, int]:
     """Re-key and count what is in `feed`: what the report says, and how many messages were read for it."""
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("bucketer", "--until-caught-up")
     flags = ["--until-caught-up", "--format", "json", *(part for name in drop for part in ("--drop", name))]
-    *buckets, summary = map(json.loads, running.run("counter.py", *flags).stdout.splitlines())
+    *buckets, summary = map(json.loads, running.run("counter", *flags).stdout.splitlines())
     return {(line["interval"], line["start"]): line["unique_users"] for line in buckets}, summary["messages_read"]
 
 
@@ -89,26 +89,26 @@ def published(running: Running) -> Counts:
 
 def test_every_interval_is_exact_through_a_clock_change(running: Running) -> None:
     running.settings = [*SETTINGS, ALL]
-    running.run("producer.py", "-", stdin=lines(FRAMES))
+    running.run("producer", "-", stdin=lines(FRAMES))
     expected = plain(FRAMES)
     hours = {start for interval, start in expected if interval == "hour" and starts(at(start))["day"] == LONG_DAY}
     assert len(hours) == 25
     assert counted(running) == (expected, len(FRAMES))
     assert published(running) == expected
-    compared = running.run("recount.py", "-", "--against", "counts", stdin=lines(FRAMES))
+    compared = running.run("recount", "-", "--against", "counts", stdin=lines(FRAMES))
     assert "exact" in compared.stderr
-    differs = running.run("recount.py", "-", "--against", "counts", stdin=lines(FRAMES[:-1]), code=1)
+    differs = running.run("recount", "-", "--against", "counts", stdin=lines(FRAMES[:-1]), code=1)
     assert {line.split("  ")[1] for line in differs.stdout.splitlines()} >= {"minute"}
 
 
 def test_intervals_added_later_are_filled_from_the_saved_minutes_without_reading_again(running: Running) -> None:
     """minutes, half of the frames | all intervals, the other half | an hour and a day alone | all again"""
     running.settings = SETTINGS
-    running.run("producer.py", "-", stdin=lines(FRAMES[:HALF]))
+    running.run("producer", "-", stdin=lines(FRAMES[:HALF]))
     assert counted(running) == (plain(FRAMES[:HALF], ["minute"]), HALF)
     running.settings = [*SETTINGS, ALL]
     assert counted(running) == (plain(FRAMES[:HALF]), 0)
-    running.run("producer.py", "-", stdin=lines(FRAMES[HALF:]))
+    running.run("producer", "-", stdin=lines(FRAMES[HALF:]))
     assert counted(running) == (plain(FRAMES), len(FRAMES) - HALF)
     running.settings = [*SETTINGS, "counter.intervals=[hour, day]"]
     kept = ["minute", "hour", "day"]

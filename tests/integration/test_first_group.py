@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from running import ROOT
 
-from unique_users.local_kafka import LocalKafka, free_port
+from unique_users.local_kafka.broker import LocalKafka, free_port
 
 ASK = """
 import sys
-from unique_users.clients import get_admin
-from unique_users.config_file import load_config
+from unique_users.clients.connect import get_admin
+from unique_users.config.load import load_config
 from unique_users.errors import BrokerAwayError
 admin = None
 for _ in range(50):

@@ -15,11 +15,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from running import CLIENT, Running
 
-from counter import new_publisher
-from unique_users.clients import get_admin, get_producer
-from unique_users.config import Topic
-from unique_users.dead_letters import DeadLetter
-from unique_users.frames import Reason
+from unique_users.commands.counter import new_publisher
+from unique_users.clients.connect import get_admin, get_producer
+from unique_users.config.schema import Topic
+from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.frame import Reason
 
 MINUTE = 1_468_244_340
 MEBIBYTE = 1 << 20
@@ -77,7 +77,7 @@ def memory_watched() -> Iterator[list[int]]:
         while not over.wait(0.02):
             for child in psutil.Process().children():
                 try:
-                    if any("bucketer.py" in part or "counter.py" in part for part in child.cmdline()):
+                    if any("bucketer" in part or "counter" in part for part in child.cmdline()):
                         seen.append(child.memory_info().rss)
                 except psutil.Error:
                     continue
@@ -95,7 +95,7 @@ def test_a_record_larger_than_rejected_takes_is_cut_and_the_feed_goes_on(running
     make(running, "rejected")
     huge = os.urandom(3 * MEBIBYTE)
     send(running, frame("a"), huge, frame("b"), frame("c", "x" * (9 * MEBIBYTE)), frame("d"), compression="zstd")
-    done = running.run("bucketer.py", "--until-caught-up")
+    done = running.run("bucketer", "--until-caught-up")
     assert "5 frames read = 3 accepted + 2 rejected (too_large 2), lag 0" in done.stdout
     assert in_bucketed(running) == 3
     (cut, cut_headers), (whole, headers) = letters(running)
@@ -116,14 +116,14 @@ def test_a_topic_rejected_whose_limit_is_lowered_while_the_bucketer_runs_stops_n
     running.settings = ["bucketer.report_seconds=0.5"]
     feed = make(running, "feed", **{"max.message.bytes": 8_388_608})
     rejected = make(running, "rejected", **{"max.message.bytes": 8_388_608})
-    bucketer = running.start("bucketer.py")
+    bucketer = running.start("bucketer")
     send(running, frame("a"), os.urandom(2 * MEBIBYTE), compression="lz4")
-    await_true(lambda: "2 frames read = 1 accepted + 1 rejected" in running.said("bucketer.py", "out"))
+    await_true(lambda: "2 frames read = 1 accepted + 1 rejected" in running.said("bucketer", "out"))
     with KafkaAdminClient(bootstrap_servers=running.broker) as admin:
         limit = {"max.message.bytes": "100000"}
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rejected, limit)])
     send(running, os.urandom(2 * MEBIBYTE), frame("b"), compression="lz4")
-    await_true(lambda: "4 frames read = 2 accepted + 2 rejected" in running.said("bucketer.py", "out"))
+    await_true(lambda: "4 frames read = 2 accepted + 2 rejected" in running.said("bucketer", "out"))
     assert running.end(bucketer) == 0
     assert in_bucketed(running) == 2
     (_, first), (cut, second) = letters(running)
@@ -143,7 +143,7 @@ def test_a_batch_of_kilobytes_that_unpacks_to_400_mb_is_passed_in_bounded_memory
     send_bomb(running.broker, feed, codec, records=records)
     send(running, frame("b"))
     with memory_watched() as seen:
-        done = running.run("bucketer.py", "--until-caught-up")
+        done = running.run("bucketer", "--until-caught-up")
     assert (
         f"{records + 2:,} frames read = 2 accepted + {records:,} rejected (too_large {records}), lag 0" in done.stdout
     )
@@ -161,12 +161,12 @@ def test_the_counter_passes_such_a_batch_too_and_says_so(running: Running) -> No
     send_frames = [frame("a"), frame("b")]
     make(running, "feed")
     send(running, send_frames[0])
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("bucketer", "--until-caught-up")
     send_bomb(running.broker, running.topic("bucketed"), "zstd")
     send(running, send_frames[1])
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("bucketer", "--until-caught-up")
     with memory_watched() as seen:
-        done = running.run("counter.py", "--until-caught-up")
+        done = running.run("counter", "--until-caught-up")
     assert max(seen) < RSS_BYTES_MAX
     assert "2 unique users" in done.stdout
     assert "1 unreadable messages skipped" in done.stdout
@@ -175,7 +175,7 @@ def test_the_counter_passes_such_a_batch_too_and_says_so(running: Running) -> No
 
 def test_a_topic_bucketed_that_takes_nothing_is_refused_with_the_way_out(running: Running) -> None:
     bucketed = make(running, "bucketed", **{"max.message.bytes": 1_000})
-    said = running.run("bucketer.py", "--until-caught-up", code=1).stderr
+    said = running.run("bucketer", "--until-caught-up", code=1).stderr
     assert f"topic {bucketed!r} has max.message.bytes=1000, which is less than one record may need: set it to" in said
     assert len(said.strip().splitlines()) == 1
 
@@ -183,7 +183,7 @@ def test_a_topic_bucketed_that_takes_nothing_is_refused_with_the_way_out(running
 def test_combined_records_fit_a_topic_that_takes_little(running: Running) -> None:
     running.settings = ["bucketer.combine=true"]
     make(running, "bucketed", **{"max.message.bytes": 10_000})
-    running.run("producer.py", "-", stdin=b"\n".join(frame(f"user-{number}") for number in range(5_000)))
+    running.run("producer", "-", stdin=b"\n".join(frame(f"user-{number}") for number in range(5_000)))
     assert running.counts() == {MINUTE: 5_000}
     assert in_bucketed(running) < 30
 
@@ -201,7 +201,7 @@ def test_the_producer_sends_a_line_that_feed_does_not_take_to_rejected_cut_where
     make(running, "feed")
     make(running, "rejected", **{"max.message.bytes": 100_000})
     huge = os.urandom(2 * MEBIBYTE).replace(b"\n", b"-").replace(b"\r", b"-")
-    done = running.run("producer.py", "-", stdin=b"\n".join([frame("a"), huge, frame("b")]))
+    done = running.run("producer", "-", stdin=b"\n".join([frame("a"), huge, frame("b")]))
     assert "2 frames acknowledged, 1 lines too long for Kafka sent to rejected" in done.stderr
     ((kept, headers),) = letters(running)
     assert huge.startswith(kept)

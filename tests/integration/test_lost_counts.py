@@ -11,12 +11,12 @@ from brokers import config_for
 from kafka import KafkaAdminClient, TopicPartition
 from running import CLIENT, Running
 
-from unique_users.buckets import Bucket, Calendar
-from unique_users.clients import get_admin, get_consumer
-from unique_users.offset_metadata import OffsetMetadata
-from unique_users.publish import read_counts
-from unique_users.published import PublishedBucket
-from unique_users.topics import current_state, ends_now
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.clients.connect import get_admin, get_consumer
+from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.counter.publisher import read_counts
+from unique_users.messages.counts import PublishedBucket
+from unique_users.clients.topics import current_state, ends_now
 
 MAY, JUNE = (int(datetime(2016, month, 10, 12, tzinfo=UTC).timestamp()) for month in (5, 6))
 DAY = 86_400
@@ -32,8 +32,8 @@ def frames(start: int, users: range) -> bytes:
 
 def count(running: Running, *flags: str, code: int = 0) -> str:
     """Re-key and count what is in `feed`; what the counter said on stderr."""
-    running.run("bucketer.py", "--until-caught-up")
-    return running.run("counter.py", "--until-caught-up", "--format", "json", *flags, code=code).stderr
+    running.run("bucketer", "--until-caught-up")
+    return running.run("counter", "--until-caught-up", "--format", "json", *flags, code=code).stderr
 
 
 def published(running: Running) -> dict[Bucket, PublishedBucket]:
@@ -65,15 +65,15 @@ def of_interval(found: Mapping[Bucket, PublishedBucket], interval: str) -> dict[
 def test_a_month_that_the_configuration_forgot_is_not_lost(running: Running) -> None:
     """June 10: 2,000 users | June 12: 1,000 others | a start that forgot the month, its first minutes are gone"""
     running.settings = MONTHLY
-    running.run("producer.py", "-", stdin=frames(JUNE, range(2_000)))
+    running.run("producer", "-", stdin=frames(JUNE, range(2_000)))
     count(running)
-    running.run("producer.py", "-", stdin=frames(JUNE + 2 * DAY, range(2_000, 3_000)))
+    running.run("producer", "-", stdin=frames(JUNE + 2 * DAY, range(2_000, 3_000)))
     count(running)
     running.settings = SETTINGS
     said = count(running, code=2)
     assert "month: 1 bucket, 3,000 users (put month back into counter.intervals to keep them, or start with" in said
     running.settings = MONTHLY
-    running.run("producer.py", "-", stdin=frames(JUNE + 2 * DAY, range(3_000, 3_100)))
+    running.run("producer", "-", stdin=frames(JUNE + 2 * DAY, range(3_000, 3_100)))
     count(running)
     assert published(running)[MONTHS[1]] == PublishedBucket(3_100)
     running.settings = SETTINGS
@@ -86,7 +86,7 @@ def test_a_month_that_the_configuration_forgot_is_not_lost(running: Running) -> 
 
 def test_another_zone_replaces_the_days_in_counts(running: Running) -> None:
     running.settings = [*SETTINGS, "counter.intervals=[minute, day]"]
-    running.run("producer.py", "-", stdin=frames(JUNE, range(500)))
+    running.run("producer", "-", stdin=frames(JUNE, range(500)))
     count(running)
     running.settings = [*running.settings, "counter.timezone=Asia/Tokyo"]
     assert "set counter.timezone to UTC" in count(running, code=2)
@@ -98,35 +98,35 @@ def test_another_zone_replaces_the_days_in_counts(running: Running) -> None:
 def test_a_lost_state_and_a_trimmed_topic_are_marked_wherever_a_number_is_shown(running: Running) -> None:
     running.settings = MONTHLY
     lines = frames(JUNE, range(2_000))
-    running.run("producer.py", "-", stdin=lines)
+    running.run("producer", "-", stdin=lines)
     count(running)
     shutil.rmtree(running.directory / "state")
     trim(running, "bucketed", 1_500)
-    running.run("producer.py", "-", stdin=frames(JUNE + 60, range(2_000, 2_400)))
+    running.run("producer", "-", stdin=frames(JUNE + 60, range(2_000, 2_400)))
     said = count(running)
     assert "marked as not whole" in said
     minute, month = Bucket("minute", JUNE), MONTHS[1]
     assert published(running)[minute] == PublishedBucket(2_000, ("state_lost",))
     assert published(running)[month].why == ("state_lost",)
-    shown = running.run("counter.py", "--until-caught-up", "--format", "json").stdout.splitlines()
+    shown = running.run("counter", "--until-caught-up", "--format", "json").stdout.splitlines()
     assert [json.loads(line).get("why") for line in shown[:-1]] == [["state_lost"]] * 3
-    text = running.run("counter.py", "--until-caught-up").stdout
+    text = running.run("counter", "--until-caught-up").stdout
     assert "2016-06-10T12:00:00Z  minute  500 unique users  +500  not whole: state lost" in text
-    compared = running.run("recount.py", "-", "--against", "counts", stdin=lines, code=1)
+    compared = running.run("recount", "-", "--against", "counts", stdin=lines, code=1)
     assert "month  published 2,000  recounted 2,000" not in compared.stdout
     assert "2016-06-10T12:01:00Z  minute  published 400  recounted 0  not whole: state lost" in compared.stdout
     assert "2016-06-10T12:00:00Z  minute  does not differ  not whole: state lost" in compared.stderr
-    asked = running.run("query.py", "--last", "10 minutes")
+    asked = running.run("query", "--last", "10 minutes")
     assert asked.stdout.endswith("900 unique users  not whole: state lost\n")
 
 
 def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Running) -> None:
     running.settings = SETTINGS
-    running.run("producer.py", "-", stdin=frames(JUNE, range(1_000)))
-    running.run("bucketer.py", "--until-caught-up")
-    running.run("producer.py", "-", stdin=frames(JUNE, range(1_000, 1_500)))
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000)))
+    running.run("bucketer", "--until-caught-up")
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000, 1_500)))
     trim(running, "feed", 1_200)
-    assert "200 records were deleted" in running.run("bucketer.py", "--until-caught-up").stderr
+    assert "200 records were deleted" in running.run("bucketer", "--until-caught-up").stderr
     group, feed = f"{running.name}-bucketer", TopicPartition(running.topic("feed"), 0)
     with administrator(running) as admin:
         committed = admin.list_group_offsets({group: [feed]})[group][feed]
@@ -140,7 +140,7 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:
     """3,000 users | feed and bucketed made again, counts stays | 500 others in the same minute"""
     running.settings = SETTINGS
-    running.run("producer.py", "-", stdin=frames(JUNE, range(3_000)))
+    running.run("producer", "-", stdin=frames(JUNE, range(3_000)))
     count(running)
     names = [running.topic("feed"), running.topic("bucketed")]
     with administrator(running) as admin:
@@ -151,7 +151,7 @@ def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: 
         pass
     ours.close()
     lines = frames(JUNE, range(5_000, 5_500))
-    running.run("producer.py", "-", stdin=lines)
+    running.run("producer", "-", stdin=lines)
     assert "counted from another topic" in count(running)
     assert published(running) == {Bucket("minute", JUNE): PublishedBucket(500)}
-    assert "exact" in running.run("recount.py", "-", "--against", "counts", stdin=lines).stderr
+    assert "exact" in running.run("recount", "-", "--against", "counts", stdin=lines).stderr

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from brokers import config_for
 
-from unique_users.bucketing import Bucketing
-from unique_users.clients import TopicState, get_admin, get_consumer, get_peek, get_producer
-from unique_users.config import Topic
-from unique_users.frames import FrameParser
-from unique_users.history_check import HistoryCheck
-from unique_users.layout import Layout
-from unique_users.lifecycle import Stop
-from unique_users.rekey import Rekeyer
+from unique_users.bucketer.loop import Bucketing
+from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
+from unique_users.clients.protocols import TopicState
+from unique_users.config.schema import Topic
+from unique_users.messages.frame import FrameParser
+from unique_users.log_history.check import HistoryCheck
+from unique_users.messages.partitioning import Layout
+from unique_users.runtime.signals import Stop
+from unique_users.bucketer.rekey import Rekeyer
 
 PARTITIONS = 300
 QUESTIONS = ("committed", "bounds", "ends", "position")

@@ -17,12 +17,14 @@ import pytest
 import zstandard
 from brokers import config_for
 from kafka import KafkaAdminClient
-from running import CLIENT, ROOT, Running
+from repository import ROOT, command
+from running import CLIENT, Running
 
-from unique_users.clients import Batch, get_admin, get_consumer, get_peek
-from unique_users.config import Config
-from unique_users.local_kafka import LocalKafka, free_port
-from unique_users.sample import frames as sample_frames
+from unique_users.clients.connect import get_admin, get_consumer, get_peek
+from unique_users.clients.protocols import Batch
+from unique_users.config.schema import Config
+from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.demo.sample import frames as sample_frames
 
 # A directory with a stream.gz and the expected.json of its true counts; the generated sample is tested always.
 STREAM_DIRECTORY = os.environ.get("STREAM_DIRECTORY")
@@ -70,20 +72,20 @@ def test_the_counts_are_exact(
 ) -> None:
     text, expected = stream
     frames = changed(text)
-    sent = running.run("producer.py", "-", stdin=frames)
+    sent = running.run("producer", "-", stdin=frames)
     assert f"{len(frames.splitlines()):,} frames acknowledged" in sent.stderr
     assert running.counts() == expected
     assert running.recount(frames) == expected
-    compared = running.run("recount.py", "-", "--against", "counts", stdin=frames)
+    compared = running.run("recount", "-", "--against", "counts", stdin=frames)
     assert "exact" in compared.stderr
 
 
 def test_a_published_count_that_differs_is_shown(running: Running, stream: tuple[bytes, dict[int, int]]) -> None:
     text, expected = stream
-    running.run("producer.py", "-", stdin=text)
+    running.run("producer", "-", stdin=text)
     running.counts()
     missing_some = b"".join(text.splitlines(keepends=True)[:-300])
-    compared = running.run("recount.py", "-", "--against", "counts", stdin=missing_some, code=1)
+    compared = running.run("recount", "-", "--against", "counts", stdin=missing_some, code=1)
     assert re.search(rf"published {max(expected.values()):,}", compared.stdout) or "published" in compared.stdout
     assert "buckets differ" in compared.stderr
 
@@ -95,16 +97,16 @@ def test_the_producer_reads_files_of_every_form(
     text, _ = sample()
     file = tmp_path / "frames"
     file.write_bytes(compress(text))
-    assert "5,000 frames acknowledged" in running.run("producer.py", str(file)).stderr
+    assert "5,000 frames acknowledged" in running.run("producer", str(file)).stderr
 
 
 def test_kafkas_own_console_producer_feeds_the_same_topic(running: Running, tmp_path: Path) -> None:
     text, expected = sample()
-    running.run("bucketer.py", "--until-caught-up")  # makes the topics
+    running.run("bucketer", "--until-caught-up")  # makes the topics
     arguments = ["tool", "kafka-console-producer", "--topic", running.topic("feed")]
-    command = [sys.executable, str(ROOT / "broker.py"), "--set", f"kafka.bootstrap_servers={running.broker}"]
+    line = [*command("broker"), "--set", f"kafka.bootstrap_servers={running.broker}"]
     subprocess.run(
-        [*command, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=90, cwd=tmp_path
+        [*line, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=90, cwd=tmp_path
     )
     assert running.counts() == expected
 
@@ -114,7 +116,7 @@ def test_kcat_feeds_the_same_topic(running: Running) -> None:
     if kcat is None and not os.environ.get("CI"):
         pytest.skip("kcat is not installed here; CI has it")
     text, expected = sample()
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("bucketer", "--until-caught-up")
     command = [str(kcat), "-P", "-b", running.broker, "-t", running.topic("feed")]
     subprocess.run(command, input=text, check=True, timeout=60)
     assert running.counts() == expected
@@ -138,8 +140,8 @@ def records(running: Running, topic: str, count: int) -> Iterator[tuple[bytes | 
 
 
 def test_a_slow_pipe_is_sent_as_it_comes_and_a_stop_does_not_wait_for_more(running: Running) -> None:
-    running.run("bucketer.py", "--until-caught-up")  # makes the topics
-    producer = running.start("producer.py", "-", stdin=subprocess.PIPE)
+    running.run("bucketer", "--until-caught-up")  # makes the topics
+    producer = running.start("producer", "-", stdin=subprocess.PIPE)
     assert producer.stdin
     try:
         for frame in (b"one", b"two"):
@@ -147,7 +149,7 @@ def test_a_slow_pipe_is_sent_as_it_comes_and_a_stop_does_not_wait_for_more(runni
             producer.stdin.flush()
             assert (None, frame) in list(records(running, "feed", 1 if frame == b"one" else 2))
         assert running.end(producer) == 0
-        assert "2 frames acknowledged, stopped before the end" in running.said("producer.py")
+        assert "2 frames acknowledged, stopped before the end" in running.said("producer")
     finally:
         running.end_all()
         producer.stdin.close()
@@ -155,8 +157,8 @@ def test_a_slow_pipe_is_sent_as_it_comes_and_a_stop_does_not_wait_for_more(runni
 
 def test_each_accepted_frame_is_one_record_keyed_by_its_minute(running: Running) -> None:
     text, _ = sample()
-    running.run("producer.py", "-", stdin=text)
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("producer", "-", stdin=text)
+    running.run("bucketer", "--until-caught-up")
     found = list(records(running, "bucketed", 5_000))
     frames = [json.loads(line) for line in text.splitlines()]
     assert [(key, json.loads(value or b"")) for key, value in found] == [
@@ -177,8 +179,8 @@ def test_bad_frames_are_rejected_with_their_reason_and_stop_nothing(running: Run
     ]
     text, expected = sample()
     late = b'{"uid": "a", "ts": 1000000000}'
-    running.run("producer.py", "-", stdin=b"\n".join(frame for frame, _ in bad) + b"\n" + text + late + b"\n")
-    report = running.run("bucketer.py", "--until-caught-up").stdout
+    running.run("producer", "-", stdin=b"\n".join(frame for frame, _ in bad) + b"\n" + text + late + b"\n")
+    report = running.run("bucketer", "--until-caught-up").stdout
     reasons = Counter([reason for _, reason in bad] + ["late"])
     assert "5,009 frames read = 5,000 accepted + 9 rejected" in report
     assert all(f"{reason} {count}" in report for reason, count in reasons.items())
@@ -193,12 +195,12 @@ def test_the_scripts_may_start_before_the_broker(tmp_path: Path) -> None:
     port = free_port()
     running = Running(f"localhost:{port}", tmp_path, ["counter.report_seconds=1"])
     try:
-        bucketer, counter = running.start("bucketer.py"), running.start("counter.py", "--format", "json")
-        await_true(lambda: all("waiting for a Kafka broker" in running.said(s) for s in ("bucketer.py", "counter.py")))
+        bucketer, counter = running.start("bucketer"), running.start("counter", "--format", "json")
+        await_true(lambda: all("waiting for a Kafka broker" in running.said(s) for s in ("bucketer", "counter")))
         with LocalKafka("4.3.1", tmp_path / "kafka", port):
-            running.run("producer.py", "-", stdin=text)
-            await_true(lambda: f'"unique_users":{max(expected.values())}' in running.said("counter.py", "out"))
-            await_true(lambda: '"lag":0' in running.said("counter.py", "out").splitlines()[-1])
+            running.run("producer", "-", stdin=text)
+            await_true(lambda: f'"unique_users":{max(expected.values())}' in running.said("counter", "out"))
+            await_true(lambda: '"lag":0' in running.said("counter", "out").splitlines()[-1])
             assert running.end(bucketer) == 0
             assert running.end(counter) == 0
             assert running.counts() == expected
@@ -211,12 +213,12 @@ def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(
     running = Running(kafka.bootstrap_servers, tmp_path, ["counter.report_seconds=1"])
     try:
         kafka.start()
-        counter = running.start("counter.py")
-        await_true(lambda: running.said("counter.py", "out").count("0 messages read, 0 buckets changed, lag 0") > 1)
+        counter = running.start("counter")
+        await_true(lambda: running.said("counter", "out").count("0 messages read, 0 buckets changed, lag 0") > 1)
         kafka.kill()
-        await_true(lambda: running.said("counter.py", "out").count("no answer from the broker") > 2)
+        await_true(lambda: running.said("counter", "out").count("no answer from the broker") > 2)
         kafka.start()
-        await_true(lambda: "lag 0" in running.said("counter.py", "out").splitlines()[-1])
+        await_true(lambda: "lag 0" in running.said("counter", "out").splitlines()[-1])
         assert running.end(counter) == 0
     finally:
         running.end_all()
@@ -227,9 +229,9 @@ def test_it_works_on_kafka_2_4_with_zookeeper(tmp_path: Path) -> None:
     text, expected = sample()
     with LocalKafka("2.4.0", tmp_path / "kafka", free_port()) as kafka:
         running = Running(kafka.bootstrap_servers, tmp_path)
-        running.run("producer.py", "-", stdin=text)
+        running.run("producer", "-", stdin=text)
         assert running.counts() == expected
-        running.run("producer.py", "-", stdin=text)
+        running.run("producer", "-", stdin=text)
         assert running.counts() == expected
         for client in ("kafka-python", "librdkafka"):
             assert_questions_are_answered(config_for(kafka.bootstrap_servers, client=client), running)
@@ -280,7 +282,7 @@ def side_by_side(broker: str, directory: Path, changed: list[str]) -> tuple[Runn
 
 def partitions_of_counter(running: Running) -> int:
     """How many partitions its last report speaks for."""
-    whole = [line for line in running.said("counter.py", "out").splitlines(keepends=True) if line[-1:] == "\n"]
+    whole = [line for line in running.said("counter", "out").splitlines(keepends=True) if line[-1:] == "\n"]
     reports = map(json.loads, reversed(whole))
     return next((len(report["partitions"]) for report in reports if "report" in report), 0)
 
@@ -291,7 +293,7 @@ def members(broker: str, group: str) -> int:
 
 
 def published_exactly(running: Running, text: bytes) -> bool:
-    check = running.arguments("recount.py", "-", "--against", "counts")
+    check = running.arguments("recount", "-", "--against", "counts")
     return subprocess.run(check, input=text, capture_output=True, check=False).returncode == 0
 
 
@@ -304,14 +306,14 @@ def test_a_change_is_rolled_through_groups_of_two_and_every_user_is_counted_once
     lines = text.splitlines(keepends=True)
     old, new = side_by_side(broker, tmp_path, CHANGES[change])
     try:
-        olds = [old.start("bucketer.py"), old.start("counter.py", "--format", "json")]
-        old.run("producer.py", "-", stdin=b"".join(lines[: len(lines) // 3]))
+        olds = [old.start("bucketer"), old.start("counter", "--format", "json")]
+        old.run("producer", "-", stdin=b"".join(lines[: len(lines) // 3]))
         await_true(lambda: partitions_of_counter(old) == 2)
-        news = [new.start("bucketer.py"), new.start("counter.py", "--format", "json")]
+        news = [new.start("bucketer"), new.start("counter", "--format", "json")]
         await_true(lambda: partitions_of_counter(old) == partitions_of_counter(new) == 1)
-        old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 3 : 2 * len(lines) // 3]))
+        old.run("producer", "-", stdin=b"".join(lines[len(lines) // 3 : 2 * len(lines) // 3]))
         assert [old.end(process) for process in olds] == [0, 0]
-        new.run("producer.py", "-", stdin=b"".join(lines[2 * len(lines) // 3 :]))
+        new.run("producer", "-", stdin=b"".join(lines[2 * len(lines) // 3 :]))
         await_true(lambda: published_exactly(old, text))
         await_true(lambda: partitions_of_counter(new) == 2)
         assert [new.end(process) for process in news] == [0, 0]
@@ -325,15 +327,15 @@ def test_a_bucketer_with_another_partition_by_stops_and_leaves_the_others_exact(
     lines = text.splitlines(keepends=True)
     old, new = side_by_side(broker, tmp_path, ["bucketer.partition_by=bucket"])
     try:
-        olds = [old.start("bucketer.py"), old.start("counter.py", "--format", "json")]
+        olds = [old.start("bucketer"), old.start("counter", "--format", "json")]
         first = b"".join(lines[: len(lines) // 2])
-        old.run("producer.py", "-", stdin=first)
+        old.run("producer", "-", stdin=first)
         await_true(lambda: published_exactly(old, first))
-        refused = new.start("bucketer.py")
+        refused = new.start("bucketer")
         assert refused.wait(60) == 1
-        assert "was written by uid over 2 partitions, now it is to be by bucket" in new.said("bucketer.py")
+        assert "was written by uid over 2 partitions, now it is to be by bucket" in new.said("bucketer")
         assert members(broker, f"{old.name}-bucketer") == 1  # the others need not wait for its session to run out
-        old.run("producer.py", "-", stdin=b"".join(lines[len(lines) // 2 :]))
+        old.run("producer", "-", stdin=b"".join(lines[len(lines) // 2 :]))
         await_true(lambda: published_exactly(old, text))
         assert [old.end(process) for process in olds] == [0, 0]
     finally:

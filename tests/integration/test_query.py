@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running import Running
 
-from unique_users.sample import frames as sample_frames
+from unique_users.demo.sample import frames as sample_frames
 
 FRAMES = list(sample_frames(5_000, seed=7))
 SEEN = [(frame["ts"], frame["uid"]) for frame in map(json.loads, FRAMES)]
@@ -28,14 +28,14 @@ WHOLE = ["--from", iso(FIRST), "--to", iso(END)]
 
 
 def ask(running: Running, *arguments: str) -> list[int]:
-    out = running.run("query.py", *arguments, "--format", "json").stdout
+    out = running.run("query", *arguments, "--format", "json").stdout
     return [json.loads(line)["unique_users"] for line in out.splitlines()]
 
 
 def test_any_range_is_answered_while_the_counter_runs_and_after(running: Running) -> None:
-    counter, bucketer = running.start("counter.py", "--set", "counter.save_seconds=0.2"), running.start("bucketer.py")
-    running.run("producer.py", "-", stdin=b"\n".join(FRAMES))
-    command = running.arguments("query.py", *WHOLE, "--format", "json")
+    counter, bucketer = running.start("counter", "--set", "counter.save_seconds=0.2"), running.start("bucketer")
+    running.run("producer", "-", stdin=b"\n".join(FRAMES))
+    command = running.arguments("query", *WHOLE, "--format", "json")
     deadline = time.monotonic() + 60
     while (
         b'"unique_users":%d}' % users(FIRST, END)
@@ -67,6 +67,6 @@ def check(running: Running) -> None:
     ],
 )
 def test_a_wrong_question_is_one_clear_error(tmp_path: Path, arguments: list[str], complaint: str) -> None:
-    asked = Running("localhost:1", tmp_path).run("query.py", *arguments, code=2)
+    asked = Running("localhost:1", tmp_path).run("query", *arguments, code=2)
     assert complaint in asked.stderr
     assert "Traceback" not in asked.stderr

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from brokers import config_for
 
-from unique_users.clients import Consumer, Producer, get_admin, get_consumer, get_peek, get_producer
-from unique_users.config import Config, Topic
+from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
+from unique_users.clients.protocols import Consumer, Producer
+from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, DeliveryError
-from unique_users.local_kafka import LocalKafka, free_port
+from unique_users.local_kafka.broker import LocalKafka, free_port
 
 pytestmark = pytest.mark.timeout(600)  # a broker that is started four times
 PATIENCE_SECONDS = 120.0

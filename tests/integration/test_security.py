@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import CLIENT, ROOT, Running, parsed
+from repository import ROOT, command
+from running import CLIENT, Running, parsed
 from secured import GRANTS, error_lines, login, secrets
 
-from unique_users.broker_probe import free_port
-from unique_users.local_cluster import LocalCluster
-from unique_users.local_kafka import LocalKafka
-from unique_users.local_security import Security
-from unique_users.sample import frames
+from unique_users.local_kafka.probe import free_port
+from unique_users.local_kafka.cluster import LocalCluster
+from unique_users.local_kafka.broker import LocalKafka
+from unique_users.local_kafka.security import Security
+from unique_users.demo.sample import frames
 
 pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]
@@ -42,9 +43,9 @@ class Secured:
     def tool(self, name: str, *arguments: str) -> str:
         """One of Kafka's own tools, as the administrator."""
         settings = f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"
-        command = [sys.executable, str(ROOT / "broker.py"), "--config", str(ROOT / "config.yaml"), "--set", settings]
-        command += ["--set", f"broker.data={self.kafka.data}", "tool", name, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        line = [*command("broker"), "--config", str(ROOT / "config.yaml"), "--set", settings]
+        line += ["--set", f"broker.data={self.kafka.data}", "tool", name, *arguments]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -90,7 +91,7 @@ def test_wrong_logins_end_with_one_line_and_read_and_write_nothing(
     }
     name = f"wrong-{client}"
     for case, (settings, said) in cases.items():
-        done = secured.running("admin", client, name, **settings).run("producer.py", "-", stdin=FRAMES, code=1)
+        done = secured.running("admin", client, name, **settings).run("producer", "-", stdin=FRAMES, code=1)
         assert re.search(said, only_line(done.stderr)), case
         assert not [
             secret for secret in {*secrets(secured.security), "wrong-and-secret"} if secret in done.stderr + done.stdout
@@ -102,9 +103,9 @@ def test_wrong_logins_end_with_one_line_and_read_and_write_nothing(
 def granted(secured: Secured) -> str:
     """The name before topics and groups, which the administrator made, for which the documented rights are granted."""
     admin = secured.running("admin")
-    admin.run("bucketer.py", "--until-caught-up")
-    admin.run("counter.py", "--until-caught-up")
-    refused = secured.running("producer", name=admin.name).run("producer.py", "-", stdin=FRAMES, code=1)
+    admin.run("bucketer", "--until-caught-up")
+    admin.run("counter", "--until-caught-up")
+    refused = secured.running("producer", name=admin.name).run("producer", "-", stdin=FRAMES, code=1)
     assert "refuses" in only_line(refused.stderr)
     for grant in GRANTS:
         words = shlex.split(grant)
@@ -120,15 +121,15 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     secured: Secured, granted: str, client: str
 ) -> None:
     users = {user: secured.running(user, client, granted) for user in ("producer", "bucketer", "counter", "recount")}
-    users["producer"].run("producer.py", "-", stdin=FRAMES)
-    bucketed = users["bucketer"].run("bucketer.py", "--until-caught-up")
-    counted = users["counter"].run("counter.py", "--until-caught-up", "--format", "json")
+    users["producer"].run("producer", "-", stdin=FRAMES)
+    bucketed = users["bucketer"].run("bucketer", "--until-caught-up")
+    counted = users["counter"].run("counter", "--until-caught-up", "--format", "json")
     assert parsed(counted.stdout) == users["producer"].recount(FRAMES)
     assert "not checked" not in bucketed.stderr + counted.stderr
     file = secured.directory / "frames.json"
     file.write_bytes(FRAMES)
-    users["recount"].run("recount.py", str(file), "--against", "counts")
-    refused = users["counter"].run("producer.py", "-", stdin=FRAMES, code=1)
+    users["recount"].run("recount", str(file), "--against", "counts")
+    refused = users["counter"].run("producer", "-", stdin=FRAMES, code=1)
     assert "check the rights" in only_line(refused.stderr)
     assert not said_by_brokers(secured)
 
@@ -139,11 +140,11 @@ def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_sam
 ) -> None:
     topics = [word for name in ("bucketed", "counts") for word in ("--topic", f"{granted}-{name}")]
     right = ["--allow-principal", "User:counter", "--operation", "DescribeConfigs", *topics]
-    secured.running("producer", client, granted).run("producer.py", "-", stdin=FRAMES)
-    secured.running("bucketer", client, granted).run("bucketer.py", "--until-caught-up")
+    secured.running("producer", client, granted).run("producer", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer", "--until-caught-up")
     secured.revoke(*right)
     counter = secured.running("counter", client, granted)
-    counted = counter.run("counter.py", "--until-caught-up", "--format", "json")
+    counted = counter.run("counter", "--until-caught-up", "--format", "json")
     secured.tool("kafka-acls", "--add", *right)
     lines = [line for line in counted.stderr.splitlines() if "not checked" in line]
     assert len(lines) == 1, counted.stderr
@@ -157,11 +158,11 @@ def test_a_counter_that_may_not_see_the_bucketers_says_so_and_counts_all_the_sam
     secured: Secured, granted: str, client: str
 ) -> None:
     right = ["--allow-principal", "User:counter", "--operation", "Describe", "--group", f"{granted}-bucketer"]
-    secured.running("producer", client, granted).run("producer.py", "-", stdin=FRAMES)
-    secured.running("bucketer", client, granted).run("bucketer.py", "--until-caught-up")
+    secured.running("producer", client, granted).run("producer", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer", "--until-caught-up")
     secured.revoke(*right)
     counter = secured.running("counter", client, granted)
-    counted = counter.run("counter.py", "--until-caught-up", "--format", "json")
+    counted = counter.run("counter", "--until-caught-up", "--format", "json")
     secured.tool("kafka-acls", "--add", *right)
     (line,) = [line for line in counted.stderr.splitlines() if "cannot see" in line]
     assert "no bucket leaves the state" in line
@@ -185,10 +186,10 @@ def test_a_secured_cluster_lets_the_same_users_in_when_one_of_its_nodes_is_kille
             *admin.settings,
             *(f"topics.{topic}.replication=3" for topic in ("feed", "bucketed", "counts", "rejected")),
         ]
-        admin.run("producer.py", "-", stdin=FRAMES)
+        admin.run("producer", "-", stdin=FRAMES)
         cluster.nodes[1].kill()
         assert admin.counts() == admin.recount(FRAMES)
-        wrong = secured.running("admin", sasl_plain_password="wrong-and-secret").run("counter.py", code=1)
+        wrong = secured.running("admin", sasl_plain_password="wrong-and-secret").run("counter", code=1)
         assert "refuses" in only_line(wrong.stderr)
         assert not said_by_brokers(secured)
 

@@ -8,20 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 from running import Running
 
-from unique_users.sample import frames as sample_frames
+from unique_users.demo.sample import frames as sample_frames
 
-ROOT = Path(__file__).resolve().parents[2]
 FRAMES = list(sample_frames(4_000, seed=11))
 USERS = len({(frame["ts"] // 60, frame["uid"]) for frame in map(json.loads, FRAMES)})
 FAST = ("--set", "counter.save_seconds=0.2")
 
 
 def command(running: Running, *arguments: str) -> list[str]:
-    """`python -m unique_users.state` with the settings of the scripts."""
-    python, _, *rest = running.arguments("counter.py", *arguments)
-    return [python, "-m", "unique_users.state", *rest]
+    """`unique-users state` with the settings of the scripts."""
+    return running.arguments("state", *arguments)
 
 
 def run(running: Running, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -48,8 +47,8 @@ def until_saved(running: Running) -> None:
 
 def test_all_commands_beside_a_running_counter_and_after_it(running: Running, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
-    counter, bucketer = running.start("counter.py", *FAST), running.start("bucketer.py")
-    running.run("producer.py", "-", stdin=b"\n".join(FRAMES[:2_000]))
+    counter, bucketer = running.start("counter", *FAST), running.start("bucketer")
+    running.run("producer", "-", stdin=b"\n".join(FRAMES[:2_000]))
     deadline = time.monotonic() + 60
     while not list((tmp_path / "state").glob("*.sqlite")) or not shown_offset(running):
         assert time.monotonic() < deadline
@@ -61,7 +60,7 @@ def test_all_commands_beside_a_running_counter_and_after_it(running: Running, tm
     again = run(running, "backup", str(copies), code=2)
     assert "is there already: name a new directory" in again.stderr
 
-    running.run("producer.py", "-", stdin=b"\n".join(FRAMES[2_000:]))
+    running.run("producer", "-", stdin=b"\n".join(FRAMES[2_000:]))
     until_saved(running)
     text = run(running, "show").stdout
     assert f"  minute  {len({json.loads(frame)['ts'] // 60 for frame in FRAMES})} buckets  {USERS:,} users\n" in text
@@ -88,7 +87,7 @@ def shown_offset(running: Running) -> int:
 @pytest.fixture
 def counted(running: Running) -> Running:
     """A counter that has ended, with its state."""
-    running.run("producer.py", "-", stdin=b"\n".join(FRAMES[:500]))
+    running.run("producer", "-", stdin=b"\n".join(FRAMES[:500]))
     running.counts()
     return running
 
@@ -120,7 +119,8 @@ def test_wrong_input_is_one_line_and_changes_nothing(counted: Running, tmp_path:
 
 SLOW = """
 import sys
-from unique_users import saved, state
+from unique_users.state import snapshot as saved
+from unique_users.commands import state
 def stop_in_the_middle(self, path):
     path.write_bytes(b"half of a copy")
     print("in the middle", flush=True)

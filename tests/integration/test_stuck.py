@@ -77,10 +77,10 @@ def start(running: Running, script: str, *settings: str) -> subprocess.Popen[str
 
 
 def read_frames(running: Running, frames: int) -> Callable[[], bool]:
-    return lambda: f"\n{frames} frames read" in "\n" + running.said("bucketer.py", "out")
+    return lambda: f"\n{frames} frames read" in "\n" + running.said("bucketer", "out")
 
 
-@pytest.mark.parametrize("script", ["bucketer.py", "counter.py"])
+@pytest.mark.parametrize("script", ["bucketer", "counter"])
 def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
     running: Running, clock: Clock, script: str
 ) -> None:
@@ -95,7 +95,7 @@ def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
     assert running.said(script).endswith(ENDED)
 
 
-@pytest.mark.parametrize("script", ["bucketer.py", "counter.py"])
+@pytest.mark.parametrize("script", ["bucketer", "counter"])
 def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, clock: Clock, script: str) -> None:
     process = start(running, script, "client=librdkafka", "health.stuck_seconds=100000")
     for _ in range(20):
@@ -108,20 +108,20 @@ def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, cl
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_a_process_whose_clock_is_set_forward_goes_on(running: Running, clock: Clock, client: str) -> None:
-    process = start(running, "bucketer.py", f"client={client}", "bucketer.report_seconds=0.5")
+    process = start(running, "bucketer", f"client={client}", "bucketer.report_seconds=0.5")
     clock.move(HOUR)
-    running.run("producer.py", "-", stdin=FRAME)
-    wait_for(read_frames(running, 1), running, "bucketer.py")
+    running.run("producer", "-", stdin=FRAME)
+    wait_for(read_frames(running, 1), running, "bucketer")
     assert running.end(process) == 0
-    assert "error" not in running.said("bucketer.py")
+    assert "error" not in running.said("bucketer")
 
 
 @needs_signals
 def test_a_process_that_was_suspended_goes_on(running: Running) -> None:
-    process = start(running, "bucketer.py", "bucketer.report_seconds=0.5")
+    process = start(running, "bucketer", "bucketer.report_seconds=0.5")
     process.send_signal(signal.SIGSTOP)
     time.sleep(STUCK_SECONDS + 1)
     process.send_signal(signal.SIGCONT)
-    running.run("producer.py", "-", stdin=FRAME)
-    wait_for(read_frames(running, 1), running, "bucketer.py")
+    running.run("producer", "-", stdin=FRAME)
+    wait_for(read_frames(running, 1), running, "bucketer")
     assert running.end(process) == 0

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from brokers import config_for
-from running import ROOT, Running
+from repository import ROOT, command
+from running import Running
 
-from unique_users.clients import Admin, get_admin
-from unique_users.config import Topic
-from unique_users.sample import frames
+from unique_users.clients.connect import get_admin
+from unique_users.clients.protocols import Admin
+from unique_users.config.schema import Topic
+from unique_users.demo.sample import frames
 
 CLIENTS = ["kafka-python", "librdkafka"]
 DAY_MS = 86_400_000
@@ -49,16 +51,16 @@ def retention_ms(admin: Admin, running: Running, topic: str) -> str:
 
 
 def test_bucketed_is_made_to_keep_what_the_intervals_need_and_nothing_is_said(scripts: Running, admin: Admin) -> None:
-    assert not started(scripts, "counter.py", MONTHS)
+    assert not started(scripts, "counter", MONTHS)
     assert retention_ms(admin, scripts, "bucketed") == str(34 * DAY_MS)
     assert retention_ms(admin, scripts, "counts") == str(7 * DAY_MS), "the broker's default"
 
 
 def test_a_retention_that_is_configured_is_taken_and_said_to_be_too_short(scripts: Running, admin: Admin) -> None:
     short = "topics.bucketed.settings={retention.ms: 1000}"
-    assert not started(scripts, "bucketer.py", short)
+    assert not started(scripts, "bucketer", short)
     assert retention_ms(admin, scripts, "bucketed") == "1000"
-    (line,) = started(scripts, "counter.py", short)
+    (line,) = started(scripts, "counter", short)
     assert "keeps 1 s (retention.ms=1000)" in line
     assert "what is not counted by then is lost" in line
 
@@ -67,16 +69,16 @@ def test_the_command_that_is_said_makes_a_bucketed_of_seven_days_keep_what_month
     scripts: Running, admin: Admin
 ) -> None:
     admin.create(Topic(name=scripts.topic("bucketed")))
-    (line,) = started(scripts, "counter.py", MONTHS)
+    (line,) = started(scripts, "counter", MONTHS)
     assert "keeps 7 days (retention.ms=604800000), and counting anew without the state takes 32.1 days" in line
     run_said_command(line, scripts)
     assert retention_ms(admin, scripts, "bucketed") == str(34 * DAY_MS)
-    assert not started(scripts, "counter.py", MONTHS)
+    assert not started(scripts, "counter", MONTHS)
     admin.create(Topic(name=scripts.topic("feed"), settings={"retention.bytes": 5_000_000}))
-    (line,) = started(scripts, "bucketer.py")
+    (line,) = started(scripts, "bucketer")
     assert "keeps 7 days (retention.ms=604800000) and at most 5,000,000 bytes" in line
     run_said_command(line, scripts)
-    assert not started(scripts, "bucketer.py")
+    assert not started(scripts, "bucketer")
 
 
 def run_said_command(line: str, running: Running) -> None:
@@ -84,26 +86,26 @@ def run_said_command(line: str, running: Running) -> None:
     (said,) = re.findall(r"`python (.*)`", line)
     script, tool, *arguments = shlex.split(said)
     address = ["--set", f"kafka.bootstrap_servers={running.broker}", "--config", str(ROOT / "config.yaml")]
-    subprocess.run([sys.executable, str(ROOT / script), *address, tool, *arguments], check=True, timeout=120)
+    subprocess.run([*command(script), *address, tool, *arguments], check=True, timeout=120)
 
 
-@pytest.mark.parametrize(("script", "topic"), [("bucketer.py", "feed"), ("bucketer.py", "rejected")])
+@pytest.mark.parametrize(("script", "topic"), [("bucketer", "feed"), ("bucketer", "rejected")])
 def test_a_compacted_topic_that_would_lose_frames_is_refused(
     scripts: Running, admin: Admin, script: str, topic: str
 ) -> None:
     admin.create(Topic(name=scripts.topic(topic), settings={"cleanup.policy": "compact"}))
     (line,) = started(scripts, script, code=1)
     assert f"error: topic '{scripts.topic(topic)}' has cleanup.policy=compact" in line
-    (refused,) = scripts.run("producer.py", "-", stdin=FRAMES, code=1).stderr.splitlines()
+    (refused,) = scripts.run("producer", "-", stdin=FRAMES, code=1).stderr.splitlines()
     assert refused == line
     run_said_command(line, scripts)
-    scripts.run("producer.py", "-", stdin=FRAMES)
+    scripts.run("producer", "-", stdin=FRAMES)
     assert not started(scripts, script)
 
 
 def test_counts_that_are_deleted_after_a_week_are_said(scripts: Running, admin: Admin) -> None:
     admin.create(Topic(name=scripts.topic("counts")))
-    (line,) = started(scripts, "counter.py")
+    (line,) = started(scripts, "counter")
     assert "has cleanup.policy=delete and keeps 7 days" in line
     run_said_command(line, scripts)
-    assert not started(scripts, "counter.py")
+    assert not started(scripts, "counter")

@@ -17,10 +17,10 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import FetchRequest
 
-from unique_users.clients import get_admin, get_producer
+from unique_users.clients.connect import get_admin, get_producer
 from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
-from unique_users.config import Config, Topic
-from unique_users.local_kafka import free_port
+from unique_users.config.schema import Config, Topic
+from unique_users.local_kafka.broker import free_port
 
 PATIENCE_SECONDS = 120.0
 RECORDS = 50

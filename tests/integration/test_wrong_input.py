@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from running import CLIENT, Running
 
-SCRIPTS = ["producer.py", "bucketer.py", "counter.py", "recount.py", "broker.py"]
+SCRIPTS = ["producer", "bucketer", "counter", "recount", "broker"]
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def alone(tmp_path: Path) -> Running:
 
 
 def arguments_of(script: str) -> list[str]:
-    return {"recount.py": ["-"], "broker.py": ["status"]}.get(script, [])
+    return {"recount": ["-"], "broker": ["status"]}.get(script, [])
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -46,7 +46,7 @@ def test_help_shows_examples(alone: Running, script: str) -> None:
     assert "examples:" in alone.run(script, "--help").stdout
 
 
-@pytest.mark.parametrize("script", ["producer.py", "recount.py"])
+@pytest.mark.parametrize("script", ["producer", "recount"])
 def test_a_missing_file_is_named(alone: Running, script: str) -> None:
     done = alone.run(script, "nowhere.gz", code=2)
     assert done.stderr == "error: nowhere.gz: no such file: name one, or `-` for stdin\n"
@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(alone: Running, script: str) -> None:
 def test_nothing_to_compare_is_not_exact(alone: Running, tmp_path: Path, content: bytes, said: str) -> None:
     file = tmp_path / "frames"
     file.write_bytes(content)
-    done = alone.run("recount.py", str(file), "--against", "counts", code=1)
+    done = alone.run("recount", str(file), "--against", "counts", code=1)
     assert f"error: {said.format(file)}" in done.stderr
     assert "exact" not in done.stderr
     assert done.stdout == ""
@@ -75,24 +75,24 @@ def test_a_cut_off_file_is_sent_up_to_the_cut_and_said(running: Running, tmp_pat
     whole = gzip.compress(b'{"uid":"a","ts":1468244384}\n' * 50_000)
     file = tmp_path / "cut.gz"
     file.write_bytes(whole[: len(whole) // 2])
-    done = running.run("producer.py", str(file), code=1)
+    done = running.run("producer", str(file), code=1)
     assert "frames acknowledged" in done.stderr
     assert "damaged or cut off" in done.stderr
-    assert running.run("recount.py", str(file), code=1).stderr.startswith("error:")
+    assert running.run("recount", str(file), code=1).stderr.startswith("error:")
 
 
 def test_a_topic_with_too_few_partitions_is_refused(running: Running) -> None:
-    running.run("bucketer.py", "--until-caught-up")
+    running.run("bucketer", "--until-caught-up")
     running.settings = ["topics.bucketed.partitions=3"]
-    assert "has 1 partitions, the configuration says 3" in running.run("counter.py", code=1).stderr
+    assert "has 1 partitions, the configuration says 3" in running.run("counter", code=1).stderr
 
 
 def test_a_compacted_log_of_record_is_refused(running: Running) -> None:
     running.settings = ["topics.bucketed.settings={cleanup.policy: compact}"]
-    assert "which deletes users" in running.run("counter.py", code=1).stderr
+    assert "which deletes users" in running.run("counter", code=1).stderr
 
 
 def test_an_unknown_client_setting_is_named(running: Running) -> None:
     running.settings = ["kafka.bootstrap_timeout=5"]
     said = f"kafka.bootstrap_timeout: {CLIENT} has no such setting"
-    assert said in running.run("bucketer.py", code=2).stderr
+    assert said in running.run("bucketer", code=2).stderr

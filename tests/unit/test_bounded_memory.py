@@ -18,8 +18,8 @@ CHILD = """
 import sys
 from itertools import chain
 from brokers import config_for
-from unique_users.frame_files import FrameFile
-from unique_users.recounting import recount
+from unique_users.producer.frame_files import FrameFile
+from unique_users.queries.recount import recount
 
 def peak_mb():
     # The kernel's own mark for this program: getrusage() would also know what its parent took before.

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.buckets import MINUTE, bucket_timestamp, iso_time
-from unique_users.frames import TS_MAX
+from unique_users.event_time.buckets import MINUTE, bucket_timestamp, iso_time
+from unique_users.messages.frame import TS_MAX
 
 times = st.integers(0, TS_MAX)
 lengths = st.integers(1, 10 * 86_400)

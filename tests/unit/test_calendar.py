@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.buckets import INTERVALS, Bucket, Calendar
-from unique_users.frames import TS_MAX
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.messages.frame import TS_MAX
 
 ZONES = ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Africa/Cairo", "Asia/Kathmandu", "America/New_York"]
 

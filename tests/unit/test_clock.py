@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unique_users.clock import BLOCK, MEDIANS, StreamClock
-from unique_users.offset_metadata import OffsetMetadata
+from unique_users.event_time.stream_clock import BLOCK, MEDIANS, StreamClock
+from unique_users.messages.offset_metadata import OffsetMetadata
 
 NOW = 1_468_244_384
 DAY = 86_400

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.buckets import bucket_timestamp
-from unique_users.clock import StreamClock
-from unique_users.frames import UID_BYTES_MAX, FrameParser, Reason
-from unique_users.rekey import COMBINED_BYTES_MAX, FrameCounts, Rekeyed, Rekeyer, users_by_bucket
+from unique_users.event_time.buckets import bucket_timestamp
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.messages.frame import UID_BYTES_MAX, FrameParser, Reason
+from unique_users.messages.bucketed import COMBINED_BYTES_MAX, users_by_bucket
+from unique_users.bucketer.rekey import Rekeyed, Rekeyer
+from unique_users.messages.frame_counts import FrameCounts
 
 NOW = 1_468_244_384
 MINUTE = 1_468_244_340

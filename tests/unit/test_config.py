@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from repository import ROOT, command
 
-from unique_users.config import Config
-from unique_users.config_file import load_config
+from unique_users.config.schema import Config
+from unique_users.config.load import load_config
 from unique_users.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
 
 Load = Callable[..., Config]
 
@@ -227,11 +227,11 @@ def test_a_text_with_many_signs_is_not_shown_whole(load: Load) -> None:
     assert "client: " in complaint(load, "", "client=" + "x" * 5_000)
 
 
-@pytest.mark.parametrize("script", ["producer.py", "demo.py"])
+@pytest.mark.parametrize("script", ["producer", "demo"])
 @pytest.mark.parametrize("rate", ["inf", "nan", "-inf", "0", "-1", "1e999", "1e300"])
 def test_a_rate_that_is_none_is_refused_in_one_line(script: str, rate: str) -> None:
-    command: list[Any] = [sys.executable, ROOT / script, f"--rate={rate}", "--config", ROOT / "config.yaml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    line: list[Any] = [*command(script), f"--rate={rate}", "--config", ROOT / "config.yaml"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: --rate: expected a number above 0 and up to 1,000,000,000, got ")
     assert done.stderr.count("\n") == 1
@@ -346,14 +346,14 @@ def test_user_and_time_are_two_fields(load: Load, fields: str) -> None:
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        ("bucketer.py", ["--config", "missing.yaml"]),
-        ("counter.py", ["--set", "counter.report_seconds=0"]),
-        ("recount.py", ["file", "--set", "countr.group=x"]),
+        ("bucketer", ["--config", "missing.yaml"]),
+        ("counter", ["--set", "counter.report_seconds=0"]),
+        ("recount", ["file", "--set", "countr.group=x"]),
     ],
 )
 def test_wrong_usage_ends_a_script_with_one_line_and_exit_code_2(script: str, arguments: list[str]) -> None:
-    command: list[Any] = [sys.executable, ROOT / script, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    line: list[Any] = [*command(script), *arguments]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")

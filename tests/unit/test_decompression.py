@@ -10,8 +10,8 @@ from random import Random
 import pytest
 import zstandard
 
-from unique_users import decompression
-from unique_users.decompression import WindowError, is_zstd, unpacked_gzip, unpacked_zstd
+from unique_users.producer import decompression
+from unique_users.producer.decompression import WindowError, is_zstd, unpacked_gzip, unpacked_zstd
 
 RUNS = 60
 Unpack = Callable[[io.BufferedReader], Iterator[bytes]]

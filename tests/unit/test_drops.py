@@ -10,11 +10,11 @@ from brokers import config_for
 from fakes import FakeKafka, FakeStop
 from test_counting import Counter
 
-from unique_users.buckets import Bucket, Calendar, bucket_timestamp
+from unique_users.event_time.buckets import Bucket, Calendar, bucket_timestamp
 from unique_users.errors import UsageError
-from unique_users.marks import UNTIL_KNOWN, Gap, Why
-from unique_users.published import PublishedBucket
-from unique_users.saved import SavedState
+from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
+from unique_users.messages.counts import PublishedBucket
+from unique_users.state.snapshot import SavedState
 
 DAY = 86_400
 JUNE = int(datetime.fromisoformat("2016-06-30T12:00:00Z").timestamp())

@@ -20,15 +20,15 @@ from test_intervals import CRASH, ORIGIN, SAVE, TIMES, ZONES, Counted
 
 pytest.importorskip("datasketches", reason="estimates need the package datasketches")
 
-from unique_users.buckets import INTERVALS, Bucket, Calendar
-from unique_users.cascade import Cascade
-from unique_users.config_checks import require_estimates
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.event_time.rollup import Cascade
+from unique_users.commands.arguments import require_estimates
 from unique_users.errors import StateError, UsageError
-from unique_users.estimates import Count, Estimate, add_up
-from unique_users.published import PublishedBucket, PublishedCount, encode_count, merged_buckets
-from unique_users.recounting import differences, recount
-from unique_users.sketches import Sketch
-from unique_users.store import Store
+from unique_users.aggregation.counts import Count, Estimate, add_up
+from unique_users.messages.counts import PublishedBucket, PublishedCount, encode_count, merged_buckets
+from unique_users.queries.recount import differences, recount
+from unique_users.aggregation.sketches import Sketch
+from unique_users.state.store import Store
 
 ROOT = Path(__file__).parents[2]
 AGAIN = "AGAIN"
@@ -73,7 +73,7 @@ def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
     events: Sequence[Any], uids_max: int, sketches_max: int
 ) -> None:
     """records, saves, crashes, repetitions, other intervals, zones and kinds in any order, with any memory"""
-    with TemporaryDirectory() as directory, patch("unique_users.tally.SKETCHES_MAX", sketches_max):
+    with TemporaryDirectory() as directory, patch("unique_users.aggregation.bucket_users.SKETCHES_MAX", sketches_max):
         counted = Counted(Path(directory), uids_max)
         counted.ledger.close()
         counted.cascade = Cascade(Calendar(), INTERVALS, ["hour", "week", "month"])
@@ -251,7 +251,7 @@ def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_miss
     broken = json.loads(values[0])
     broken["checksum"] = "AAAA"
     assert merged_buckets([json.dumps(broken).encode(), values[1]]) == {DAY: PublishedBucket(total)}
-    with patch("unique_users.published.sketch_class", side_effect=ImportError):
+    with patch("unique_users.messages.counts.sketch_class", side_effect=ImportError):
         assert merged_buckets(values) == {DAY: PublishedBucket(total)}
 
 
@@ -263,12 +263,12 @@ def test_exact_and_estimated_counts_add_up() -> None:
 
 def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['datasketches'] = None; sys.argv = sys.argv[1:]; "
-    scripts = "import bucketer, counter, demo, producer, query, recount; assert 'numpy' not in sys.modules"
+    scripts = "from unique_users.commands import bucketer, counter, demo, producer, query, recount; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", hidden + scripts], cwd=ROOT, check=True)
     (tmp_path / "config.yaml").write_text("counter: {intervals: [minute, day], estimates: [day]}")
-    for script in (["counter.py"], ["recount.py", "no-file"]):
-        run = f"{hidden} import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [sys.executable, "-c", run, *script, "--config", str(tmp_path / "config.yaml")]
+    for script in (["counter"], ["recount", "no-file"]):
+        run = f"{hidden} import runpy; runpy.run_module('unique_users', run_name='__main__', alter_sys=True)"
+        command = [sys.executable, "-c", run, "unique-users", *script, "--config", str(tmp_path / "config.yaml")]
         ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         assert ended.returncode == 2
         assert "pip install '.[estimates]'" in ended.stderr
@@ -278,7 +278,7 @@ def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp
 def test_with_the_package_estimates_are_welcome() -> None:
     require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))
     with (
-        patch("unique_users.config_checks.sketch_class", side_effect=ImportError("none")),
+        patch("unique_users.config.checks.sketch_class", side_effect=ImportError("none")),
         pytest.raises(UsageError, match=r"counter\.estimates: needs the package datasketches"),
     ):
         require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))

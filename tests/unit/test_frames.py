@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unique_users.frames import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser, Reason
+from unique_users.messages.frame import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser, Reason
 
 TS = 1_468_244_384
 MIB = 1024 * 1024

@@ -10,8 +10,8 @@ from fakes import FakeKafka
 from test_bucketing import Feed
 from test_counting import Counter
 
-from unique_users.clock import BLOCK, MEDIANS
-from unique_users.recounting import recount
+from unique_users.event_time.stream_clock import BLOCK, MEDIANS
+from unique_users.queries.recount import recount
 
 DAY, MINUTE = 86_400, 60
 DAYS = 2 * 365

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_counting import Counter, settle
 
-from unique_users.buckets import INTERVALS, Bucket, Calendar
-from unique_users.cascade import Cascade
-from unique_users.clients import Batch
-from unique_users.estimates import Count
-from unique_users.ledger import Ledger
-from unique_users.refill import follow
-from unique_users.store import Store
-from unique_users.tally import Origin
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.event_time.rollup import Cascade
+from unique_users.clients.protocols import Batch
+from unique_users.aggregation.counts import Count
+from unique_users.counter.partition import Ledger
+from unique_users.counter.backfill import follow
+from unique_users.state.store import Store
+from unique_users.aggregation.bucket_users import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 # Both sides of a clock change, of a half-hour zone's midnight, of a week, a month and a year in these zones.
@@ -155,10 +155,10 @@ def test_late_users_bring_no_minute_back_each_time_where_wide_buckets_take_all_m
 def test_memory_is_given_back_when_many_users_have_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """minutes of two users in memory for four: one leaves for each that comes, and every second time makes it four"""
     given_back: list[int] = []
-    monkeypatch.setattr("unique_users.ledger.GIVE_BACK_UIDS", 4)
+    monkeypatch.setattr("unique_users.counter.partition.GIVE_BACK_UIDS", 4)
     counted = Counted(tmp_path, 4)
     monkeypatch.setattr(
-        "unique_users.ledger.give_memory_back", lambda: given_back.append(counted.ledger._tally.uids_in_memory)
+        "unique_users.counter.partition.give_memory_back", lambda: given_back.append(counted.ledger._tally.uids_in_memory)
     )
     counted.cascade = Cascade(Calendar())
     counted.ledger.close()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from jgo.maven import MavenContext
 
-from unique_users import kafka_jars
-from unique_users.errors import LocalKafkaError
-from unique_users.kafka_jars import fetch_jars
+from unique_users.local_kafka import jars as kafka_jars
+from unique_users.local_kafka.errors import LocalKafkaError
+from unique_users.local_kafka.jars import fetch_jars
 
 GOOD = b"a jar"
 JAR = Path("org", "example", "thing", "1.0", "thing-1.0.jar")

@@ -3,7 +3,7 @@
 import pytest
 
 from unique_users.errors import UsageError
-from unique_users.kafka_tools import tool, with_address
+from unique_users.local_kafka.tools import tool, with_address
 
 
 def test_an_unknown_tool_is_a_usage_error_with_the_known_ones() -> None:

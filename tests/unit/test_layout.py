@@ -1,6 +1,6 @@
 import pytest
 
-from unique_users.layout import Layout, partition_of, partitions_of_keys
+from unique_users.messages.partitioning import Layout, partition_of, partitions_of_keys
 
 # For whoever writes this in another language; docs/design.md has them too.
 VECTORS = {"123456789": 0xCBF43926, "a": 0xE8B7BE43, "user-1": 0x7E264614, "ü": 0x63D969D5}

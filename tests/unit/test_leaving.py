@@ -3,7 +3,7 @@
 import pytest
 from fakes import FakeConsumer, FakeKafka
 
-from unique_users.clients import leaving_on_error
+from unique_users.clients.connect import leaving_on_error
 from unique_users.errors import StateError
 
 

@@ -12,7 +12,8 @@ import pytest
 from fakes import FakeClock
 
 from unique_users.errors import InputError, UniqueUsersError, UsageError
-from unique_users.lifecycle import Stop, run_script, stop_on_signals
+from unique_users.runtime.process import run_script
+from unique_users.runtime.signals import Stop, stop_on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,7 +119,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The exit codes of forced ends, which end nothing here."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    monkeypatch.setattr("unique_users.lifecycle.FORCED", b"")
+    monkeypatch.setattr("unique_users.runtime.signals.FORCED", b"")
     return codes
 
 
@@ -147,7 +148,7 @@ def test_a_stop_that_was_requested_otherwise_makes_no_signal_a_second_one(forced
 def test_a_late_second_signal_ends_the_process_with_exit_code_1() -> None:
     program = (
         "import time\n"
-        "from unique_users import lifecycle\n"
+        "from unique_users.runtime import process as lifecycle\n"
         "lifecycle.TOGETHER_SECONDS = 0\n"
         "with lifecycle.stop_on_signals() as stop:\n"
         "    print('ready', flush=True)\n"
@@ -219,7 +220,7 @@ def test_an_error_of_the_program_itself_keeps_its_traceback() -> None:
 
 def test_a_reader_that_closes_stdout_ends_the_script_with_one_line() -> None:
     program = (
-        "from unique_users.lifecycle import run_script\n"
+        "from unique_users.runtime.process import run_script\n"
         "def main(arguments):\n"
         "    input()\n"
         "    for _ in range(100_000): print('x' * 100)\n"
@@ -240,7 +241,7 @@ def test_the_tables_of_sets_that_are_gone_are_given_back() -> None:
     """Twenty tables of 4 MB are freed in the middle of the heap, as a block behind them is in use."""
     program = (
         "import psutil\n"
-        "from unique_users.lifecycle import give_memory_back\n"
+        "from unique_users.runtime.process import give_memory_back\n"
         "memory = psutil.Process().memory_info\n"
         "numbers = list(range(100_000))\n"
         "set(numbers)\n"

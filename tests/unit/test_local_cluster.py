@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unique_users import local_cluster as module
-from unique_users.broker_probe import free_port
-from unique_users.errors import LocalKafkaError, UsageError
-from unique_users.local_cluster import Layout, LocalCluster, local_kafka
-from unique_users.local_kafka import LocalKafka
-from unique_users.local_security import USERS, Security
+from unique_users.local_kafka import cluster as module
+from unique_users.local_kafka.probe import free_port
+from unique_users.errors import UsageError
+from unique_users.local_kafka.errors import LocalKafkaError
+from unique_users.local_kafka.cluster import Layout, LocalCluster, local_kafka
+from unique_users.local_kafka.broker import LocalKafka
+from unique_users.local_kafka.security import USERS, Security
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from fakes import FakeKafka, FakeStop
 from test_bucketing import Feed
 
-from unique_users.marks import Gap, Why
-from unique_users.offset_metadata import OffsetMetadata
+from unique_users.aggregation.marks import Gap, Why
+from unique_users.messages.offset_metadata import OffsetMetadata
 
 NOW = 1_468_244_400
 DAY = 86_400

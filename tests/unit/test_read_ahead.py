@@ -3,7 +3,7 @@ from threading import Event
 
 import pytest
 
-from unique_users.read_ahead import BLOCKS_AHEAD_MAX, read_ahead
+from unique_users.producer.read_ahead import BLOCKS_AHEAD_MAX, read_ahead
 
 SECONDS = 10.0  # until a test that waits for a thread fails
 

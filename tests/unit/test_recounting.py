@@ -4,10 +4,10 @@ from collections.abc import Iterator
 import pytest
 from brokers import config_for
 
-from unique_users.buckets import Bucket, Calendar
+from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.errors import InputError
-from unique_users.recounting import Difference, FirstRejected, _chunks, differences, recount, require_accepted
-from unique_users.report import BucketCount
+from unique_users.queries.recount import Difference, FirstRejected, _chunks, differences, recount, require_accepted
+from unique_users.reports.report import BucketCount
 
 MINUTE = 1_468_244_340
 
@@ -61,7 +61,7 @@ def test_frames_are_counted_across_chunks() -> None:
 
 
 def test_long_frames_are_judged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unique_users.recounting.CHUNK_BYTES", 250)
+    monkeypatch.setattr("unique_users.queries.recount.CHUNK_BYTES", 250)
     taken: list[int] = []
 
     def frames() -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 from fakes import FakeConsumer, FakeKafka
 
-from unique_users.clients import Position
-from unique_users.renewed import RenewedConsumer
+from unique_users.clients.protocols import Position
+from unique_users.clients.renewed import RenewedConsumer
 
 
 class Renewing:

@@ -6,8 +6,8 @@ import pytest
 from fakes import FakeClock, FakeKafka, FakeProducer, FakeStop
 
 from unique_users.errors import InputError
-from unique_users.frames import CutLine
-from unique_users.replay import Replay, Sent
+from unique_users.messages.frame import CutLine
+from unique_users.producer.replay import Replay, Sent
 
 CRASH = -1
 
@@ -60,7 +60,7 @@ def test_every_line_arrives_in_order_and_is_counted(
 def test_long_lines_are_flushed_before_they_fill_the_memory(
     replay: Callable[..., Replay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unique_users.replay.FLUSH_BYTES", 1_000)
+    monkeypatch.setattr("unique_users.producer.replay.FLUSH_BYTES", 1_000)
     sending = replay(iter([[b"x" * 400]] * 5))
     acknowledged = []
     while sending.step():

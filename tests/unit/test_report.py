@@ -1,8 +1,8 @@
 import json
 from collections import Counter
 
-from unique_users.rekey import FrameCounts
-from unique_users.report import BucketCount, Summary, bucketer_report
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.reports.report import BucketCount, Summary, bucketer_report
 
 MINUTE = 1_468_244_340
 

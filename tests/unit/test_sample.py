@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from unique_users.config import Config
-from unique_users.recounting import recount
-from unique_users.sample import LATE_SECONDS_MAX, START, frames, write_sample
+from unique_users.config.schema import Config
+from unique_users.queries.recount import recount
+from unique_users.demo.sample import LATE_SECONDS_MAX, START, frames, write_sample
 
 COUNT = 10_000
 

@@ -3,7 +3,7 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.schedule import Every
+from unique_users.runtime.timer import Every
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("datasketches", reason="estimates need the package datasketches")
 
-from unique_users.estimates import DamagedSketchError, Estimate, sketch_checksum
-from unique_users.sketches import LG_K, Sketch
+from unique_users.aggregation.counts import DamagedSketchError, Estimate, sketch_checksum
+from unique_users.aggregation.sketches import LG_K, Sketch
 
 # From a handful of users to more than the sketch has rows: each form that CPC has inside.
 sizes = st.sampled_from([0, 1, 7, 300, 2_500, 30_000])

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import zstandard
 
-from unique_users.buckets import Bucket
-from unique_users.cascade import Rule
+from unique_users.event_time.buckets import Bucket
+from unique_users.event_time.rollup import Rule
 from unique_users.errors import LockedError, StateError
-from unique_users.estimates import users_in
-from unique_users.saved import SavedState, saved_partitions
-from unique_users.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BYTES_MAX, Store, Stores
-from unique_users.tally import Origin
+from unique_users.aggregation.counts import users_in
+from unique_users.state.snapshot import SavedState, saved_partitions
+from unique_users.state.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BYTES_MAX, Store, Stores
+from unique_users.aggregation.bucket_users import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 MINUTE = 1_468_244_340
@@ -85,9 +85,9 @@ def test_a_state_can_be_read_when_no_counter_runs_and_is_as_good_afterwards(tmp_
 KILLED = f"""
 import os, sys
 from pathlib import Path
-from unique_users.buckets import Bucket
-from unique_users.store import Store
-from unique_users.tally import Origin
+from unique_users.event_time.buckets import Bucket
+from unique_users.state.store import Store
+from unique_users.aggregation.bucket_users import Origin
 store = Store(Path(sys.argv[1]), Origin(*{tuple(ORIGIN)!r}))
 minute = Bucket("minute", 60)
 store.save({{minute: ["a"]}}, {{}}, {{minute: 1}}, 1)

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.buckets import Bucket, Calendar
-from unique_users.cascade import Cascade
-from unique_users.tally import Tally
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.event_time.rollup import Cascade
+from unique_users.aggregation.bucket_users import Tally
 
 if TYPE_CHECKING:
-    from unique_users.sketches import Sketch
+    from unique_users.aggregation.sketches import Sketch
 
 uids = st.sampled_from("abcdefgh")
 few = settings(max_examples=40, deadline=None)

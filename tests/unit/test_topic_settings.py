@@ -4,8 +4,8 @@ import pytest
 from brokers import config_for
 from msgspec.structs import replace
 
-from unique_users.config import Broker, Config
-from unique_users.topic_settings import as_created, change, notes, rebuild_seconds, retention_ms
+from unique_users.config.schema import Broker, Config
+from unique_users.clients.topic_settings import as_created, change, notes, rebuild_seconds, retention_ms
 
 DAY, HOUR = 86_400, 3_600
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
@@ -105,7 +105,7 @@ def test_counts_that_are_deleted_are_said_and_compacted_ones_or_those_kept_forev
 
 def test_the_command_names_a_tool_that_can_change_topics_where_that_of_the_local_broker_cannot() -> None:
     assert change(config(), "feed", "a=1", "b=2") == (
-        "`python broker.py tool kafka-configs --alter --entity-type topics --entity-name feed --add-config a=1,b=2`"
+        "`unique-users broker tool kafka-configs --alter --entity-type topics --entity-name feed --add-config a=1,b=2`"
     )
     old = replace(config(), broker=Broker(version="2.4.0"))
-    assert change(old, "feed", "a=1").startswith("`python broker.py tool --kafka-version 4.3.1 kafka-configs --alter")
+    assert change(old, "feed", "a=1").startswith("`unique-users broker tool --kafka-version 4.3.1 kafka-configs --alter")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from unique_users.lifecycle import PULSE, Pulse, Stop, alive, busy, say
-from unique_users.watchdog import CLOSE_SECONDS, LEAVING, SLICE_SECONDS, SUSPENDED_SECONDS, Watch, watched
+from unique_users.runtime.log import say
+from unique_users.runtime.signals import Stop
+from unique_users.runtime.pulse import PULSE, Pulse, alive, busy
+from unique_users.runtime.watchdog import CLOSE_SECONDS, LEAVING, SLICE_SECONDS, SUSPENDED_SECONDS, Watch, watched
 
 ROOT = Path(__file__).resolve().parents[2]
 TERM = bytes([signal.SIGTERM])
@@ -148,7 +150,7 @@ def child(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program whose main thread stands in C code, where no signal handler runs."""
     begin = (
         "import ctypes, os, signal, sys, threading, time\n"
-        "from unique_users import lifecycle, watchdog\n"
+        "from unique_users.runtime import process as lifecycle\n" "from unique_users.runtime import watchdog\n"
         "def stand_still(): ctypes.CDLL(None).pause()\n"  # goes back to Python at a signal only, and so it is blocked
     )
     return subprocess.run(
@@ -184,7 +186,7 @@ def test_a_script_that_cannot_let_go_of_its_clients_is_ended() -> None:
 def test_a_line_that_nobody_reads_does_not_keep_the_process() -> None:
     program = (
         "import os\n"
-        "from unique_users import watchdog\n"
+        "from unique_users.runtime import watchdog\n"
         "os.set_blocking(2, False)\n"
         "try:\n"
         "    while True: os.write(2, b'x' * 4096)\n"

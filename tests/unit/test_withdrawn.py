@@ -6,7 +6,7 @@ import msgspec
 from fakes import FakeKafka
 from test_counting import MINUTE, Counter
 
-from unique_users.buckets import Bucket
+from unique_users.event_time.buckets import Bucket
 
 WIDE = Bucket("5 minutes", MINUTE - MINUTE % 300)
 

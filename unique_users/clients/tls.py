@@ -5,7 +5,7 @@ import ssl
 import struct
 from typing import Any
 
-from unique_users.config import Config
+from unique_users.config.schema import Config
 from unique_users.errors import BrokerError, UsageError
 
 HANDSHAKE_SECONDS = 2.0

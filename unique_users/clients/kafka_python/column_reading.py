@@ -16,7 +16,7 @@ from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
-from unique_users.clients import damaged
+from unique_users.clients.connect import damaged
 from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode, end_of
 from unique_users.clients.kafka_python.unpacking import UnreadableError, unpacked
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from kafka import errors as kafka_errors
 
-from unique_users.clients import FENCED
-from unique_users.config import Config
+from unique_users.clients.protocols import FENCED
+from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError, UsageError
-from unique_users.hiding import without_values
+from unique_users.config.secrets import without_values
 
 REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,

@@ -2,7 +2,7 @@
 
 from kafka import OffsetAndMetadata
 
-from unique_users.clients import Position
+from unique_users.clients.protocols import Position
 
 
 def position_of(committed: OffsetAndMetadata) -> Position | None:

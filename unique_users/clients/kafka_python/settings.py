@@ -6,9 +6,9 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from unique_users.clients import REQUEST_BYTES_MAX, REQUEST_SECONDS
+from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.clients.kafka_python import msk
-from unique_users.config import Config
+from unique_users.config.schema import Config
 from unique_users.errors import UsageError
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again

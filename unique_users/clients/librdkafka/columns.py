@@ -5,7 +5,7 @@ from operator import itemgetter
 
 from confluent_kafka import Message
 
-from unique_users.clients import Batch
+from unique_users.clients.protocols import Batch
 
 # Called by map, these cost half of what a loop costs that asks each message.
 ERROR = Message.error

@@ -2,7 +2,7 @@
 
 from confluent_kafka import TopicPartition
 
-from unique_users.clients import Position
+from unique_users.clients.protocols import Position
 
 
 def position_of(committed: TopicPartition) -> Position | None:

@@ -1,0 +1,127 @@
+"""Marks: which buckets may be wrong, and why. Pure.
+
+A *gap* is a stretch of event time of which something is missing, or may be too much. A bucket that overlaps one is not
+whole, and says so wherever its count is shown.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+from unique_users.event_time.buckets import Bucket, Calendar
+
+ALWAYS = 1 << 62  # an end that no bucket reaches
+UNTIL_KNOWN = ALWAYS + 1  # the same, until the first record that is left tells the end
+GAPS_MAX = 64  # of one interval and reason; those that are nearest to each other are joined
+
+
+class Why(StrEnum):
+    """Why a count may be wrong. The list is closed."""
+
+    STATE_LOST = "state_lost"  # counted again from a topic whose start is gone: too low
+    RECORDS_DELETED = "records_deleted"  # the topic's retention deleted records before they were read: too low
+    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked, and was passed: too low
+    FILLED_LATE = "filled_late"  # the interval was added later, from what the state still held: too low
+    LOG_CUT_BACK = "log_cut_back"  # the log lost records that were counted: too high
+
+
+class Gap(NamedTuple):
+    """A stretch of event time, from `start` up to and without `end`, in epoch seconds.
+
+    It concerns the buckets of one interval, or of all for an empty `interval`.
+    """
+
+    interval: str
+    start: int
+    end: int
+    why: Why
+
+
+def why_not_whole(gaps: Iterable[Gap], bucket: Bucket, calendar: Calendar) -> tuple[Why, ...]:
+    """Why a bucket is not whole, each reason once and in order; empty for a bucket that is."""
+    found = {gap.why for gap in gaps if _concerns(gap, bucket, calendar)}
+    return tuple(sorted(found))
+
+
+def why_range(gaps: Iterable[Gap], start: int, end: int, interval: str) -> tuple[Why, ...]:
+    """As `why_not_whole`, for what is counted from the buckets of `interval` between two times."""
+    overlapping = (gap for gap in gaps if gap.interval in {"", interval} and start < gap.end and gap.start < end)
+    return tuple(sorted({gap.why for gap in overlapping}))
+
+
+def why_missing(gaps: Iterable[Gap], bucket: Bucket) -> tuple[Why, ...]:
+    """As `why_not_whole`, without knowing where a day or longer bucket ends: one right before a gap is marked too."""
+    return why_range(gaps, bucket.start, bucket.start + _SECONDS_MAX[bucket.interval], bucket.interval)
+
+
+_HOUR, _DAY = 3_600, 86_400
+_SECONDS_MAX = {"minute": 60, "5 minutes": 300, "hour": _HOUR, "day": _DAY + _HOUR, "week": 7 * _DAY + _HOUR}
+_SECONDS_MAX |= {"month": 31 * _DAY + _HOUR, "year": 366 * _DAY + _HOUR}
+
+
+def with_gaps(gaps: Iterable[Gap], more: Iterable[Gap], gaps_max: int = GAPS_MAX) -> tuple[Gap, ...]:
+    """Both together, joined where they overlap or touch; so what is added twice changes nothing.
+
+    At most `gaps_max` of one interval and reason: then the nearest are joined, which marks more and never less.
+    """
+    found: list[Gap] = []
+    kind = attrgetter("interval", "why")
+    for _, alike in groupby(sorted({*gaps, *more}, key=lambda gap: (kind(gap), gap)), kind):
+        found += _joined(list(alike), gaps_max)
+    return tuple(sorted(found))
+
+
+def _joined(gaps: Sequence[Gap], gaps_max: int) -> list[Gap]:
+    """Gaps of one kind, sorted by their starts, that are apart."""
+    apart: list[Gap] = []
+    for gap in gaps:
+        if apart and gap.start <= apart[-1].end:
+            apart[-1] = apart[-1]._replace(end=max(apart[-1].end, gap.end))
+        else:
+            apart.append(gap)
+    while len(apart) > gaps_max:
+        at = min(range(1, len(apart)), key=lambda at: apart[at].start - apart[at - 1].end)
+        apart[at - 1 : at + 1] = [apart[at - 1]._replace(end=apart[at].end)]
+    return apart
+
+
+def ended(gaps: Iterable[Gap], end: int) -> tuple[Gap, ...]:
+    """The gaps, of which those whose end was not known yet end here."""
+    return with_gaps([gap._replace(end=max(end, gap.start)) if gap.end == UNTIL_KNOWN else gap for gap in gaps], ())
+
+
+def still_needed(gaps: Iterable[Gap], floor: int, held: Collection[Bucket], calendar: Calendar) -> tuple[Gap, ...]:
+    """The gaps without those that no bucket can overlap any more: all that are `held` lie elsewhere.
+
+    Buckets to come hold minutes from `floor` on.
+    """
+    return tuple(
+        gap for gap in gaps if gap.end > floor or any(b.start < gap.end and _concerns(gap, b, calendar) for b in held)
+    )
+
+
+def gap_of_deleted(why: Why, start: int, first_kept_ms: int, future_seconds_max: int) -> Gap:
+    """What may be missing where records were deleted before one of this Kafka time, which is -1 for none.
+
+    A frame's time is at most `future_seconds_max` ahead of its record's.
+    """
+    end = first_kept_ms // 1000 + future_seconds_max if first_kept_ms >= 0 else ALWAYS
+    return Gap("", start, max(start, end), why)
+
+
+def words(why: Sequence[str]) -> str:
+    """What a line for people says at its end: `  not whole: state lost`; of several reasons, how many more."""
+    if not why:
+        return ""
+    return f"  not whole: {why[0].replace('_', ' ')}" + (f" +{len(why) - 1}" if len(why) > 1 else "")
+
+
+def fields(why: Sequence[str]) -> dict[str, object]:
+    """What a JSON line says of it; nothing for what is whole."""
+    return {"whole": False, "why": list(why)} if why else {}
+
+
+def _concerns(gap: Gap, bucket: Bucket, calendar: Calendar) -> bool:
+    return gap.interval in {"", bucket.interval} and bucket.start < gap.end and gap.start < calendar.end(bucket)

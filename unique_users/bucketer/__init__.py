@@ -1,0 +1,1 @@
+"""Re-keys the frames of feed by their minute into the topic bucketed."""

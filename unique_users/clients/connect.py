@@ -1,0 +1,133 @@
+"""The one place that chooses a Kafka client, and waits for a broker."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any, TypeVar
+
+from unique_users.clients.protocols import Admin, Consumer, Peek, Producer
+from unique_users.clients.tls import explain_silence
+from unique_users.config.schema import Config
+from unique_users.config.secrets import without_values
+from unique_users.errors import BrokerAwayError, TopicError, UsageError
+from unique_users.runtime.pulse import alive
+from unique_users.runtime.signals import Stop
+
+_log = logging.getLogger(__name__)
+
+def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
+    """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
+
+    If it `gathers`, the broker may keep records for more to come, a quarter of a second at most, where that saves polls
+    and these are dear.
+    """
+    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gathers=gathers))
+    return consumer
+
+
+def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
+    """A producer. Raises BrokerAwayError, BrokerError, UsageError.
+
+    `batch_bytes_max` is what the topic takes: records larger than that go alone, the others together up to that.
+    """
+    producer: Producer = _reached(config, lambda client: client.make_producer(config, compression, batch_bytes_max))
+    return producer
+
+
+def get_admin(config: Config) -> Admin:
+    """An admin client. Raises BrokerAwayError, BrokerError, UsageError."""
+    admin: Admin = _reached(config, lambda client: client.make_admin(config))
+    return admin
+
+
+def get_peek(config: Config, topic: str) -> Peek:
+    """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
+    peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
+    return peek
+
+
+def damaged(topic: str, partition: int, offset: int) -> TopicError:
+    """The error for a batch whose checksum is wrong: what was stored is not what its producer sent."""
+    return TopicError(
+        f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
+        " from another replica, or pass the batch as docs/operations.md says"
+    )
+
+
+def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
+    """What `make` makes with the configured client; a broker that only seems to be away is explained."""
+    client = _chosen(config)
+    try:
+        return make(client)
+    except BrokerAwayError:
+        explain_silence(config)
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        if config.kafka.keys() == {"bootstrap_servers"}:
+            raise  # no setting of the user's can be the cause
+        said = without_values(f"{type(error).__name__}: {error}", config.kafka)
+        raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
+
+
+def _chosen(config: Config) -> Any:
+    """The module of the configured client; the others need not be installed."""
+    try:
+        return import_module(f"unique_users.clients.{config.client.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        if error.name != "confluent_kafka":
+            raise
+        message = f"client: {config.client} needs the package confluent-kafka: pip install '.[{config.client}]'"
+        raise UsageError(message) from None
+
+
+Built = TypeVar("Built")
+
+RETRY_SECONDS = 1.0
+
+
+@contextmanager
+def leaving_on_error(consumer: Consumer) -> Iterator[None]:
+    """Have a consumer leave its group when an error ends the process: others would wait for its session to run out."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to be told
+            consumer.close()
+        raise
+
+
+def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float = 0.9) -> int | None:
+    """Records from `positions` to the ends of these partitions; None when the broker does not answer in time.
+
+    None, too, where a topic ends before a position, so that it is another one than was read. Asks the broker also when
+    there are no positions, so that a silent one is noticed.
+    """
+    try:
+        ends = consumer.ends(positions or [0], timeout_seconds)
+    except BrokerAwayError:
+        return None
+    left = [ends[partition] - position for partition, position in positions.items()]
+    return None if min(left, default=0) < 0 else sum(left)
+
+
+def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
+    """Return what `build` makes, trying again while no broker answers; None when a stop is requested first.
+
+    Says once what it waits for, and once that the wait is over.
+    """
+    waited = False
+    while not stop.requested:
+        alive()
+        try:
+            built = build()
+        except BrokerAwayError:
+            if not waited:
+                _log.info(f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)} …")
+            waited = True
+            stop.wait(RETRY_SECONDS)
+        else:
+            if waited:
+                _log.info("the broker answers, going on")
+            return built
+    return None

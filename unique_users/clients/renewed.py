@@ -1,0 +1,62 @@
+"""A consumer that is replaced by a new one when its topic becomes another one."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position
+from unique_users.errors import BrokerAwayError
+
+
+class RenewedConsumer:
+    """See clients.Consumer.
+
+    librdkafka takes no leader of a lower epoch than it knows, and keeps what it knew of a topic for the next one of
+    that name: it may never read that. A new consumer does; of the old one, all partitions are lost.
+    """
+
+    def __init__(self, first: Consumer, make: Callable[[], Consumer], recreated: Callable[[], int]) -> None:
+        self._consumer = first
+        self._make = make
+        self._recreated = recreated  # how often the topic became another one
+        self._made_for = recreated()
+        self._owned: frozenset[int] = frozenset()
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        if (now := self._recreated()) != self._made_for:
+            try:
+                fresh = self._make()
+            except BrokerAwayError:
+                return Polled([])
+            self._made_for = now
+            self._replace(fresh)
+            lost, self._owned = self._owned, frozenset()
+            return Polled([], lost=lost)
+        polled = self._consumer.poll(timeout_seconds)
+        self._owned = self._owned - polled.lost | polled.taken
+        return polled
+
+    def _replace(self, fresh: Consumer) -> None:
+        with suppress(Exception):  # whatever it is, it is of the old topic
+            self._consumer.close()
+        self._consumer = fresh
+
+    def start(self, partition: int, offset: int) -> None:
+        self._consumer.start(partition, offset)
+
+    def position(self, partition: int) -> int:
+        return self._consumer.position(partition)
+
+    def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
+        return self._consumer.committed(partitions)
+
+    def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
+        return self._consumer.commit(positions, timeout_seconds)
+
+    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+        return self._consumer.bounds(partitions, timeout_seconds)
+
+    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+        return self._consumer.ends(partitions, timeout_seconds)
+
+    def close(self) -> None:
+        self._consumer.close()

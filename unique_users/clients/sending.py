@@ -1,0 +1,167 @@
+"""What goes to a topic and to the dead-letter topic: letters are compressed, and cut where they do not fit."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import zstandard
+
+from unique_users.clients.connect import get_producer
+from unique_users.clients.protocols import REQUEST_BYTES_MAX, Headers, Producer
+from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError, TooLargeError, TopicError
+
+_log = logging.getLogger(__name__)
+
+COMPRESSION = "zstd"
+BATCH_OVERHEAD_BYTES = 256  # what a batch of one record takes at most beside its key, value and headers
+HEADER_OVERHEAD_BYTES = 8
+LETTER_OVERHEAD_BYTES = 1024  # about what a dead letter that waits costs beside its value
+WAITING_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Letter(NamedTuple):
+    """A record of `rejected`, of whose value of `bytes_total` bytes there may be only the first."""
+
+    value: bytes
+    headers: Headers
+    bytes_total: int
+    key: bytes | None = None
+
+    def fitted(self, bytes_max: int) -> "Letter":
+        """As much of it as is sure to fit into a batch of `bytes_max` bytes, with headers that say how much that is."""
+        overhead = BATCH_OVERHEAD_BYTES + len(self.key or b"")
+        overhead += sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers)
+        value = self.value[: REQUEST_BYTES_MAX - overhead]
+        room = max(0, bytes_max - overhead)
+        if len(value) > room and len(_compressed(value)) > room:
+            value = value[:room]
+        if len(value) == self.bytes_total:
+            return self
+        kept = [("bytes_kept", b"%d" % len(value)), ("bytes_total", b"%d" % self.bytes_total)]
+        return Letter(value, [*self.headers, *kept], self.bytes_total, self.key)
+
+
+def _compressed(value: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(value)
+
+
+class DeadLetters:
+    """Sends to the dead-letter topic, with a producer of its own that is made for the first letter.
+
+    `bytes_max` asks what the topic takes, and a producer is made for that. Letters are kept until they are
+    acknowledged: when the topic refuses one, because it takes less by now, they are sent again, shorter.
+    """
+
+    def __init__(self, topic: str, bytes_max: Callable[[], int], new_producer: Callable[[int], Producer]) -> None:
+        self.topic = topic
+        self._ask_bytes_max = bytes_max
+        self._new_producer = new_producer
+        self._producer: Producer | None = None
+        self._bytes_max = REQUEST_BYTES_MAX
+        self._waiting: list[Letter] = []
+        self._waiting_bytes = 0
+        self._handed_over = 0  # of those that wait
+
+    def send(self, value: bytes, headers: Headers, key: bytes | None = None) -> None:
+        """Take a letter. It is on its way after `has_room`."""
+        self._waiting.append(Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key))
+        self._waiting_bytes += min(len(value), REQUEST_BYTES_MAX) + LETTER_OVERHEAD_BYTES
+
+    def has_room(self, timeout_seconds: float) -> bool:
+        """See clients.Producer."""
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            return self.flush(timeout_seconds)
+        return not self._waiting or self._until_taken(lambda producer: producer.has_room(timeout_seconds))
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """See clients.Producer."""
+        if self._waiting and not self._until_taken(lambda producer: producer.flush(timeout_seconds)):
+            return False
+        self._waiting, self._waiting_bytes, self._handed_over = [], 0, 0
+        return True
+
+    def close(self) -> None:
+        """See clients.Producer."""
+        if self._producer is not None:
+            self._producer.close()
+
+    def _until_taken(self, ready: Callable[[Producer], bool]) -> bool:
+        """Hand over all that waits, and ask `ready`; send all of it again, shorter, for as long as it is refused."""
+        while True:
+            try:
+                if self._producer is None:
+                    self._open()
+                assert self._producer is not None
+                for letter in self._waiting[self._handed_over :]:
+                    value, headers, _, key = letter.fitted(self._bytes_max)
+                    self._producer.send(self.topic, value, key, headers)
+                    self._handed_over += 1
+                return ready(self._producer)
+            except BrokerAwayError:
+                return False
+            except TooLargeError as error:
+                self._shorten(error)
+
+    def _open(self) -> None:
+        self._bytes_max = min(self._bytes_max, self._ask_bytes_max())
+        self._producer = self._new_producer(self._bytes_max - BATCH_OVERHEAD_BYTES)
+        self._handed_over = 0
+
+    def _shorten(self, error: TooLargeError) -> None:
+        """Let go of the producer, and take less next time. Raises TopicError when there is nothing left to cut."""
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+        asked = self._ask_bytes_max()
+        self._bytes_max = asked if asked < self._bytes_max else self._bytes_max // 2
+        if not self._bytes_max // BATCH_OVERHEAD_BYTES:
+            raise TopicError(f"topic {self.topic!r} takes no records: {error}: raise its max.message.bytes")
+        _log.info(f"{self.topic}: {error}; cutting what is larger than {self._bytes_max} bytes")
+
+
+def dead_letters(config: Config, bytes_max: Callable[[Config, str], int]) -> DeadLetters:
+    """Those of the configured topic; `bytes_max` asks what a topic takes."""
+    topic = config.topics.rejected.name
+    return DeadLetters(topic, lambda: bytes_max(config, topic), lambda most: get_producer(config, COMPRESSION, most))
+
+
+class Sending:
+    """A clients.Producer that sends to the dead-letter topic as DeadLetters does, and elsewhere as `producer` does."""
+
+    def __init__(self, producer: Producer, letters: DeadLetters) -> None:
+        self._producer = producer
+        self._letters = letters
+        self.partitions = producer.partitions
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> None:
+        if topic == self._letters.topic:
+            self._letters.send(value or b"", headers or [], key)
+        else:
+            self._producer.send(topic, value, key, headers, partition)
+
+    def send_all(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        keys: Sequence[bytes | None] | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        self._producer.send_all(topic, values, keys, partitions)
+
+    def has_room(self, timeout_seconds: float) -> bool:
+        return self._producer.has_room(timeout_seconds) and self._letters.has_room(timeout_seconds)
+
+    def flush(self, timeout_seconds: float) -> bool:
+        return self._producer.flush(timeout_seconds) and self._letters.flush(timeout_seconds)
+
+    def close(self) -> None:
+        self._producer.close()
+        self._letters.close()

@@ -1,0 +1,170 @@
+"""What the settings of the topics do to the counts, without asking the broker."""
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import NamedTuple, Self
+
+from msgspec.structs import replace
+
+from unique_users.event_time.buckets import iso_time
+from unique_users.config.schema import Config, Topic
+
+DAY = 86_400
+HOUR = 3_600
+MARGIN_SECONDS = DAY  # beyond what a rebuild needs: somebody has to notice first that the state is gone
+RETENTION_SECONDS_MIN = 7 * DAY  # Kafka's default; it is never shortened
+FEED_SECONDS_MIN = DAY  # a bucketer that fails in the evening is repaired in the morning
+RECORD_BYTES = 63  # of one frame in `bucketed`, on disk
+
+# An hour more where the clock may be set back.
+_LONGEST_SECONDS = {
+    "minute": 60,
+    "5 minutes": 300,
+    "hour": HOUR,
+    "day": DAY + HOUR,
+    "week": 7 * DAY + HOUR,
+    "month": 31 * DAY + HOUR,
+    "year": 366 * DAY,
+}
+
+Settings = Mapping[str, Mapping[str, str]]  # of each topic, by its name
+
+
+def rebuild_seconds(config: Config) -> int | None:
+    """For how long `bucketed` must keep its records so that a counter without a state counts every open bucket whole.
+
+    None: forever, as nothing is ever too late.
+    """
+    if not config.bucketer.retention_seconds:
+        return None
+    longest = max(_LONGEST_SECONDS[name] for name in config.counter.intervals)
+    return longest + config.bucketer.retention_seconds + config.bucketer.future_seconds_max
+
+
+def retention_ms(config: Config) -> int:
+    """The `retention.ms` of a new `bucketed`: what a rebuild needs and a margin, in whole days; -1 is forever."""
+    needed = rebuild_seconds(config)
+    if needed is None:
+        return -1
+    return max(RETENTION_SECONDS_MIN, ceil((needed + MARGIN_SECONDS) / DAY) * DAY) * 1000
+
+
+def as_created(config: Config, topic: Topic) -> Topic:
+    """`topic` with the settings that it gets when it is missing."""
+    if topic.name != config.topics.bucketed.name or "retention.ms" in topic.settings:
+        return topic
+    return replace(topic, settings={"retention.ms": retention_ms(config), **topic.settings})
+
+
+def refusal(config: Config, settings: Settings) -> str | None:
+    """Why these topics would make the counts wrong, and the way out; None if they do not."""
+    names = config.topics
+    why = {
+        names.feed.name: "which deletes frames, so that counts are too low",
+        names.bucketed.name: "which deletes users, so that counts are too low",
+        names.rejected.name: "but rejected frames have no key, so that the broker refuses them",
+    }
+    for name, reason in why.items():
+        policy = settings.get(name, {}).get("cleanup.policy") or ""
+        if "compact" in policy:
+            way_out = change(config, name, "cleanup.policy=delete")
+            return (
+                f"topic {name!r} has cleanup.policy={policy}, {reason}: {way_out}, or use another topic name;"
+                " and replay what was compacted"
+            )
+    return None
+
+
+def notes(config: Config, reads: Topic, settings: Settings, now: int) -> Iterator[str]:
+    """What the operator of the script that reads `reads` has to know, a line each; `now` in epoch seconds."""
+    names = config.topics
+    if (read := settings.get(reads.name)) is not None:
+        line = _bounded_feed if reads.name == names.feed.name else _bounded_rebuild
+        if text := line(config, Retention.of(read), now):
+            yield text
+    counts = settings.get(names.counts.name, {})
+    retention = Retention.of(counts)
+    if counts.get("cleanup.policy") == "delete" and retention.bounded:
+        yield (
+            f"topic {names.counts.name!r} has cleanup.policy=delete and keeps {retention}: counts that do not change"
+            f" any more go then; {change(config, names.counts.name, 'cleanup.policy=compact')}"
+        )
+
+
+class Retention(NamedTuple):
+    """How much a topic keeps; None is all."""
+
+    milliseconds: int | None
+    bytes: int | None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Self:
+        """That of a topic with these settings."""
+        return cls(*(_bound(settings.get(name)) for name in ("retention.ms", "retention.bytes")))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it keeps less than all."""
+        return self != Retention(None, None)
+
+    def keeps(self, seconds: int | None) -> bool:
+        """Whether all records are kept for so many seconds, None: forever."""
+        return self.milliseconds is None or (seconds is not None and self.milliseconds >= seconds * 1000)
+
+    def __str__(self) -> str:
+        """In words, with the settings that say so."""
+        time = "" if self.milliseconds is None else f"{_span(self.milliseconds)} (retention.ms={self.milliseconds})"
+        if self.bytes is None:
+            return time
+        size = f"{self.bytes:,} bytes a partition (retention.bytes={self.bytes})"
+        return f"{time} and at most {size}" if time else f"at most {size}"
+
+
+def change(config: Config, topic: str, *settings: str) -> str:
+    """The command that changes settings of a topic, as a way out."""
+    options = f"--alter --entity-type topics --entity-name {topic} --add-config {','.join(settings)}"
+    # The tool of 2.4 changes topics through ZooKeeper alone; newer ones come with a version of the broker too.
+    version = " --kafka-version 4.3.1" if config.broker.version == "2.4.0" else ""
+    return f"`unique-users broker tool{version} kafka-configs {options}`"
+
+
+def _bounded_feed(config: Config, kept: Retention, _now: int) -> str | None:
+    if kept.keeps(FEED_SECONDS_MIN) and kept.bytes is None:
+        return None
+    way_out = _widen(config, config.topics.feed.name, kept, FEED_SECONDS_MIN, RETENTION_SECONDS_MIN * 1000)
+    return f"topic {config.topics.feed.name!r} keeps {kept}: frames that are not read by then are lost; {way_out}"
+
+
+def _bounded_rebuild(config: Config, kept: Retention, now: int) -> str | None:
+    needed = rebuild_seconds(config)
+    if kept.keeps(needed) and kept.bytes is None:
+        return None
+    name = config.topics.bucketed.name
+    takes = "every record" if needed is None else _span(needed * 1000)
+    reach = "as far back as these bytes reach"
+    if kept.milliseconds is not None and not kept.keeps(needed):
+        # A frame's time is at most so far ahead of its record's, so nothing later can be missing.
+        whole_from = now - kept.milliseconds // 1000 + config.bucketer.future_seconds_max
+        reach = f"that begin after {iso_time(max(0, whole_from))}"
+    lost = "" if kept.keeps(HOUR) else ", and what is not counted by then is lost"
+    return (
+        f"topic {name!r} keeps {kept}, and counting anew without the state takes {takes}: now only buckets {reach}"
+        f" would be whole{lost}; back the state up, or {_widen(config, name, kept, needed, retention_ms(config))}"
+    )
+
+
+def _widen(config: Config, name: str, kept: Retention, needed: int | None, milliseconds: int) -> str:
+    wider = [] if kept.keeps(needed) else [f"retention.ms={milliseconds}"]
+    return change(config, name, *wider, *([] if kept.bytes is None else ["retention.bytes=-1"]))
+
+
+def _bound(value: str | None) -> int | None:
+    """A setting of which a negative number means no bound."""
+    return None if value is None or int(value) < 0 else int(value)
+
+
+def _span(milliseconds: int) -> str:
+    """A time in the largest unit that it fills."""
+    seconds = milliseconds / 1000
+    unit, name = next(((u, n) for u, n in ((DAY, "days"), (HOUR, "h")) if seconds >= u), (1, "s"))
+    return f"{round(seconds / unit, 1):g} {name}"

@@ -1,0 +1,126 @@
+"""The topics are created when they are missing, and checked when they exist."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from threading import Thread
+
+from unique_users.clients.connect import get_admin, when_broker_answers
+from unique_users.clients.protocols import REQUEST_BYTES_MAX, Admin, Consumer, TopicState
+from unique_users.config.schema import Config, Topic
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.runtime.signals import Stop
+from unique_users.runtime.pulse import alive
+from unique_users.clients.topic_settings import as_created, notes, refusal
+
+_log = logging.getLogger(__name__)
+
+BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that is all headers, in a batch of its own
+
+
+def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
+    """Create `topic` if it is missing and return its state. An existing topic is used as it is.
+
+    Raises TopicError for one that would make the program wrong.
+    """
+    state = admin.describe(topic.name)
+    if state is None:
+        admin.create(topic)
+        state = current_state(admin, topic.name)
+    if state.partitions < topic.partitions:
+        raise TopicError(
+            f"topic {topic.name!r} has {state.partitions} partitions, the configuration says {topic.partitions}:"
+            " lower `partitions`, or use another topic name"
+        )
+    return state
+
+
+def current_state(admin: Admin, name: str) -> TopicState:
+    """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be made again."""
+    state = admin.describe(name)
+    if state is None:
+        raise BrokerAwayError(f"topic {name!r} does not exist")
+    return state
+
+
+def batch_bytes_max(admin: Admin, name: str) -> int:
+    """How many bytes of records, compressed, a topic takes at once. Raises TopicError when it is of no use.
+
+    Without the right to ask, and while it is gone, the most that a producer sends: the topic refuses what is too large
+    for it.
+    """
+    try:
+        settings = admin.settings(name) if admin.describe(name) else {}
+    except BrokerAwayError:
+        raise
+    except BrokerError:
+        return REQUEST_BYTES_MAX
+    taken = int(settings.get("max.message.bytes", REQUEST_BYTES_MAX))
+    if taken < BATCH_BYTES_NEEDED:
+        raise TopicError(
+            f"topic {name!r} has max.message.bytes={taken}, which is less than one record may need: set it to"
+            f" {BATCH_BYTES_NEEDED} or more with kafka-configs"
+        )
+    return min(taken, REQUEST_BYTES_MAX)
+
+
+def asked_bytes_max(config: Config, name: str) -> int:
+    """As `batch_bytes_max`, asked by an admin client of its own."""
+    with closing(get_admin(config)) as admin:
+        return batch_bytes_max(admin, name)
+
+
+def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:
+    """Wait for the broker, ensure `topics` and check their settings; say what the reader of `reads` has to know.
+
+    Return the admin client, None when a stop is requested first. Raises TopicError.
+    """
+
+    def prepare() -> tuple[Admin, list[str]]:
+        admin = get_admin(config)
+        try:
+            for topic in topics:
+                alive()
+                ensure_topic(admin, as_created(config, topic))
+            return admin, check_settings(config, admin, topics, reads)
+        except BaseException:
+            admin.close()
+            raise
+
+    prepared = when_broker_answers(config, stop, prepare)
+    if prepared is None:
+        return None
+    admin, lines = prepared
+    for line in lines:
+        _log.info(line)
+    return admin
+
+
+def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads: Topic | None) -> list[str]:
+    """What is to be said about the settings of these topics. Raises TopicError for those that make counts wrong."""
+    settings: dict[str, Mapping[str, str]] = {}
+    unread: list[str] = []
+    why = None
+    for topic in topics:
+        try:
+            settings[topic.name] = admin.settings(topic.name)
+        except BrokerAwayError:
+            raise
+        except BrokerError as error:
+            unread.append(repr(topic.name))
+            why = error
+    if reason := refusal(config, settings):
+        raise TopicError(reason)
+    lines = [] if reads is None else list(notes(config, reads, settings, int(time.time())))
+    if unread:
+        names = ", ".join(unread)
+        lines.append(
+            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+        )
+    return lines
+
+
+def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:
+    """The end offset of each partition of the consumer's topic. Raises BrokerAwayError."""
+    return consumer.ends(range(state.partitions))

@@ -1,0 +1,35 @@
+"""The commands: arguments and composition, no logic. `run` imports one, and says what is missing where it cannot."""
+
+import sys
+
+COMMANDS = {
+    "producer": "replay a file of frames into the topic feed",
+    "bucketer": "re-key every frame of feed by its minute into the topic bucketed",
+    "counter": "count the unique users of each minute of bucketed, and report every 60 seconds",
+    "query": "say how many unique users there were between two times, exactly",
+    "recount": "count a file with plain sets and without Kafka, and compare",
+    "state": "show, check, back up and restore the counters' state",
+    "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
+    "demo": "run everything on this machine, and prove that the counts are exact",
+}
+PYTHON_MIN = (3, 11)
+INSTALL = "run `make setup` and use .venv/bin/python, or install it with `pip install .`"
+
+
+def run(command, prog, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - older Pythons get here
+    """Run a command and exit with its code. `prog` is what its help calls it."""
+    if sys.version_info < PYTHON_MIN:
+        sys.exit("error: Python {}.{} or newer is needed, this is {}.{}".format(*PYTHON_MIN, *sys.version_info[:2]))
+    try:
+        from importlib import import_module  # noqa: PLC0415 - after the version is known
+
+        sys.argv = [prog, *arguments]
+        main = import_module("unique_users.commands." + command).main
+        run_script = import_module("unique_users.runtime.process").run_script
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("unique_users"):
+            raise
+        sys.exit("error: the package {!r} is not installed: {}".format(error.name, INSTALL))
+    except KeyboardInterrupt:
+        sys.exit(1)
+    run_script(main)

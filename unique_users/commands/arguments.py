@@ -1,0 +1,92 @@
+"""The arguments that all scripts have in common."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from unique_users.aggregation.counts import sketch_class
+from unique_users.config.schema import Config
+from unique_users.errors import UsageError
+
+CONFIG_FILE = "config.yaml"
+RATE_MAX = 1e9  # frames a second
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show no value: `kafka.sasl_plain_password=…` may stand where it does not belong."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """As in argparse; of what is not recognized only the flags are named."""
+        arguments: argparse.Namespace
+        arguments, rest = self.parse_known_args(args, namespace)
+        file = getattr(arguments, "file", None) or ""
+        if file.startswith("kafka.") and "=" in file:
+            rest.append(file)
+        if rest:
+            flags = [word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)]
+            others = f"{len(rest)} of them (a setting needs --set before it)"
+            self.error(f"unrecognized arguments: {' '.join(flags) or others}")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """As in argparse, without the value that was given."""
+        for shown in _SHOWN:
+            message = shown.sub(r"\1\2", message)
+        super().error(message)
+
+
+# What argparse says, then what was given, then the rest.
+_SHOWN = [
+    re.compile(r"(invalid [a-z_]+(?: value)?): .*?( \(choose from .*|$)", re.DOTALL),
+    re.compile(r"(ignored explicit argument) .*(.{0})", re.DOTALL),
+    re.compile(r"(ambiguous option: [^=]*)=.*( could match )", re.DOTALL),
+]
+
+
+def default_config() -> str:
+    """The configuration file in this directory; an empty name, which stands for the defaults, where there is none."""
+    return CONFIG_FILE if Path(CONFIG_FILE).exists() else ""
+
+
+def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser with `--config` and `--set`, whose help ends with examples. Wrong usage exits with 2."""
+    parser = Parser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        default=default_config(),
+        metavar="FILE",
+        help=f"the settings (default: {CONFIG_FILE} in this directory; without it, every key has its default)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="use this value instead of the file's; repeatable",
+    )
+    return parser
+
+
+def check_rate(rate: float) -> None:
+    """Raise UsageError for frames a second that are none: also for `nan` and `inf`, which are numbers to Python."""
+    if not 0 < rate <= RATE_MAX:
+        raise UsageError(f"--rate: expected a number above 0 and up to {RATE_MAX:,.0f}, got {rate:g}")
+
+
+def require_estimates(config: Config) -> None:
+    """Raise UsageError when intervals are estimated and the package for that is missing."""
+    if not config.counter.estimates:
+        return
+    try:
+        sketch_class()
+    except ImportError as error:
+        message = f"counter.estimates: needs the package datasketches ({error}): pip install '.[estimates]'"
+        raise UsageError(message) from None

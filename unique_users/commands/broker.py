@@ -1,0 +1,150 @@
+"""A local Kafka for development and tests: start it, stop it, look at it, run any of Kafka's own tools."""
+
+import logging
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from unique_users.commands.arguments import CONFIG_FILE, Parser, default_config
+from unique_users.config.load import load_config
+from unique_users.local_kafka.java_process import shown
+from unique_users.local_kafka.tools import tool
+from unique_users.local_kafka.cluster import LocalCluster, local_kafka
+from unique_users.local_kafka.broker import LocalKafka, local_address
+from unique_users.runtime.signals import stop_on_signals
+
+_log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+examples:
+  unique-users broker start
+  unique-users broker status
+  unique-users broker tool kafka-topics --list
+  unique-users broker tool kafka-console-producer --topic feed < frames.json
+  unique-users broker tool kafka-consumer-groups --describe --all-groups
+  unique-users broker stop
+  unique-users broker start --kafka-version 2.4.0 --set broker.data=data-2.4
+  unique-users broker start --nodes 3 --set broker.data=data-3
+  unique-users broker start --secure --set broker.data=data-secure
+
+Options come before the tool's name; everything after it goes to the tool.
+"""
+
+NODES_MAX = 9
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit code: 0 done, 1 failed (or `status`: not running), 2 wrong usage."""
+    options = parse(arguments)
+    config = load_config(options.config, options.set + options.set_after)
+    version = options.kafka_version or config.broker.version
+    servers = ",".join(config.bootstrap_servers)
+    address = local_address(config.bootstrap_servers)
+    if address is None and options.command == "tool":
+        return run_tool(version, options, servers)
+    if address is None:
+        _log.info(f"kafka.bootstrap_servers is {servers}, not a loopback address: no local Kafka is touched")
+        return 0
+    kafka = local_kafka(version, Path(config.broker.data), address, options.nodes, secure=options.secure)
+    if options.command == "tool":
+        secured = None if kafka.security is None else kafka.security.tool_settings
+        return run_tool(version, options, kafka.bootstrap_servers, secured)
+    return COMMANDS[options.command](kafka)
+
+
+def run_tool(version: str, options: argparse.Namespace, servers: str, client_settings: Path | None = None) -> int:
+    """Run one of Kafka's own tools until it ends, or a signal ends it."""
+    with stop_on_signals() as stop:
+        return tool(version, options.name, options.arguments, servers, client_settings, lambda: stop.requested)
+
+
+def start(kafka: LocalKafka | LocalCluster) -> int:
+    """Start the broker unless it runs."""
+    started = kafka.start()
+    _log.info(("started: " if started else "already there: ") + kafka.status().text)
+    if kafka.security is not None:
+        _log.info(f"secured: the scripts come in with --config {shown(kafka.security.config('admin'))}, or another user's")
+    return 0
+
+
+def stop(kafka: LocalKafka | LocalCluster) -> int:
+    """Stop the broker if it runs."""
+    _log.info("Kafka is stopped" if kafka.stop() else "Kafka was not running")
+    return 0
+
+
+def status(kafka: LocalKafka | LocalCluster) -> int:
+    """Print one line on stdout; 0 when the broker runs and answers."""
+    found = kafka.status()
+    print(found.text)
+    return 0 if found.answers else 1
+
+
+COMMANDS = {"start": start, "stop": stop, "status": status}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; options may stand before and after the command."""
+    parser = Parser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(config=default_config(), set=[], set_after=[], kafka_version=None, nodes=None, secure=False)
+    add_options(parser, "set")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, does in [
+        ("start", "start the broker, in the background"),
+        ("stop", "stop it"),
+        ("status", "say whether it runs and answers (exit code 0) or not (1)"),
+        ("tool", "run one of Kafka's own tools, like kafka-topics"),
+    ]:
+        command = commands.add_parser(
+            name,
+            help=does,
+            description=does,
+            epilog=EXAMPLES,
+            formatter_class=parser.formatter_class,
+        )
+        add_options(command, "set_after")
+        if name == "start":
+            add_start_options(command)
+    command.add_argument("name", metavar="NAME", help="the tool, like kafka-topics")
+    command.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="what the tool gets")
+    return parser.parse_args(arguments)
+
+
+def add_options(parser: argparse.ArgumentParser, overrides: str) -> None:
+    """Add the options of every command; without defaults, which would hide what stands before it."""
+    absent = argparse.SUPPRESS
+    parser.add_argument("--config", metavar="FILE", default=absent, help=f"default: {CONFIG_FILE}")
+    parser.add_argument(
+        "--set",
+        metavar="section.key=value",
+        dest=overrides,
+        action="append",
+        default=absent,
+        help="change one setting; may be repeated",
+    )
+    parser.add_argument(
+        "--kafka-version",
+        choices=("4.3.1", "2.4.0"),
+        default=absent,
+        help="the version to run (default: broker.version of the settings)",
+    )
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a new data directory is made with; the other commands see that in it."""
+    parser.add_argument("--nodes", type=nodes, metavar="N", help="a cluster of so many brokers, up to 9 (default: 1)")
+    parser.add_argument(
+        "--secure", action="store_true", help="with TLS, passwords and rights, see docs/operations.md (default: open)"
+    )
+
+
+def nodes(text: str) -> int:
+    """A number of nodes from the command line."""
+    number = int(text)
+    if not 1 <= number <= NODES_MAX:
+        raise argparse.ArgumentTypeError(f"expected 1 to {NODES_MAX}, got {number}")
+    return number

@@ -1,0 +1,100 @@
+"""Re-key every frame of the topic `feed` by its minute into the topic `bucketed`."""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from msgspec.structs import asdict
+
+from unique_users.bucketer.loop import Bucketing
+from unique_users.clients.connect import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
+from unique_users.commands.arguments import argument_parser
+from unique_users.config.schema import Config
+from unique_users.config.load import load_config
+from unique_users.messages.frame import FrameParser
+from unique_users.log_history.check import HistoryCheck
+from unique_users.messages.partitioning import Layout
+from unique_users.runtime.signals import stop_on_signals
+from unique_users.messages.bucketed import COMBINED_BYTES_MAX
+from unique_users.bucketer.rekey import Rekeyer
+from unique_users.clients.renewed import RenewedConsumer
+from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
+from unique_users.clients.topic_watch import TopicWatch
+from unique_users.runtime.watchdog import watched
+
+_log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+  python bucketer.py                                       run until Ctrl-C
+  python bucketer.py --until-caught-up                     end where the topic ends now
+  python bucketer.py --set frame.ts_unit=ms                event times are milliseconds"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when stopped by a signal or caught up."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up", action="store_true", help="end when all that is in the topic now is re-keyed"
+    )
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config, arguments.set)
+    topics = config.topics
+
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
+        used = [topics.feed, topics.bucketed, topics.rejected]
+        admin = prepare_topics(config, used, stop, reads=topics.feed)
+        new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, gathers=True)
+        first = when_broker_answers(config, stop, new_consumer)
+        if not admin or not first:
+            return 0
+        watch = TopicWatch(admin, config, used)
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
+        describe = partial(watch.current, topics.feed.name)
+        by = config.bucketer.partition_by
+
+        def layout() -> Layout:
+            bucketed = watch.current(topics.bucketed.name)
+            return Layout(bucketed.id, by, bucketed.partitions)
+
+        began = when_broker_answers(config, stop, layout)
+        if not began:
+            return 0
+        rekeyer = Rekeyer(
+            FrameParser(**asdict(config.frame)),
+            config.bucketer.future_seconds_max,
+            combine=config.bucketer.combine,
+            partitions=began.partitions if by == "uid" else None,
+        )
+        bucketing = Bucketing(
+            config,
+            consumer,
+            describe,
+            HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers),
+            began,
+            layout,
+            lambda: when_broker_answers(config, stop, lambda: new_sending(config, rekeyer)),
+            rekeyer,
+            stop,
+            time.monotonic,
+            ends_now(consumer, describe()) if arguments.until_caught_up else None,
+            watch.missing,
+            partial(watch.recreated, topics.bucketed.name, topics.rejected.name),
+        )
+        with leaving_on_error(consumer):
+            bucketing.open()
+            _log.info(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
+            while bucketing.step():
+                pass
+            bucketing.close()
+        watch.close()
+        _log.info("bucketer: finished")
+    return 0
+
+
+def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:
+    """What sends to `bucketed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    bytes_max = asked_bytes_max(config, config.topics.bucketed.name) - BATCH_OVERHEAD_BYTES
+    rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
+    return Sending(get_producer(config, batch_bytes_max=bytes_max), dead_letters(config, asked_bytes_max))

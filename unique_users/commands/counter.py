@@ -1,0 +1,103 @@
+"""Print the number of unique users per minute, hour, … from the topic `bucketed`."""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from unique_users.event_time.buckets import INTERVALS, Calendar
+from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
+from unique_users.commands.arguments import argument_parser
+from unique_users.config.schema import Config
+from unique_users.commands.arguments import require_estimates
+from unique_users.config.load import load_config
+from unique_users.counter.loop import Counting
+from unique_users.counter.drops import RETENTION
+from unique_users.log_history.check import HistoryCheck
+from unique_users.runtime.signals import stop_on_signals
+from unique_users.counter.line_watch import LineWatch
+from unique_users.counter.publisher import Publisher
+from unique_users.clients.renewed import RenewedConsumer
+from unique_users.clients.sending import Sending, dead_letters
+from unique_users.state.store import Stores
+from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
+from unique_users.clients.topic_watch import TopicWatch
+from unique_users.runtime.watchdog import watched
+
+_log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+  python counter.py                                        a report every 60 seconds, until Ctrl-C
+  python counter.py --until-caught-up --format json        all counts as they are now, as JSON lines
+  python counter.py --set counter.report_seconds=5         a report every 5 seconds"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when stopped by a signal or caught up."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="count what is in the topic now, report once, end",
+    )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        choices=[*INTERVALS, RETENTION],
+        metavar="NAME",
+        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
+        " shorter `retention`; repeatable",
+    )
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config, arguments.set)
+    require_estimates(config)
+    bucketed = config.topics.bucketed
+
+    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
+        topics = config.topics
+        used = [bucketed, topics.counts, topics.rejected]
+        admin = prepare_topics(config, used, stop, reads=bucketed)
+        new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, gathers=True)
+        first = when_broker_answers(config, stop, new_consumer)
+        if not admin or not first:
+            return 0
+        watch = TopicWatch(admin, config, used)
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
+        line = LineWatch(partial(get_admin, config), config)
+        describe = partial(watch.current, bucketed.name)
+        counting = Counting(
+            config,
+            consumer,
+            describe,
+            Stores(Path(config.state.directory)),
+            HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers),
+            partial(new_publisher, config),
+            line,
+            stop,
+            time.monotonic,
+            time.time,
+            arguments.format,
+            ends_now(consumer, describe()) if arguments.until_caught_up else None,
+            arguments.drop,
+            watch.missing,
+            partial(watch.recreated, topics.counts.name),
+        )
+        _log.info(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
+        with leaving_on_error(consumer):
+            while counting.step():
+                pass
+            counting.close()
+        line.close()
+        watch.close()
+        _log.info("counter: finished")
+    return 0
+
+
+def new_publisher(config: Config) -> Publisher:
+    """Publishes counts; what is too late to be counted is sent as the bucketer sends its dead letters."""
+    topics = config.topics
+    sending = Sending(get_producer(config), dead_letters(config, asked_bytes_max))
+    return Publisher(sending, topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name)

@@ -1,0 +1,101 @@
+"""Replay a file of frames, or stdin, into the topic `feed`."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
+from unique_users.clients.connect import get_producer, when_broker_answers
+from unique_users.commands.arguments import argument_parser, check_rate
+from unique_users.config.schema import Config
+from unique_users.config.load import load_config
+from unique_users.errors import InputError
+from unique_users.producer.frame_files import FrameFile
+from unique_users.runtime.signals import stop_on_signals
+from unique_users.producer.replay import Replay
+from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.clients.topics import asked_bytes_max, prepare_topics
+from unique_users.clients.topic_watch import TopicWatch
+from unique_users.runtime.watchdog import watched
+
+_log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+  python producer.py                                  the file named in config.yaml, as fast as it goes
+  python producer.py stream.gz --rate 1000            1,000 frames a second
+  zcat stream.gz | python producer.py -               stdin"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 only when every frame is acknowledged."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
+    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as it goes")
+    arguments = parser.parse_args(argv)
+    if arguments.rate is not None:
+        check_rate(arguments.rate)
+    config = load_config(arguments.config, arguments.set)
+    topics = config.topics
+
+    with (
+        FrameFile(arguments.file or config.producer.file) as file,
+        stop_on_signals() as stop,
+        watched(config.health.stuck_seconds),
+    ):
+        used = [topics.feed, topics.rejected]
+        admin = prepare_topics(config, used, stop)
+        if not admin:
+            return 1
+        watch = TopicWatch(admin, config, used)
+        replay = Replay(
+            with_progress(file),
+            lambda: when_broker_answers(config, stop, lambda: new_sending(config)),
+            (topics.feed.name, topics.rejected.name),
+            stop,
+            time.monotonic,
+            arguments.rate,
+        )
+        replay.open()
+        damage = None
+        try:
+            while replay.step():
+                pass
+        except InputError as error:
+            damage = error
+        complete = replay.flush()
+        replay.close()
+        watch.close()
+        _log.info(summary(file, replay, stopped=stop.requested))
+        if damage:
+            raise damage
+    return 0 if complete else 1
+
+
+def new_sending(config: Config) -> Sending:
+    """What sends to `feed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    bytes_max = asked_bytes_max(config, config.topics.feed.name) - BATCH_OVERHEAD_BYTES
+    producer = get_producer(config, config.producer.compression, bytes_max)
+    return Sending(producer, dead_letters(config, asked_bytes_max))
+
+
+def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
+    """What was sent, and what was not."""
+    sent = replay.sent
+    text = f"{sent.frames:,} frames acknowledged"
+    if sent.cut:
+        text += f", {sent.cut:,} lines too long for Kafka sent to rejected"
+    if file.blank_lines:
+        text += f", {file.blank_lines:,} blank lines left out"
+    return text + (", stopped before the end" if stopped else "")
+
+
+def with_progress(file: FrameFile) -> Iterator[list[bytes]]:
+    """The file's lines, with a progress bar on a terminal."""
+    bar = tqdm(total=file.bytes_total, unit="B", unit_scale=True, desc=file.path, disable=not sys.stderr.isatty())
+    with bar:
+        for lines in file:
+            bar.update(file.bytes_read() - bar.n)
+            yield lines
+        bar.update(file.bytes_read() - bar.n)

@@ -1,0 +1,125 @@
+"""Look at the saved states of the counters, check them, back them up and restore them.
+
+show     what each state holds; counters may run meanwhile
+check    read all of each state and compare it with its counts; counters may run meanwhile
+backup   copy each state as it was saved last into DIRECTORY; counters may run meanwhile
+restore  put the copies in DIRECTORY in place of the states; no counter may run on them
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from unique_users.event_time.buckets import MINUTE, iso_time
+from unique_users.commands.arguments import argument_parser
+from unique_users.commands.arguments import require_estimates
+from unique_users.config.load import load_config
+from unique_users.errors import StateError
+from unique_users.aggregation.counts import users_in
+from unique_users.reports.report import Format
+from unique_users.state.copies import StateName, backed_up, checked, restored, states_in
+
+_log = logging.getLogger(__name__)
+
+EXAMPLES = """\
+  python -m unique_users.commands.state show                     the states in state.directory
+  python -m unique_users.commands.state show --format json       one JSON line for each
+  python -m unique_users.commands.state check                    exit code 0 only when all are whole
+  python -m unique_users.commands.state check backup             the same of copies
+  python -m unique_users.commands.state backup backup            copies into the directory `backup`, which is made
+  python -m unique_users.commands.state restore backup           after the counter is stopped"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 when all was done and all is whole."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.prog = "python -m unique_users.commands.state"
+    parser.add_argument("command", choices=["show", "check", "backup", "restore"])
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIRECTORY", help="of the copies; show and check: state.directory without it"
+    )
+    parser.add_argument("--all", action="store_true", help="of every topic, not only of topics.bucketed.name")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="of show; default: text")
+    arguments = parser.parse_args(argv)
+    if arguments.directory is None and arguments.command in {"backup", "restore"}:
+        parser.error(f"{arguments.command}: name the DIRECTORY of the copies")
+    config = load_config(arguments.config, arguments.set)
+    require_estimates(config)
+    topic = None if arguments.all else config.topics.bucketed.name
+    own = Path(config.state.directory)
+    named = Path(arguments.directory or own)
+
+    if arguments.command == "show":
+        return for_each(states_in(named, topic), lambda state: print(shown(state, arguments.format)))
+    if arguments.command == "check":
+        return for_each(states_in(named, topic), check)
+    if arguments.command == "backup":
+        for copy, offset in backed_up(states_in(own, topic), named):
+            print(f"{copy.path}: {copy.path.stat().st_size:,} bytes, up to offset {offset or 0:,}", flush=True)
+        return 0
+    for state, offset, aside in restored(states_in(named, topic), own):
+        former = f"; the former state is {aside}" if aside else ""
+        print(f"{state.path}: restored, up to offset {offset or 0:,}{former}", flush=True)
+    return for_each(states_in(own, topic), lambda state: checked(state, users=False))
+
+
+def for_each(states: Sequence[StateName], action: Callable[[StateName], None]) -> int:
+    """Do something with every state, also behind one that fails; the exit code."""
+    failed = 0
+    for state in states:
+        try:
+            action(state)
+        except StateError as error:
+            failed += 1
+            _log.info(f"error: {error}")
+    return 1 if failed else 0
+
+
+def check(state: StateName) -> None:
+    """Check a state and say that it is whole. Raises StateError."""
+    checked(state)
+    print(f"{state.path}: whole", flush=True)
+
+
+def shown(state: StateName, form: Format) -> str:
+    """What a state holds, as one JSON line or as a line of text and one more for each interval. Raises StateError."""
+    fields = summary(state)
+    if form == "json":
+        return orjson.dumps(fields).decode()
+    begin, end = fields["oldest_minute"], fields["newest_minute"]
+    times = f"{begin} to {end}" if begin else "no minute"
+    name, offset = f"{fields['topic']}-{fields['partition']}", fields["next_offset"] or 0
+    lines = [f"{name}  of {fields['partitions']}  next offset {offset:,}  {times}  {fields['bytes']:,} bytes"]
+    for each in fields["intervals"]:
+        about = " (estimated)" if each["kind"] == "estimate" else ""
+        lines.append(f"  {each['interval']}  {each['buckets']:,} buckets  {each['users']:,} users{about}")
+    return "\n".join(lines)
+
+
+def summary(state: StateName) -> dict[str, Any]:
+    """What a state holds. `users` are those of each bucket added up."""
+    with state.open() as saved:
+        counts, origin = saved.counts, saved.origin
+        buckets, users = Counter[str](), Counter[str]()
+        for bucket, count in counts.items():
+            buckets[bucket.interval] += 1
+            users[bucket.interval] += users_in(count)
+        minutes = [bucket.start for bucket in counts if bucket.interval == MINUTE.name]
+        return {
+            "topic": origin.topic,
+            "partition": origin.partition,
+            "partitions": origin.partitions,
+            "file": str(state.path),
+            "intervals": [
+                {"interval": name, "kind": rule.kind, "buckets": buckets[name], "users": users[name]}
+                for name, rule in saved.intervals.items()
+            ],
+            "next_offset": saved.next_offset,
+            "oldest_minute": iso_time(min(minutes)) if minutes else None,
+            "newest_minute": iso_time(max(minutes)) if minutes else None,
+            "bytes": sum(path.stat().st_size for path in state.path.parent.glob(f"{state.path.name}*")),
+        }

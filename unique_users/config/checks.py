@@ -1,0 +1,138 @@
+"""What a configuration must hold beyond the types of its keys."""
+
+import math
+import re
+from ipaddress import IPv6Address
+from zoneinfo import ZoneInfo
+
+from unique_users.event_time.buckets import MINUTE
+from unique_users.config.schema import Config
+from unique_users.errors import UsageError
+
+_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
+
+
+def check_kafka_names(section: object, path: str) -> None:
+    """Check that names stand where names should: `{password:secret}` is one name to YAML. Raises UsageError."""
+    if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
+        message = (
+            f"{path}: kafka: a name in it has other signs than letters, digits, `_` and `.`:"
+            " write `name: value`, with a space after the colon"
+        )
+        raise UsageError(message)
+
+
+def check(config: Config, path: str) -> None:
+    """Check the configuration of the file `path` as a whole. Raises UsageError."""
+    _check_servers(config, path)
+    _check_kafka_values(config, path)
+    _check_retention(config, path)
+    _check_fields(config, path)
+    _check_topics(config, path)
+    _check_intervals(config, path)
+
+
+def _check_servers(config: Config, path: str) -> None:
+    servers = config.kafka.get("bootstrap_servers", config.kafka.get("bootstrap.servers"))
+    texts = servers.split(",") if isinstance(servers, str) else servers
+    if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
+        message = (
+            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between,"
+            " without a user or password"
+        )
+        raise UsageError(message)
+    config.kafka["bootstrap_servers"] = [text.strip() for text in texts]
+    config.kafka.pop("bootstrap.servers", None)
+
+
+_UNFIT = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def _check_kafka_values(config: Config, path: str) -> None:
+    """What no client can take, and would tell with a traceback."""
+    for name, value in config.kafka.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{path}: kafka.{name}: expected a finite number"
+            raise UsageError(message)
+        if isinstance(value, str) and _UNFIT.search(value):
+            message = f"{path}: kafka.{name}: expected a text without zero bytes and halves of surrogate pairs"
+            raise UsageError(message)
+
+
+def _check_retention(config: Config, path: str) -> None:
+    """The counter must keep every minute that the bucketer still lets in."""
+    lets_in, keeps = config.bucketer.retention_seconds, config.counter.retention_seconds
+    if keeps and (not lets_in or keeps < lets_in):
+        message = (
+            f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.retention_seconds"
+            f" ({lets_in}), got {keeps}"
+        )
+        raise UsageError(message)
+
+
+_ADDRESS = re.compile(r"\s*(?:\[(?P<ipv6>[0-9a-fA-F:]+)\]|(?P<name>[\w.-]+)):(?P<port>[0-9]{1,5})\s*")
+PORT_MAX = 65_535
+
+
+def _is_address(text: object) -> bool:
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not 0 < int(match["port"]) <= PORT_MAX:
+        return False
+    try:
+        if match["ipv6"]:
+            IPv6Address(match["ipv6"])
+        else:
+            match["name"].encode("idna")  # what a look-up does first
+    except ValueError:
+        return False
+    return True
+
+
+def _check_fields(config: Config, path: str) -> None:
+    if config.frame.uid == config.frame.ts:
+        message = f"{path}: frame.ts: expected another field than frame.uid, got {config.frame.ts!r} for both"
+        raise UsageError(message)
+
+
+def _check_topics(config: Config, path: str) -> None:
+    topics = config.topics
+    names = [topic.name for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected)]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"{path}: topics: expected four different names, got {name!r} twice"
+            raise UsageError(message)
+
+
+def _check_intervals(config: Config, path: str) -> None:
+    intervals, timezone = config.counter.intervals, config.counter.timezone
+    for name in intervals:
+        if intervals.count(name) > 1:
+            message = f"{path}: counter.intervals: expected each interval once, got {name!r} twice"
+            raise UsageError(message)
+    for name in config.counter.estimates:
+        if name == MINUTE.name or name not in intervals or config.counter.estimates.count(name) > 1:
+            message = (
+                f"{path}: counter.estimates: expected some of counter.intervals, each once and never the minute,"
+                f" got {name!r}"
+            )
+            raise UsageError(message)
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):
+        message = f"{path}: counter.timezone: expected a zone like UTC or Europe/Berlin, got {timezone!r}"
+        raise UsageError(message) from None
+    if reason := wrong_layout(config, config.topics.bucketed.partitions):
+        message = f"{path}: {reason}"
+        raise UsageError(message)
+
+
+def wrong_layout(config: Config, partitions: int) -> str | None:
+    """Why the configured intervals would be counted wrongly over so many partitions of bucketed; None if rightly."""
+    wide = [name for name in config.counter.intervals if name != MINUTE.name]
+    if partitions == 1 or config.bucketer.partition_by == "uid" or not wide:
+        return None
+    return (
+        f"counter.intervals: with bucketer.partition_by: bucket and {partitions} partitions of"
+        f" {config.topics.bucketed.name!r}, the minutes of one {wide[0]} stand in several partitions, and a user would"
+        " be counted in each of them: set bucketer.partition_by: uid with a new topic, or use one partition"
+    )

@@ -1,0 +1,173 @@
+"""The configuration: every key with its type and default.
+
+The defaults here and the values in `config.yaml` are the same; a test keeps them so.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from unique_users.event_time.buckets import IntervalName
+
+# No control characters, ends of lines or halves of surrogate pairs: no place, broker or log can take them.
+_PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
+# What is said in place of a pattern.
+PATTERNS = {
+    _NAME: "a text that is not empty and has no control characters",
+    _TEXT: "a text without control characters",
+    _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
+}
+_FLOAT_MAX = 1.7e308  # beyond are infinity and what is no number
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
+LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Partitions = Annotated[int, Meta(ge=1, le=100_000)]
+Name = Annotated[str, Meta(pattern=_NAME, max_length=4_000)]
+TopicName = Annotated[str, Meta(pattern=_TOPIC_NAME)]
+Scalar = (
+    Annotated[str, Meta(pattern=_TEXT, max_length=32_000)]
+    | int
+    | Annotated[float, Meta(ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
+    | bool
+)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the file: unknown keys are errors."""
+
+
+class Topic(Section, frozen=True, kw_only=True):
+    """A topic, and how it is created when it is missing."""
+
+    name: TopicName
+    partitions: Partitions = 1
+    replication: Annotated[int, Meta(ge=-1, le=32_767)] = 1
+    settings: dict[Name, Scalar] = msgspec.field(default_factory=dict)
+
+
+# A frame up to the limit of `frame.bytes_max` is judged by the bucketer; Kafka has to carry more than that for an
+# oversized one to reach `rejected` whole. Lines above this are cut, see replay.py.
+_CARRIES_LARGE_FRAMES: dict[str, Scalar] = {"max.message.bytes": 8_388_608}
+_KEEPS_THE_LAST_VALUE: dict[str, Scalar] = {"cleanup.policy": "compact"}
+
+
+class FeedTopic(Topic, frozen=True, kw_only=True):
+    """The frames."""
+
+    name: TopicName = "feed"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+
+
+class BucketedTopic(Topic, frozen=True, kw_only=True):
+    """One record for each accepted frame."""
+
+    name: TopicName = "bucketed"
+
+
+class CountsTopic(Topic, frozen=True, kw_only=True):
+    """The counts."""
+
+    name: TopicName = "counts"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_KEEPS_THE_LAST_VALUE.copy)
+
+
+class RejectedTopic(Topic, frozen=True, kw_only=True):
+    """What is no frame."""
+
+    name: TopicName = "rejected"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+
+
+class Topics(Section, frozen=True, kw_only=True):
+    """The four topics."""
+
+    feed: FeedTopic = FeedTopic()
+    bucketed: BucketedTopic = BucketedTopic()
+    counts: CountsTopic = CountsTopic()
+    rejected: RejectedTopic = RejectedTopic()
+
+
+class Frame(Section, frozen=True, kw_only=True):
+    """Where a frame keeps its user and its time."""
+
+    uid: Name = "uid"
+    ts: Name = "ts"
+    ts_unit: Literal["s", "ms"] = "s"
+    bytes_max: Count = 1_048_576
+
+
+class Producer(Section, frozen=True, kw_only=True):
+    """producer.py."""
+
+    file: Name = "stream.gz"
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+
+
+class Bucketer(Section, frozen=True, kw_only=True):
+    """bucketer.py."""
+
+    group: Name = "bucketer"
+    partition_by: Literal["bucket", "uid"] = "bucket"
+    combine: bool = False
+    retention_seconds: LongSeconds = 86_400
+    future_seconds_max: LongSeconds = 3_600
+    commit_seconds: Seconds = 1
+    report_seconds: Seconds = 60
+
+
+class Counter(Section, frozen=True, kw_only=True):
+    """counter.py."""
+
+    group: Name = "counter"
+    report_seconds: Seconds = 60
+    save_seconds: Seconds = 5
+    publish_seconds: Seconds = 1
+    retention_seconds: LongSeconds = 172_800
+    idle_seconds: Seconds = 60
+    uids_in_memory_max: Count = 2_000_000
+    intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
+    estimates: list[IntervalName] = msgspec.field(default_factory=list)
+    timezone: Name = "UTC"
+
+
+class State(Section, frozen=True, kw_only=True):
+    """Where the counter keeps its state."""
+
+    directory: Name = "state"
+
+
+class Health(Section, frozen=True, kw_only=True):
+    """When a process ends itself."""
+
+    stuck_seconds: Seconds = 60
+
+
+class Broker(Section, frozen=True, kw_only=True):
+    """The local Kafka of broker.py."""
+
+    version: Literal["4.3.1", "2.4.0"] = "4.3.1"
+    data: Name = "data"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    client: Literal["kafka-python", "librdkafka"] = "kafka-python"
+    kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": "localhost:9092"})
+    topics: Topics = Topics()
+    frame: Frame = Frame()
+    producer: Producer = Producer()
+    bucketer: Bucketer = Bucketer()
+    counter: Counter = Counter()
+    state: State = State()
+    health: Health = Health()
+    broker: Broker = Broker()
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """The addresses in `kafka.bootstrap_servers`, each `host:port`."""
+        servers: list[str] = self.kafka["bootstrap_servers"]
+        return servers

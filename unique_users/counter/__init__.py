@@ -1,0 +1,1 @@
+"""Counts the unique users of bucketed, keeps the state, publishes and reports."""

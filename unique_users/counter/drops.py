@@ -1,0 +1,88 @@
+"""What a start would drop from the states: it is refused until somebody says so."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
+from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.errors import UsageError
+from unique_users.aggregation.counts import Count, users_in
+from unique_users.state.facts import Snapshot
+
+RETENTION = "retention"  # its name beside those of the intervals
+
+
+class Drop(NamedTuple):
+    """What would go by one change of the configuration, and how it is kept."""
+
+    name: str
+    counts: Mapping[Bucket, Count]  # of one partition
+    keep: str
+
+
+def refuse_drops(
+    states: Iterable[Snapshot], cascade: Cascade, retention_seconds: int, allowed: Collection[str]
+) -> None:
+    """Raise UsageError where a start with these settings would drop from the states what is not `allowed`."""
+    drops: dict[str, list[Drop]] = {}
+    for state in states:
+        for drop in _drops(state, cascade, retention_seconds):
+            if drop.name not in allowed:
+                drops.setdefault(drop.name, []).append(drop)
+    if drops:
+        told = "; ".join(_told(name, parts) for name, parts in drops.items())
+        message = f"this start would drop what the state holds, so nothing was changed: {told}"
+        raise UsageError(message)
+
+
+def _drops(state: Snapshot, cascade: Cascade, retention_seconds: int) -> Iterator[Drop]:
+    wanted = cascade.rules
+    for name, rule in state.intervals.items():
+        counts = {bucket: count for bucket, count in state.counts.items() if bucket.interval == name}
+        if wanted.get(name) != rule and counts:
+            yield Drop(name, counts, _keep(name, rule, wanted.get(name)))
+    former = state.facts.retention_seconds
+    if former is None or not retention_seconds or 0 < former <= retention_seconds:
+        return
+    keep = f"set counter.retention_seconds to {f'{former} or more' if former else '0'}"
+    floor, former_floor = (_floor(state.counts, seconds) for seconds in (retention_seconds, former))
+    past = {
+        bucket: count
+        for bucket, count in state.counts.items()
+        if former_floor <= cascade.last_minute(bucket) < floor and wanted.get(bucket.interval) == _rule(state, bucket)
+    }
+    if past:
+        yield Drop(RETENTION, past, keep)
+
+
+def _rule(state: Snapshot, bucket: Bucket) -> Rule | None:
+    return state.intervals.get(bucket.interval)
+
+
+def _keep(name: str, held: Rule, wanted: Rule | None) -> str:
+    if wanted is None:
+        return f"put {name} back into counter.intervals"
+    ways = []
+    if wanted.zone != held.zone:
+        ways.append(f"set counter.timezone to {held.zone}")
+    if wanted.kind != held.kind:
+        ways.append(f"{'take' if held.kind == 'exact' else 'put'} {name} {_ESTIMATES[held.kind]} counter.estimates")
+    return " and ".join(ways)
+
+
+_ESTIMATES = {"exact": "out of", "estimate": "back into"}
+
+
+def _floor(counts: Iterable[Bucket], retention_seconds: int) -> int:
+    """About the first minute that is kept: the stream's clock is not known yet, and near the newest minute."""
+    newest = max((bucket.start for bucket in counts if bucket.interval == MINUTE.name), default=0)
+    return bucket_timestamp(max(0, newest - retention_seconds)) if retention_seconds else 0
+
+
+def _told(name: str, drops: Iterable[Drop]) -> str:
+    parts = list(drops)
+    buckets = set().union(*(drop.counts for drop in parts))
+    users = sum(users_in(count) for drop in parts for count in drop.counts.values())
+    flag = f'--drop "{name}"' if " " in name else f"--drop {name}"
+    held = f"{name}: {len(buckets):,} bucket{'' if len(buckets) == 1 else 's'}, {users:,} users"
+    return f"{held} ({parts[0].keep} to keep them, or start with {flag})"

@@ -1,0 +1,89 @@
+"""The line as a whole, from `feed` to the counters, as the commits of both groups tell it. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from unique_users.clients.protocols import Admin, Position
+from unique_users.config.schema import Config
+from unique_users.counter.low_watermark import Committed, LowWatermark
+from unique_users.messages.offset_metadata import OffsetMetadata, late_of
+from unique_users.messages.frame_counts import FrameCounts
+
+
+class Line(NamedTuple):
+    """One look at the line.
+
+    Once a partition of `bucketed` is read up to its end in `bucketed_ends`, nothing before `low_watermark` comes in
+    it any more, but from partitions of `feed` that were idle.
+    """
+
+    low_watermark: int | None
+    bucketed_ends: Mapping[int, int]
+    committed: Mapping[int, Committed]  # by partition of feed
+    unread: int  # frames in feed that the bucketers have not committed
+    behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of what is committed
+    late: int  # users that the counters have rejected as late
+
+    def totals(self) -> FrameCounts | None:
+        """All frames that were read: accepted are those that are counted, or wait in `bucketed` to be.
+
+        None where the bucketers have begun to count frames anew, and the counters know of late ones from before.
+        """
+        totals = sum((each.metadata.totals or FrameCounts() for each in self.committed.values()), FrameCounts())
+        if totals.accepted < self.late:
+            return None
+        return totals + FrameCounts(0, -self.late, Counter({"late": self.late} if self.late else {}))
+
+
+def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Line:
+    """Look at the line. Raises BrokerAwayError, and BrokerError where a right is missing.
+
+    The order matters: 1. the ends of `feed`, 2. what is committed of it, and so is acknowledged in `bucketed`, 3. the
+    ends of `bucketed`, which all of that is before.
+    """
+    topics = config.topics
+    feed_ends = admin.ends(topics.feed.name)
+    committed = {
+        partition: Committed(position.offset, OffsetMetadata.parsed(position.metadata))
+        for partition, position in admin.committed(config.bucketer.group, topics.feed.name).items()
+    }
+    bucketed_ends = admin.ends(topics.bucketed.name)
+    counted = admin.committed(config.counter.group, topics.bucketed.name)
+    unread = {p: max(0, end - (committed[p].offset if p in committed else 0)) for p, end in feed_ends.items()}
+    return Line(
+        low_watermark.update(committed, feed_ends, now),
+        bucketed_ends,
+        committed,
+        sum(unread.values()),
+        _behind_seconds(admin.newest_ms(topics.feed.name), committed, unread) if any(unread.values()) else 0.0,
+        _late(counted),
+    )
+
+
+def _behind_seconds(
+    newest_ms: Mapping[int, int], committed: Mapping[int, Committed], unread: Mapping[int, int]
+) -> float | None:
+    """The most of all partitions that have unread frames; None where one is unknown."""
+    behind: list[float] = []
+    for partition, frames in unread.items():
+        if frames:
+            read_ms = committed[partition].metadata.newest_ms if partition in committed else None
+            if read_ms is None or partition not in newest_ms:
+                return None
+            behind.append(max(0, newest_ms[partition] - read_ms) / 1000)
+    return max(behind, default=0.0)
+
+
+def _late(counted: Mapping[int, Position]) -> int:
+    return sum(late_of(position.metadata) for position in counted.values())
+
+
+class LineSource(Protocol):
+    """Where loops get the line from; see line_watch.LineWatch."""
+
+    def current(self) -> Line | None:
+        """What was seen last, None when nothing was seen for a while."""
+
+    def look(self) -> None:
+        """Look now."""

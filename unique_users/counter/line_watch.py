@@ -1,0 +1,68 @@
+"""Looking at the line beside a loop."""
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock, Thread
+
+from unique_users.clients.protocols import Admin
+from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.runtime.signals import Stop
+from unique_users.counter.line import Line, look
+from unique_users.counter.low_watermark import LowWatermark
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+STALE_SECONDS = 15.0
+
+
+class LineWatch:
+    """Looks at the line every two seconds in a thread of its own, so that no loop has to wait for a silent broker.
+
+    The admin client is made in that thread too, as a start need not wait for it.
+    """
+
+    def __init__(self, new_admin: Callable[[], Admin], config: Config) -> None:
+        self._new_admin = new_admin
+        self._admin: Admin | None = None
+        self._config = config
+        self._low_watermark = LowWatermark(config.counter.idle_seconds)
+        self._seen: tuple[float, Line] | None = None
+        self._refusal = ""
+        self._stop = Stop()
+        self._lock = Lock()
+        self._thread = Thread(target=self._run, name="watch the line", daemon=True)
+        self._thread.start()
+
+    def current(self) -> Line | None:
+        """What was seen last; None when the broker has not answered for a while, or refuses."""
+        seen = self._seen
+        return None if seen is None or time.monotonic() - seen[0] > STALE_SECONDS else seen[1]
+
+    def look(self) -> None:
+        """Look now. A broker that refuses is said once; one that is away is said by the loops."""
+        try:
+            with self._lock:
+                self._admin = self._admin or self._new_admin()
+                now = time.monotonic()
+                self._seen = now, look(self._admin, self._config, self._low_watermark, now)
+        except BrokerAwayError:
+            return
+        except BrokerError as error:
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                _log.info(f"cannot see how far the bucketers are, so no bucket leaves the state: {error}")
+
+    def close(self) -> None:
+        """Stop looking and close the admin client."""
+        self._stop.request()
+        self._thread.join(LOOK_SECONDS)
+        if self._admin is not None:
+            self._admin.close()
+
+    def _run(self) -> None:
+        while not self._stop.requested:
+            self.look()
+            self._stop.wait(LOOK_SECONDS)

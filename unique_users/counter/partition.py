@@ -1,0 +1,316 @@
+"""The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
+from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.messages.checkpoints import Found
+from unique_users.clients.protocols import Batch
+from unique_users.messages.dead_letters import DeadLetter
+from unique_users.aggregation.counts import Count
+from unique_users.state.facts import Facts, Snapshot
+from unique_users.messages.frame import Reason
+from unique_users.messages.generations import continued
+from unique_users.runtime.memory import give_memory_back
+from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
+from unique_users.log_history.past import Past
+from unique_users.counter.publisher import Due
+from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
+from unique_users.aggregation.bucket_users import Origin, Tally
+
+if TYPE_CHECKING:
+    from unique_users.aggregation.sketches import Sketch
+
+# When so many uids have left memory, it is given back: tables of 20 MB at least. Each time costs milliseconds.
+GIVE_BACK_UIDS = 500_000
+
+
+class Store(Protocol):
+    """What a ledger asks of its saved state; see store.Store. Every method may raise StateError."""
+
+    next_offset: int | None
+    floor: int
+    intervals: dict[str, Rule]
+    facts: Facts
+
+    @property
+    def counts(self) -> dict[Bucket, Count]:
+        """The unique users of each bucket."""
+
+    def load(self, bucket: Bucket) -> list[str]:
+        """The saved uids of a bucket."""
+
+    def load_sketch(self, bucket: Bucket) -> "Sketch":
+        """The saved sketch of an estimated bucket."""
+
+    def save(
+        self,
+        added: Mapping[Bucket, Sequence[str]],
+        sketches: Mapping[Bucket, "Sketch"],
+        counts: Mapping[Bucket, Count],
+        next_offset: int,
+        facts: Facts | None = None,
+    ) -> None:
+        """Save what was added, the sketches that changed, and the position in one transaction."""
+
+    def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
+        """Delete buckets; no minute before `floor` is left."""
+
+    def change_intervals(
+        self,
+        intervals: Mapping[str, Rule],
+        dropped: Sequence[Bucket],
+        filled: Iterable[tuple[Bucket, Iterable[str]]],
+        facts: Facts | None = None,
+    ) -> None:
+        """Note other intervals, delete buckets and save new ones in one transaction."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Stores(Protocol):
+    """Where ledgers get their saved states; see store.Stores."""
+
+    def open(self, origin: Origin) -> Store:
+        """The state of a partition. Raises StateError."""
+
+    def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
+        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
+
+    def set_aside(self, origin: Origin) -> Path:
+        """Keep a state that is not open under another name, and return that."""
+
+
+class Ledger:
+    """Adds records, saves what they added together with the position, and drops what is closed and past its retention.
+
+    `saved_offset` is None while nothing was saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
+    before which nothing more comes; forever where that is None.
+    """
+
+    def __init__(
+        self, store: Store, origin: Origin, cascade: Cascade, keep_seconds: int | None, uids_in_memory_max: int
+    ) -> None:
+        self.origin = origin
+        self.facts = store.facts
+        self._published_gaps: tuple[Gap, ...] = ()
+        self._store = store
+        self._cascade = cascade
+        self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
+        self._keep_seconds = keep_seconds
+        self._uids_in_memory_max = uids_in_memory_max
+        self._low_watermark: int | None = None
+        self._coming: tuple[int, int] | None = None  # a low watermark, and from which position on it holds
+        self.saved_offset = self._store.next_offset
+        self.position = self.saved_offset or 0
+        self.past = Past(self._store.facts.history)
+        self._freed_uids = 0  # since memory was given back
+        self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
+        self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
+        # Another counter, with another state, may have counted and published up to here.
+        self.publish_from = 0
+        self.unreadable = 0
+        # Records for buckets that are gone, which no save goes past before they are in the dead-letter topic.
+        self.undelivered: list[DeadLetter] = []
+        self._undelivered_from = 0
+        self._undelivered_users = 0
+
+    def count(self, bucket: Bucket) -> Count:
+        """The unique users of a bucket."""
+        return self._tally.counts().get(bucket, 0)
+
+    def sketches(self, buckets: Iterable[Bucket]) -> dict[Bucket, bytes]:
+        """The bytes of the sketches of those buckets that are estimated."""
+        estimates = self._cascade.estimates
+        return {bucket: self._tally.sketch(bucket).to_bytes() for bucket in buckets if bucket.interval in estimates}
+
+    def buckets(self) -> set[Bucket]:
+        """All buckets held."""
+        return set(self._tally.counts())
+
+    @property
+    def floor(self) -> int:
+        """No minute before it is left."""
+        return self._store.floor
+
+    @property
+    def generation(self) -> str:
+        """Of its counts, as they are published."""
+        return continued(self.facts.generation, self.origin.topic_id)
+
+    def why(self, bucket: Bucket) -> tuple[Why, ...]:
+        """Why the count of a bucket may be wrong; empty for a whole one."""
+        return why_not_whole(self.facts.gaps, bucket, self._cascade.calendar)
+
+    def mark(self, gaps: Iterable[Gap]) -> None:
+        """Note gaps, of which it may know some already. Buckets that are marked by them are due to be published."""
+        self._have_gaps(with_gaps(self.facts.gaps, gaps))
+
+    def end_gaps(self, end: int) -> set[Why]:
+        """Let the gaps whose end was not known yet end here; return why there were some."""
+        open_ones = {gap.why for gap in self.facts.gaps if gap.end == UNTIL_KNOWN}
+        if open_ones:
+            self._have_gaps(ended(self.facts.gaps, end))
+        return open_ones
+
+    def what_to_publish(self, counts: Mapping[Bucket, Count]) -> Due:
+        """These counts with all that belongs to them. Of what was dropped, the counts are deleted from the topic.
+
+        What is counted again after it was dropped is deleted right before its new count, so only together with that.
+        """
+        held = self._tally.counts()
+        why = {bucket: found for bucket in counts if (found := self.why(bucket))}
+        withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
+        gaps = with_gaps(self.facts.former_gaps, self.facts.gaps)
+        told = gaps if gaps != self._published_gaps else None
+        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told)
+
+    def mark_published(self, due: Due) -> None:
+        """All of this has arrived."""
+        if due.gaps is not None:
+            self._published_gaps = due.gaps
+        if due.withdrawn:
+            left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in due.withdrawn)
+            self.facts = replace(self.facts, withdrawn=left)
+
+    def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
+        counts, calendar, before = self._tally.counts(), self._cascade.calendar, self.facts.gaps
+        known, gaps = gaps, still_needed(gaps, self.floor, counts, calendar)
+        if gaps != before:
+            self.unpublished.update(
+                bucket
+                for bucket in counts
+                if why_not_whole(gaps, bucket, calendar) != why_not_whole(before, bucket, calendar)
+            )
+            former = with_gaps(self.facts.former_gaps, set(known) - set(gaps))
+            self.facts = replace(self.facts, gaps=gaps, former_gaps=former)
+
+    def add(self, batch: Batch, now: float = 0.0) -> None:
+        """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
+        users = users_by_bucket(batch.keys, batch.values)
+        self.unreadable += users.unreadable
+        if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
+            self._reject(batch, late)
+            self._undelivered_users += sum(len(users.by_bucket.pop(minute)) for minute in late)
+        for minute, uids in users.by_bucket.items():
+            self.past.cover(minute)
+            new = self._tally.add(minute, uids)
+            self.new.update(new)
+            self.unpublished.update(new)
+            if not self._evict():
+                # Uids saved ahead of the position are read again after a crash, and change nothing then.
+                self.save()
+                self._evict()
+        self.position = batch.next_offset
+        self.past.read(batch, now)
+
+    def mark_delivered(self) -> None:
+        """What was undelivered is in the dead-letter topic."""
+        self.facts = replace(self.facts, late=self.facts.late + self._undelivered_users)
+        self.undelivered = []
+        self._undelivered_users = 0
+
+    def save(self) -> None:
+        """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
+        tally = self._tally
+        added = tally.unsaved() or tally.unsaved_sketches()
+        position = self._undelivered_from if self.undelivered else self.position
+        if position == self.saved_offset and not added and self.facts == self._store.facts:
+            return
+        self.facts = replace(self.facts, history=self.past.remember())
+        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), position, self.facts)
+        tally.mark_saved()
+        self.saved_offset = position
+
+    def follow(self, low_watermark: int, end: int) -> None:
+        """Nothing before `low_watermark` comes any more once the partition is read up to `end`."""
+        if self._coming is None or self.position >= end:
+            self._coming = (low_watermark, end)
+        if self.position >= self._coming[1]:
+            self._low_watermark, self._coming = self._coming[0], None
+
+    def go_back(self, found: Found) -> tuple[int, int] | None:
+        """Keep the users, go back in the log to where it still is the one that was read, and save.
+
+        Returns the first and the last minute that may hold users of records that are gone; these are marked.
+        """
+        minutes = self.past.go_back(found.offset)
+        self.facts = replace(self.facts, history=self.past.history)
+        if minutes:
+            self.mark([Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)])
+        # What is not in the dead-letter topic yet is read again, as far as it is still there.
+        self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
+        self.undelivered, self._undelivered_users = [], 0
+        self.save()
+        # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
+        self.unpublished = set(self._tally.counts())
+        self.publish_from = min(self.publish_from, found.end)
+        return minutes
+
+    def take_unpublished(self) -> dict[Bucket, Count]:
+        """The counts that changed since this was called last.
+
+        While the ledger is still catching up, only those past their retention: nothing more comes for them.
+        """
+        due = self.unpublished
+        if self.position < self.publish_from:
+            floor = self._retention_floor()
+            due = {bucket for bucket in due if self._cascade.last_minute(bucket) < floor}
+        counts = {bucket: self.count(bucket) for bucket in sorted(due)}
+        self.unpublished = self.unpublished - due
+        return counts
+
+    def close(self) -> None:
+        """Let go of the file. Saves nothing."""
+        self._store.close()
+
+    def drop_old(self) -> dict[Bucket, Count]:
+        """Drop the buckets past their retention, as far as they are saved and published; return their counts.
+
+        A bucket stays until its last minute is past its retention.
+        """
+        self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
+        # After a crash, what is noted as withdrawn and not held would be deleted from the topic once more.
+        again = self._tally.counts().keys() & self._store.facts.withdrawn
+        waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches(), again)
+        floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
+        if floor <= self._store.floor:
+            return {}
+        dropped = self._tally.drop_before(floor)
+        if dropped:
+            self._store.drop(list(dropped), floor)
+        return dropped
+
+    def _evict(self) -> bool:
+        """See Tally.evict."""
+        before = self._tally.uids_in_memory
+        done = self._tally.evict(self._uids_in_memory_max)
+        self._freed_uids += before - self._tally.uids_in_memory
+        if self._freed_uids >= GIVE_BACK_UIDS:
+            give_memory_back()
+            self._freed_uids = 0
+        return done
+
+    def _retention_floor(self) -> int:
+        """The first minute that is not past its retention."""
+        if self._keep_seconds is None or self._low_watermark is None:
+            return 0
+        return max(0, bucket_timestamp(self._low_watermark - self._keep_seconds))
+
+    def _reject(self, batch: Batch, late: Container[int | None]) -> None:
+        """Note the records of a batch that are for minutes before the floor."""
+        if not self.undelivered:
+            self._undelivered_from = self.position
+        detail = f"its minute is closed; this partition keeps those from {iso_time(self._store.floor)} on"
+        for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
+            if minute_of(key) in late and uids_of(value):  # the others are unreadable, and said to be
+                letter = DeadLetter(
+                    Reason.LATE, detail, self.origin.topic, self.origin.partition, offset, value or b"", key
+                )
+                self.undelivered.append(letter)

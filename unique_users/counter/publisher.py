@@ -1,0 +1,93 @@
+"""Publishing to the topic `counts`, and reading all of it."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.clients.protocols import Consumer, Producer
+from unique_users.messages.dead_letters import DeadLetter
+from unique_users.aggregation.counts import Count
+from unique_users.aggregation.marks import Gap, Why
+from unique_users.messages.counts import PublishedBucket, ReadCounts, encode_count, encode_gaps, key_of
+
+POLL_SECONDS = 0.5
+
+
+class Due(NamedTuple):
+    """What is to be published of a partition."""
+
+    counts: Mapping[Bucket, Count]
+    sketches: Mapping[Bucket, bytes] = {}  # of those that are estimated
+    why: Mapping[Bucket, Sequence[Why]] = {}  # of those that are not whole
+    withdrawn: Collection[Bucket] = ()  # whose earlier counts are to be deleted
+    generation: str = ""
+    gaps: tuple[Gap, ...] | None = None  # of the partition, if others are to know of them
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to send."""
+        return not self.counts and not self.withdrawn and self.gaps is None
+
+
+def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, PublishedBucket]:
+    """The merged counts that the topic `counts` holds up to the offsets `ends` of its partitions.
+
+    `consumer` reads that topic alone in its group. Raises BrokerAwayError.
+    """
+    read = ReadCounts()
+    begun: set[int] = set()
+    while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
+        polled = consumer.poll(POLL_SECONDS)
+        for partition, (first, _) in consumer.bounds(polled.taken).items():
+            consumer.start(partition, first)
+            begun.add(partition)
+        for batch in polled.batches:
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                read.add(key, value)
+    return read.merged()
+
+
+class Publisher:
+    """Sends counts to the topic `counts`, and what is too late to be counted to `rejected`. Twice is harmless."""
+
+    def __init__(self, producer: Producer, topic: str, calendar: Calendar, rejected: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._calendar = calendar
+        self._rejected = rejected
+
+    def publish(self, partition: int, due: Due, timeout_seconds: float) -> bool:
+        """Send what is due of one partition, estimates with their sketches; return whether it arrived.
+
+        The tombstone of a key comes before its new count. Raises DeliveryError.
+        """
+        if due.gaps is not None:
+            key, gaps = encode_gaps(partition, due.gaps, due.generation)
+            self._producer.send(self._topic, gaps, key)
+        for bucket in due.withdrawn:
+            self._producer.send(self._topic, None, key_of(bucket, partition))
+        # At once: what waits here while the process is frozen would come after newer counts of its successor.
+        records = [
+            encode_count(
+                bucket,
+                partition,
+                count,
+                self._calendar,
+                due.sketches.get(bucket),
+                generation=due.generation,
+                why=due.why.get(bucket, ()),
+            )
+            for bucket, count in due.counts.items()
+        ]
+        self._producer.send_all(self._topic, [value for _, value in records], [key for key, _ in records])
+        return self._producer.flush(timeout_seconds)
+
+    def reject(self, letters: Iterable[DeadLetter], timeout_seconds: float) -> bool:
+        """Send dead letters; return whether they arrived. Raises DeliveryError."""
+        for letter in letters:
+            self._producer.send(self._rejected, letter.value, letter.key, letter.headers())
+        return self._producer.flush(timeout_seconds)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._producer.close()

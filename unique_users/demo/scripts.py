@@ -1,0 +1,172 @@
+"""The project's scripts as children of the demo: started, listened to, and ended whatever happens in between."""
+
+import logging
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self
+
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.demo.stop import DemoError, Stop
+from unique_users.aggregation.counts import Count, Estimate
+from unique_users.reports.report import BucketCount, Summary
+
+_log = logging.getLogger(__name__)
+
+LISTEN_SECONDS = 0.1  # between two looks at the children and at the stop request
+STOP_SECONDS = 15  # what a script gets to end by itself
+
+
+if sys.platform == "win32":
+    _GENTLE = signal.CTRL_BREAK_EVENT
+else:
+    _GENTLE = signal.SIGTERM
+
+
+class Word(NamedTuple):
+    """A line that a script printed."""
+
+    script: str
+    text: str
+    result: bool  # on stdout
+
+
+class Scripts:
+    """The project's scripts as child processes with the same settings. As a context manager it ends them all.
+
+    Their words are printed with their names before them, the counter's counts as they are. Ctrl-C reaches none of them.
+    """
+
+    def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
+        self._options = ["--config", config_file, *(f"--set={override}" for override in overrides)]
+        self._calendar = calendar
+        self._stop = stop
+        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._listeners: list[Thread] = []
+        self.counts: dict[Bucket, Count] = {}  # the last reported ones
+
+    def start(self, script: str, *arguments: str) -> None:
+        """Start a script that runs until `finish`."""
+        command = [sys.executable, "-m", "unique_users", script, *self._options, *arguments]
+        process = self._running[script] = _in_own_group(command)
+        assert process.stdout
+        assert process.stderr
+        for pipe in process.stdout, process.stderr:
+            listener = Thread(target=self._listen, args=(script, pipe, pipe is process.stdout), daemon=True)
+            listener.start()
+            self._listeners.append(listener)
+
+    def run(self, script: str, *arguments: str) -> None:
+        """Run a script to its end, while the others do their work. Raises DemoError when it fails."""
+        self.start(script, *arguments)
+        while self._running[script].poll() is None:
+            self.attend(may_end=script)
+        if self._running[script].returncode:
+            self._fail(script)
+        del self._running[script]
+
+    def attend(self, may_end: str = "") -> None:
+        """Print what was said, for a moment. Raises DemoError when a script ended or a stop was requested."""
+        self._stop.check()
+        self._print_words(LISTEN_SECONDS)
+        for script, process in self._running.items():
+            if process.poll() is not None and script != may_end:
+                self._fail(script)
+
+    def finish(self) -> None:
+        """Ask the running scripts to end and hear their last words. Raises DemoError when one fails at that."""
+        self._end()
+        self._print_last_words()
+        for script, process in self._running.items():
+            if process.returncode:
+                self._fail(script)
+        self._running.clear()
+
+    def __enter__(self) -> Self:
+        """Nothing runs yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what still runs."""
+        self._end()
+
+    def _end(self) -> None:
+        for process in self._running.values():
+            if process.poll() is None:
+                process.send_signal(_GENTLE)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self._running.values():
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _fail(self, script: str) -> None:
+        self._print_last_words()
+        raise DemoError(f"{script}.py ended too early, with exit code {self._running[script].returncode}")
+
+    def _listen(self, script: str, pipe: IO[str], result: bool) -> None:  # noqa: FBT001 - see Word
+        for line in pipe:
+            self._words.put(Word(script, line.rstrip("\n"), result))
+
+    def _print_words(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        with suppress(Empty):
+            while True:
+                self._print(self._words.get(timeout=max(0, deadline - time.monotonic())))
+
+    def _print_last_words(self) -> None:
+        for listener in self._listeners:
+            listener.join(LISTEN_SECONDS)
+        self._print_words(0)
+
+    def _print(self, word: Word) -> None:
+        if word.result and word.script == "counter":
+            print(self._report_line(word.text), flush=True)
+        else:
+            text = word.text.removeprefix(f"{word.script}: ").removesuffix("; Ctrl-C stops")
+            _log.info(f"{word.script}: {text}")
+
+    def _report_line(self, line: str) -> str:
+        """Take a JSON line of the counter's report and return it as text."""
+        fields = json.loads(line)
+        if "report" in fields:
+            return "\n".join(Summary.read(fields).lines("text"))
+        bucket, users = Bucket(fields["interval"], _epoch(fields["start"])), fields["unique_users"]
+        count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
+        self.counts[bucket] = count
+        return BucketCount(bucket.start, count, fields["new"], bucket.interval).line("text", self._calendar)
+
+
+def _in_own_group(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Run `command` out of reach of the terminal's Ctrl-C, its output as UTF-8 in pipes."""
+    group: dict[str, Any] = {"process_group": 0}
+    if sys.platform == "win32":
+        group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(  # noqa: S603 - the project's own scripts
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        encoding="utf-8",
+        errors="replace",
+        **group,
+    )
+
+
+def _epoch(time_text: str) -> int:
+    return int(datetime.fromisoformat(time_text).timestamp())

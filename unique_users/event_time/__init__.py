@@ -1,0 +1,1 @@
+"""Minutes, longer intervals, and the stream clock. Pure: imports nothing of ours."""

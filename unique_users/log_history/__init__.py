@@ -1,0 +1,1 @@
+"""Recognises a partition that was cut back or trimmed under its reader."""

@@ -1,0 +1,128 @@
+"""Whether the log of a partition is still the one that was read: what a loop asks when it opens one, and later on."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from unique_users.event_time.buckets import iso_time
+from unique_users.messages.checkpoints import Checkpoint, Found, compare, record_hash
+from unique_users.clients.protocols import Batch, Consumer, Peek
+from unique_users.log_history.past import Past
+from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED
+
+_log = logging.getLogger(__name__)
+
+PEEK_SECONDS = 2.0  # for one record: rarely asked for, and then nothing is read before the answer
+
+
+class _Doubt(NamedTuple):
+    leader_epoch: int  # of the records that wait to be read, -1 where unknown
+    before: bool  # these lie before the position
+
+
+class HistoryCheck:
+    """Recognises that the log of a partition was cut back under its reader.
+
+    A partition is *in doubt* from the first sign of it until `settle` has looked at the log: the broker did not answer
+    for a while, another leader took the records that come, or these lie before the position. What comes of it in
+    between is not to be handled, and read again afterwards.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        consumer: Consumer,
+        new_peek: Callable[[], Peek],
+        answers: Callable[[], tuple[float, int]],  # see TopicWatch.answers
+    ) -> None:
+        self._topic = topic
+        self._consumer = consumer
+        self._new_peek = new_peek
+        self._peek: Peek | None = None
+        self._answers = answers
+        _, self._breaks = answers()
+        self._doubts: dict[int, _Doubt] = {}
+
+    @property
+    def in_doubt(self) -> list[int]:
+        """The partitions to settle."""
+        return sorted(self._doubts)
+
+    def opened(self, partition: int, past: Past, position: int, bounds: tuple[int, int]) -> Found | None:
+        """How the log differs from what was read up to a saved position. Raises BrokerAwayError."""
+        found = compare(past.history, past.newest(), bounds, self._agrees(partition))
+        return found or _beyond(position, bounds)
+
+    def notice(self, pasts: Mapping[int, Past]) -> None:
+        """Doubt every partition when the broker was away. To be called before what was polled is handled."""
+        answered_at, breaks = self._answers()
+        if breaks != self._breaks:
+            self._breaks = breaks
+            for partition in pasts:
+                self._doubts.setdefault(partition, _Doubt(-1, before=False))
+        for partition, past in pasts.items():
+            if partition not in self._doubts:
+                past.sure(answered_at)
+
+    def continues(self, past: Past, position: int, batch: Batch) -> bool:
+        """Whether a batch may be handled as what comes next; otherwise its partition is in doubt."""
+        before = batch.offsets[0] < position
+        if before or past.new_leader(batch):
+            self._doubts[batch.partition] = _Doubt(batch.leader_epoch, before=before)
+        return batch.partition not in self._doubts
+
+    def differs(self, partition: int, past: Past, position: int) -> Found | None:
+        """How the log of a partition in doubt differs from what was read. Raises BrokerAwayError."""
+        bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+        suspects = past.suspects()
+        found = compare(past.history, suspects, bounds, self._agrees(partition))
+        if found is None and not suspects and self._doubts[partition].before:
+            return Found(None, *bounds, differs_at=bounds[0])  # nothing is known of what was read
+        return found or _beyond(position, bounds)
+
+    def settle(self, partition: int, past: Past) -> None:
+        """The partition is read on, or again, as the log is now."""
+        past.trust(self._doubts.pop(partition).leader_epoch)
+
+    def forget(self, partition: int) -> None:
+        """The partition is not read any more, or is about to be opened again."""
+        self._doubts.pop(partition, None)
+
+    def say(self, partition: int, found: Found, position: int, minutes: tuple[int, int] | None = None) -> None:
+        """Say in one line what was found of a log that was read up to a position, and which minutes are marked."""
+        if found.back_to is None:
+            why = RECREATED if position > found.end else OTHER
+            _log.info(f"{self._topic}-{partition}: was read up to offset {position}, but {why}: reading it from its start")
+            return
+        marked = ""
+        if minutes:
+            first, last = map(iso_time, minutes)
+            marked = f"; minutes {first} to {last} are marked, as they may hold users of lost records"
+        _log.info(
+            f"{self._topic}-{partition}: was cut back: offset {found.differs_at} does not hold the record that was read"
+            f" there: reading again from offset {found.offset}, up to which it is the same{marked}"
+        )
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._peek is not None:
+            self._peek.close()
+
+    def _agrees(self, partition: int) -> Callable[[Checkpoint], bool | None]:
+        def agrees(checkpoint: Checkpoint) -> bool | None:
+            if self._peek is None:
+                self._peek = self._new_peek()
+            record = self._peek.record_at(partition, checkpoint.next_offset - 1, PEEK_SECONDS)
+            if record is None:
+                return None
+            epochs = {record.leader_epoch, checkpoint.leader_epoch} - {-1}
+            same_record = record_hash(record.key, record.value, record.timestamp_ms) == checkpoint.record_hash
+            return same_record and len(epochs) < 2  # noqa: PLR2004 - two different ones
+
+        return agrees
+
+
+def _beyond(position: int, bounds: tuple[int, int]) -> Found | None:
+    """A log that ends before what was read of it, of which nothing is remembered."""
+    first, end = bounds
+    return Found(None, first, end, end) if position > end else None

@@ -1,0 +1,66 @@
+"""Where to read on in a partition, and what is said of records that are not there any more."""
+
+import logging
+from unique_users.event_time.buckets import iso_time
+from unique_users.clients.protocols import Batch, Consumer
+from unique_users.errors import BrokerAwayError
+from unique_users.aggregation.marks import ALWAYS
+
+_log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
+
+
+def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
+    """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
+
+    Says in one line what is missing: records that the topic's retention deleted before they were read.
+    """
+    first, _ = bounds
+    if wanted < first:
+        say_lost(topic, partition, wanted, first)
+    return max(wanted, first)
+
+
+RECREATED = "it ends before that, so it was deleted and made again"
+OTHER = "it holds other records, so it was deleted and made again"
+
+
+def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -> bool:
+    """Whether records between `position` and a batch that came next were deleted before they were read; says so.
+
+    Offsets are also left out by transactions and by compaction. A broker that cannot be asked has to be suspected.
+    """
+    try:
+        first, _ = consumer.bounds([batch.partition], ANSWER_SECONDS)[batch.partition]
+    except BrokerAwayError:
+        first = batch.offsets[0]
+    if first > position:
+        say_lost(topic, batch.partition, position, first)
+    return first > position
+
+
+def say_lost(topic: str, partition: int, position: int, first: int) -> None:
+    """Say that retention was faster than this program."""
+    _log.info(
+        f"{topic}-{partition}: {first - position} records were deleted by the topic's retention before they were read"
+        f" (offsets {position} to {first - 1}): the counts of their minutes are too low"
+    )
+
+
+def say_unreadable(topic: str, batch: Batch) -> None:
+    """Say that records cannot be unpacked, and are passed."""
+    _log.info(f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}")
+
+
+def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:
+    """Say from when on counts are whole that are made from a topic whose start is gone; `batch` is what is first."""
+    since = (
+        f"counts are whole for minutes from {iso_time(whole_from)} on"
+        if whole_from < ALWAYS
+        else "no record has a time"
+    )
+    _log.info(
+        f"{topic}-{batch.partition}: there is no state, and the topic's retention has deleted offsets 0 to"
+        f" {batch.offsets[0] - 1}: {since}, earlier ones may be too low and are marked as not whole"
+    )

@@ -1,0 +1,108 @@
+"""The text that the bucketer stores with its committed offsets, written and read here alone. Pure.
+
+Words with one space between: the topic's id, the stream clock, the layout of `bucketed`; and since version 0.2 further
+words of the form `name=value`, of which a reader passes over those that it does not know.
+"""
+
+from collections import Counter
+from typing import NamedTuple, Self
+
+from unique_users.messages.checkpoints import Checkpoint
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.messages.partitioning import Layout
+from unique_users.aggregation.marks import Gap, Why, with_gaps
+from unique_users.messages.frame_counts import FrameCounts
+
+_TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
+CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
+GAPS_MAX = 8  # in a text; with more, the nearest are joined
+
+
+class OffsetMetadata(NamedTuple):
+    """What a restart and other processes need to know of one partition of `feed`, as of a committed offset."""
+
+    topic_id: str = ""
+    clock: str = ""  # see StreamClock.to_metadata
+    layout: Layout | None = None
+    totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
+    newest_ms: int | None = None  # the Kafka time of the last frame before the offset
+    history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
+    gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
+    missed: bool = False  # frames right before the offset were: the next one tells where that gap ends
+
+    def text(self) -> str:
+        """As a broker stores it."""
+        words = [self.topic_id, self.clock, "" if self.layout is None else str(self.layout)]
+        if self.totals is not None:
+            rejected = (f"{reason}:{number}" for reason, number in sorted(self.totals.rejected.items()))
+            words.append(f"{_TOTALS}={','.join([str(self.totals.read), str(self.totals.accepted), *rejected])}")
+        if self.newest_ms is not None:
+            words.append(f"{_NEWEST}={self.newest_ms}")
+        if self.history:
+            points = (f"{c.next_offset}:{c.leader_epoch}:{c.record_hash.hex()}" for c in self.history)
+            words.append(f"{_HISTORY}={','.join(points)}")
+        if self.gaps:
+            words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
+        if self.missed:
+            words.append(f"{_MISSED}=1")
+        return " ".join(words)
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """What `text` wrote, in this version or before; empty for what another program wrote."""
+        topic_id, clock, layout, *more = (*text.split(" "), "", "", "")[: max(3, text.count(" ") + 1)]
+        words = dict(word.split("=", 1) for word in more if "=" in word)
+        newest = words.get(_NEWEST, "")
+        return cls(
+            topic_id,
+            clock,
+            Layout.parsed(layout),
+            _totals(words.get(_TOTALS, "")),
+            int(newest) if newest.removeprefix("-").isdecimal() else None,
+            _history(words.get(_HISTORY, "")),
+            _gaps(words.get(_GAPS, "")),
+            words.get(_MISSED) == "1",
+        )
+
+    def watermark(self) -> int | None:
+        """No frame before this time will be accepted from the partition any more; None while anything may come."""
+        return StreamClock.from_metadata(0, self.clock).watermark()
+
+
+def _gaps(text: str) -> tuple[Gap, ...]:
+    try:
+        ends = (pair.split(":") for pair in text.split(",") if pair)
+        return with_gaps((), [Gap("", int(start), int(end), Why.RECORDS_DELETED) for start, end in ends], GAPS_MAX)
+    except ValueError:
+        return ()
+
+
+def _totals(text: str) -> FrameCounts | None:
+    try:
+        read, accepted, *rejected = text.split(",")
+        pairs = (pair.split(":") for pair in rejected)
+        return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
+    except ValueError:
+        return None
+
+
+def _history(text: str) -> tuple[Checkpoint, ...]:
+    try:
+        points = (point.split(":") for point in text.split(",") if text)
+        return tuple(Checkpoint(int(offset), int(epoch), bytes.fromhex(digest)) for offset, epoch, digest in points)
+    except ValueError:
+        return ()
+
+
+_LATE = "late="
+
+
+def late_text(late: int) -> str:
+    """What a counter stores with its offsets: how many users of its partition it has rejected as late."""
+    return f"{_LATE}{late}" if late else ""
+
+
+def late_of(text: str) -> int:
+    """The number in what `late_text` wrote, 0 in any other text."""
+    number = text.removeprefix(_LATE)
+    return int(number) if text.startswith(_LATE) and number.isdecimal() else 0

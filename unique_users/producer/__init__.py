@@ -1,0 +1,1 @@
+"""Replays files of frames into the topic feed."""

@@ -1,0 +1,161 @@
+"""The recount: exact counts of frames by plain sets, the truth that the running system is checked against. Pure.
+
+It shares with the bucketer what a frame is and when one is late, and nothing else: it judges one frame at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import orjson
+from msgspec.structs import asdict
+
+from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.config.schema import Config
+from unique_users.errors import InputError
+from unique_users.aggregation.counts import Count, Estimate, sketch_class, users_in
+from unique_users.messages.frame import BadFrameError, FrameParser, Reason
+from unique_users.aggregation.marks import fields, words
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.reports.report import BucketCount, Format
+
+SHOWN_BYTES = 80  # of a rejected frame
+
+
+class FirstRejected(NamedTuple):
+    """The first frame of all that was rejected, and why."""
+
+    number: int  # among the frames, from 1 on
+    reason: str
+    detail: str
+    start: bytes  # of the frame, SHOWN_BYTES at most
+    whole: bool
+
+    def words(self, skipped_lines: int) -> str:
+        """In one line, the frame with its control characters escaped, behind so many lines that are blank."""
+        shown = f"{self.start!r}{'' if self.whole else '…'}"
+        return f"line {self.number + skipped_lines}: {self.reason}: {self.detail}: {shown}"
+
+
+class Recount(NamedTuple):
+    """The uids of each minute, by its start, and the frames read."""
+
+    users: dict[int, set[str]]
+    counts: FrameCounts
+    first_rejected: FirstRejected | None = None
+
+    def buckets(
+        self,
+        intervals: Iterable[str] = (MINUTE.name,),
+        calendar: Calendar | None = None,
+        estimates: Iterable[str] = (),
+    ) -> list[BucketCount]:
+        """The count of each bucket of each interval, oldest first; of those in `estimates`, what a sketch says."""
+        calendar = calendar or Calendar()
+        estimated = set(estimates)
+        found = []
+        for name in intervals:
+            wide: defaultdict[int, set[str]] = defaultdict(set)
+            for minute, users in self.users.items():
+                wide[calendar.start(name, minute)] |= users
+            for start, users in sorted(wide.items()):
+                count = _estimate(users) if name in estimated else len(users)
+                found.append(BucketCount(start, count, users_in(count), name))
+        return found
+
+
+def _estimate(users: Iterable[str]) -> Estimate:
+    sketch = sketch_class()()
+    sketch.add(users)
+    return sketch.estimate()
+
+
+def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
+    """Count `frames` as if all of them had come through one partition of `feed` at `timestamp_ms`."""
+    rules = config.bucketer
+    parser = FrameParser(**asdict(config.frame))
+    clock = StreamClock(rules.retention_seconds)
+    last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
+    users: defaultdict[int, set[str]] = defaultdict(set)
+    counts = FrameCounts()
+    first_rejected = None
+    for frame in frames:
+        counts.read += 1
+        try:
+            uid, ts = parser.parse(frame)
+            if ts > last and timestamp_ms >= 0:
+                raise BadFrameError(Reason.FUTURE, f"{ts - timestamp_ms // 1000} s ahead of its record")
+            if clock.admit([ts]):
+                raise BadFrameError(Reason.LATE, clock.lateness(ts))
+        except BadFrameError as error:
+            counts.rejected[error.reason.value] += 1
+            first_rejected = first_rejected or _first_rejected(counts.read, frame, error)
+        else:
+            counts.accepted += 1
+            users[bucket_timestamp(ts)].add(uid)
+    return Recount(dict(users), counts, first_rejected)
+
+
+def _first_rejected(number: int, frame: bytes, error: BadFrameError) -> FirstRejected:
+    shown = bytes(frame[:SHOWN_BYTES])
+    return FirstRejected(number, error.reason.value, error.detail, shown, shown == frame)
+
+
+def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:
+    """Raise InputError when there is nothing to compare: `path` has no frame, or none that was accepted.
+
+    `skipped_lines` are the blank ones before the first frame.
+    """
+    if result.counts.accepted:
+        return
+    if result.first_rejected is None:
+        message = f"{path} is empty, there is nothing to compare: name a file with one JSON object a line"
+    else:
+        message = (
+            f"no frame of {path} was accepted: {result.counts.rejected.total():,} rejected; the first,"
+            f" {result.first_rejected.words(skipped_lines)}"
+        )
+    raise InputError(message)
+
+
+class Difference(NamedTuple):
+    """A bucket whose published count is not the recounted one; 0 stands for a bucket that is missing."""
+
+    bucket: Bucket
+    published: Count
+    recounted: Count
+    why: Sequence[str] = ()  # the published one may be wrong; nothing for a whole one
+
+    def line(self, form: Format, calendar: Calendar) -> str:
+        """As one line."""
+        start = calendar.text(self.bucket)
+        if form == "json":
+            named = {"interval": self.bucket.interval, "start": start}
+            counts = {"published": _plain(self.published), "recounted": _plain(self.recounted)}
+            return orjson.dumps({**named, **counts, **fields(self.why)}).decode()
+        published, recounted = _text(self.published), _text(self.recounted)
+        return f"{start}  {self.bucket.interval}  published {published}  recounted {recounted}{words(self.why)}"
+
+
+def _plain(count: Count) -> int | dict[str, int]:
+    return count._asdict() if isinstance(count, Estimate) else count
+
+
+def _text(count: Count) -> str:
+    return f"{users_in(count):,}" + (f" ({count.lower:,} to {count.upper:,})" if isinstance(count, Estimate) else "")
+
+
+def differences(
+    buckets: Iterable[BucketCount],
+    published: Mapping[Bucket, Count],
+    why: Mapping[Bucket, Sequence[str]] = MappingProxyType({}),
+) -> list[Difference]:
+    """The buckets whose counts differ, oldest first; `why` is that of the published ones that are not whole."""
+    recounted = {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
+    return [
+        Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0), why.get(bucket, ()))
+        for bucket in sorted(recounted.keys() | published.keys())
+        if published.get(bucket, 0) != recounted.get(bucket, 0)
+    ]

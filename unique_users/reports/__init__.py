@@ -1,0 +1,1 @@
+"""What the commands print on stdout: lines for people, or JSON lines. Pure."""

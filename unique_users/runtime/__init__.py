@@ -1,0 +1,1 @@
+"""A process's life: signals, timers, the log, the watchdog."""

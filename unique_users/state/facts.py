@@ -1,0 +1,48 @@
+"""Facts: what a state knows of itself, besides its counts and its position. Pure."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from unique_users.event_time.buckets import Bucket
+from unique_users.event_time.rollup import Rule
+from unique_users.messages.checkpoints import Checkpoint
+from unique_users.aggregation.counts import Count
+from unique_users.aggregation.marks import Gap
+from unique_users.aggregation.bucket_users import Origin
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Saved with the position in one transaction."""
+
+    generation: str = ""  # of the counts that are published from it; empty for those of form 2
+    retention_seconds: int | None = None  # that it was kept with; None before form 3
+    late: int = 0  # users that came for buckets that were gone, and went to the dead-letter topic
+    gaps: tuple[Gap, ...] = ()
+    former_gaps: tuple[Gap, ...] = ()  # that no bucket held can overlap any more, while published counts of others do
+    withdrawn: tuple[Bucket, ...] = ()  # counts that were published and are to be deleted there
+    history: tuple[Checkpoint, ...] = ()  # oldest first
+
+
+class Snapshot(NamedTuple):
+    """What a state says to one who looks at it: all but its users."""
+
+    origin: Origin
+    intervals: Mapping[str, Rule]
+    counts: Mapping[Bucket, Count]
+    facts: Facts
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Facts).decode
+
+
+def pack_facts(facts: Facts) -> bytes:
+    """As a state holds them."""
+    return _pack(facts)
+
+
+def unpack_facts(data: bytes) -> Facts:
+    """What `pack_facts` wrote. Raises msgspec.DecodeError."""
+    return _unpack(data)

@@ -1,0 +1,37 @@
+"""A state has one owner at a time."""
+
+import sqlite3
+from pathlib import Path
+
+from unique_users.state.rights import private_file
+
+LOCK_SECONDS = 0.2  # the caller tries again
+
+
+class StateLock:
+    """Held by one process at a time, and by none that has ended.
+
+    Raises OSError and sqlite3's errors, `locked` among them.
+    """
+
+    def __init__(self, state: Path) -> None:
+        # An empty database whose lock is used on every system in the same way.
+        path = state.with_suffix(".lock")
+        private_file(path)
+        self._db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+        try:
+            self._db.execute("PRAGMA journal_mode = MEMORY").fetchall()
+            self._db.execute("BEGIN EXCLUSIVE")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give it back."""
+        self._db.close()

@@ -1,0 +1,100 @@
+"""The form of a state's file: its tables, how an older form becomes this one, and the checksum over what it says."""
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+
+from unique_users.event_time.buckets import Bucket
+from unique_users.event_time.rollup import Rule
+from unique_users.aggregation.counts import Count, Estimate
+from unique_users.aggregation.bucket_users import Origin
+
+VERSION = 3
+APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
+
+_SCHEMA = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE origin (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
+                     partitions INTEGER NOT NULL) STRICT;
+CREATE TABLE progress (next_offset INTEGER NOT NULL, floor INTEGER NOT NULL, digest BLOB NOT NULL,
+                       facts BLOB NOT NULL) STRICT;
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
+CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
+                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
+                       PRIMARY KEY (interval, start)) STRICT;
+CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NOT NULL) STRICT;
+CREATE INDEX added_by_bucket ON added (interval, start);
+"""
+
+# From form 1, which knew minutes alone, to form 2. The uids stay where they are.
+_FROM_1 = """
+CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
+INSERT INTO intervals VALUES ('minute', '', 'exact');
+ALTER TABLE buckets RENAME TO minutes;
+CREATE TABLE buckets (interval TEXT NOT NULL, start INTEGER NOT NULL, unique_users INTEGER NOT NULL,
+                      lower INTEGER, upper INTEGER, PRIMARY KEY (interval, start)) STRICT, WITHOUT ROWID;
+INSERT INTO buckets SELECT 'minute', start, unique_users, NULL, NULL FROM minutes;
+CREATE TABLE sketches (interval TEXT NOT NULL, start INTEGER NOT NULL, sketch BLOB NOT NULL, checksum BLOB NOT NULL,
+                       PRIMARY KEY (interval, start)) STRICT;
+DROP TABLE minutes;
+DROP INDEX added_by_start;
+ALTER TABLE added ADD COLUMN interval TEXT NOT NULL DEFAULT 'minute';
+CREATE INDEX added_by_bucket ON added (interval, start);
+"""
+_FROM_2 = "ALTER TABLE progress ADD COLUMN facts BLOB NOT NULL DEFAULT X''"
+
+
+def create(db: sqlite3.Connection, origin: Origin) -> None:
+    """Make the tables of a state that nothing was saved in, in one transaction."""
+    db.executescript(_SCHEMA)
+    db.execute("INSERT INTO origin VALUES (?, ?, ?, ?)", origin)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of an older form to this form. For a transaction, which also writes the checksum anew."""
+    for statement in (*(_FROM_1.split(";") if version == 1 else ()), _FROM_2):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def sealed(
+    origin: Origin,
+    next_offset: int,
+    floor: int,
+    digest: int,
+    intervals: Mapping[str, Rule] | None = None,
+    facts: bytes | None = None,
+) -> bytes:
+    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints.
+
+    `intervals` are there from form 2 on, `facts` from form 3 on.
+    """
+    said: tuple[object, ...] = (*origin, next_offset, floor, digest)
+    if intervals is not None:
+        said = (*said, sorted((name, *rule) for name, rule in intervals.items()))
+    if facts is not None:
+        said = (*said, facts)
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
+
+
+def fingerprint(bucket: Bucket, count: Count, version: int = VERSION) -> int:
+    """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
+    if not count:
+        return 0
+    said = ":".join(map(str, count)) if isinstance(count, Estimate) else str(count)
+    text = f"{bucket.interval}:{bucket.start}:{said}" if version > 1 else f"{bucket.start}:{said}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def digest_of(counts: Mapping[Bucket, Count], version: int = VERSION) -> int:
+    """All rows together."""
+    digest = 0
+    for bucket, count in counts.items():
+        digest ^= fingerprint(bucket, count, version)
+    return digest

@@ -1,0 +1,258 @@
+"""What a saved state says, read without trust: by the counter that owns it, and by others while that runs.
+
+Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; so must the
+sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+import zstandard
+
+from unique_users.event_time.buckets import MINUTE, Bucket
+from unique_users.event_time.rollup import Rule
+from unique_users.errors import LockedError, StateError
+from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, sketch_class
+from unique_users.state.facts import Facts, unpack_facts
+from unique_users.state.schema import APPLICATION_ID, VERSION, digest_of, sealed
+from unique_users.state.rights import private_new_file
+from unique_users.aggregation.bucket_users import Origin
+
+if TYPE_CHECKING:
+    from unique_users.aggregation.sketches import Sketch
+
+READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or moves the file
+
+# What reading a damaged file can raise, from SQLite's pages up to the uids.
+_DAMAGE = (
+    sqlite3.DatabaseError,
+    zstandard.ZstdError,
+    DamagedSketchError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    TypeError,
+    OverflowError,
+)
+
+_unpack = msgspec.msgpack.Decoder(list[str]).decode
+
+
+def path_of(directory: Path, topic: str, partition: int) -> Path:
+    """The file that holds the state of a partition."""
+    return directory / f"{topic}-{partition}.sqlite"
+
+
+def saved_partitions(directory: Path, topic: str) -> list[int]:
+    """The partitions of a topic that have a state in a directory."""
+    names = (path.stem.rpartition("-") for path in directory.glob("*.sqlite"))
+    return sorted(int(number) for name, _, number in names if name == topic and number.isdecimal())
+
+
+class SavedFile:
+    """The checked content of one file. Every method may raise StateError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection
+        self.version = VERSION
+        self._counts: dict[Bucket, Count] = {}
+        self.intervals: dict[str, Rule] = {}  # those that are counted
+        self._digest = 0
+        self.next_offset: int | None = None
+        self.floor = 0
+        self.facts = Facts()
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    @property
+    def counts(self) -> dict[Bucket, Count]:
+        """The unique users of each bucket."""
+        return dict(self._counts)
+
+    def load(self, bucket: Bucket) -> list[str]:
+        """The saved uids of a bucket; none for one that is not there."""
+        if bucket not in self._counts:
+            return []
+        with explained(self.path):
+            wanted = "SELECT uids FROM added WHERE interval = ? AND start = ?"
+            rows = self._db.execute(wanted, bucket).fetchall()
+            uids = [uid for (block,) in rows for uid in self._uids(block)]
+        if len(set(uids)) != self._counts[bucket]:
+            found = f"{bucket.interval} {bucket.start} holds {len(set(uids))} users, not {self._counts[bucket]}"
+            raise damaged(self.path, f"bucket {found}")
+        return uids
+
+    def _uids(self, block: bytes) -> list[str]:
+        # Not at once: that would take as much memory as a damaged block may say that it holds.
+        decompressor = self._decompressor.decompressobj()
+        packed = decompressor.decompress(block)
+        if not decompressor.eof:
+            raise zstandard.ZstdError("a block of uids is cut off")
+        return _unpack(packed)
+
+    def load_sketch(self, bucket: Bucket) -> "Sketch":
+        """The saved sketch of an estimated bucket, which must be there."""
+        with explained(self.path):
+            wanted = "SELECT sketch, checksum FROM sketches WHERE interval = ? AND start = ?"
+            row = self._db.execute(wanted, bucket).fetchone()
+            sketch = sketch_class().from_bytes(*row) if row else sketch_class()()
+        if (found := sketch.estimate()) != self._counts[bucket]:
+            said = f"the sketch of {bucket.interval} {bucket.start} says {found.unique_users}"
+            raise damaged(self.path, f"{said}, not {self._counts[bucket]}")
+        return sketch
+
+    def _is_empty(self) -> bool:
+        return not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+    def _check_form(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            message = f"{self.path}: not a state of this program: set another state.directory"
+            raise StateError(message)
+        if version > VERSION:
+            message = (
+                f"{self.path}: written by a newer version of this program (form {version}, known here: {VERSION}):"
+                " run that one, or set another state.directory to count again from the topic"
+            )
+            raise StateError(message)
+        self.version = version
+
+    def _check_pages(self) -> None:
+        for (finding,) in self._db.execute("PRAGMA quick_check(1)"):
+            if finding != "ok":
+                raise damaged(self.path, finding)
+
+    def _read_and_check(self) -> Origin:
+        """Read all but the uids, and return whose state this is."""
+        found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
+        if self.version == 1:  # minutes alone
+            self.intervals = {MINUTE.name: Rule("", "exact")}
+            rows = self._db.execute("SELECT 'minute', start, unique_users, NULL, NULL FROM buckets")
+        else:
+            kinds = self._db.execute("SELECT name, zone, kind FROM intervals")
+            self.intervals = {name: Rule(zone, kind) for name, zone, kind in kinds}
+            rows = self._db.execute("SELECT interval, start, unique_users, lower, upper FROM buckets")
+        self._counts = {
+            Bucket(interval, start): count if lower is None else Estimate(count, lower, upper)
+            for interval, start, count, lower, upper in rows
+        }
+        self._digest = digest_of(self._counts, self.version)
+        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that brought them
+        progress = self._db.execute(f"SELECT next_offset, floor, digest, {facts} FROM progress").fetchone()  # noqa: S608
+        if progress is not None:
+            self.next_offset, self.floor, digest, packed = progress
+            intervals = None if self.version == 1 else self.intervals
+            if digest != sealed(found, self.next_offset or 0, self.floor, self._digest, intervals, packed):
+                raise damaged(self.path, "the checksum of counts and position does not fit")
+            if packed is not None:
+                self.facts = unpack_facts(packed)
+        elif self._counts:
+            raise damaged(self.path, "counts without a position")
+        return found
+
+
+class SavedState(SavedFile):
+    """The state of a partition as it was saved when this was made, whatever its counter does meanwhile.
+
+    A context manager, which changes nothing and hinders no counter. Close it soon: as long as it is open, the file
+    beside the state in which saves are gathered grows. With `older`, one of an older form is read too.
+    """
+
+    def __init__(
+        self, directory: Path, topic: str, partition: int, path: Path | None = None, *, older: bool = False
+    ) -> None:
+        """`path` is where the file is when it does not have its name yet."""
+        self._older = older
+        super().__init__(path or path_of(directory, topic, partition))
+        self._of = (topic, partition)
+        if not self.path.exists():
+            message = f"{self.path}: there is no such state: start counter.py, or mend state.directory"
+            raise StateError(message)
+        with explained(self.path):
+            address = f"{self.path.absolute().as_uri()}?mode=ro"
+            self._db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
+        try:
+            with explained(self.path):
+                self.origin = self._read()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> Origin:
+        self._db.execute("BEGIN")  # until the end: all that is read is of one save
+        if self._is_empty():
+            message = f"{self.path}: nothing is saved yet: wait for counter.py"
+            raise StateError(message)
+        self._check_form()
+        if self.version < VERSION and not self._older:
+            message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
+            raise StateError(message)
+        origin = self._read_and_check()
+        if (origin.topic, origin.partition) != self._of:
+            message = f"{self.path}: this is the state of {origin.topic}-{origin.partition}: move it back to its name"
+            raise StateError(message)
+        return origin
+
+    def check(self, *, users: bool) -> None:
+        """Check the pages, and with `users` that those of each bucket can be read and are as many as are counted."""
+        with explained(self.path):
+            self._check_pages()
+        for bucket, count in self._counts.items() if users else ():
+            if isinstance(count, Estimate):
+                self.load_sketch(bucket)
+            else:
+                self.load(bucket)
+
+    def copy_to(self, path: Path) -> None:
+        """Write this save to a new file, which needs no other file beside it, for its owner alone."""
+        with explained(path):
+            private_new_file(path)
+            with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                self._db.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def damaged(path: Path, finding: str) -> StateError:
+    """The error for a file that does not say what was written."""
+    return StateError(
+        f"{path}: damaged ({' '.join(finding.split())}): put a copy in its place, or move the file away to"
+        " count again from the topic"
+    )
+
+
+@contextmanager
+def explained(path: Path, otherwise: str = "set state.directory to a writable folder") -> Iterator[None]:
+    """Turn what SQLite, unpacking and the disk raise into a StateError that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            message = f"{path}: in use by another process: end that, or set another state.directory"
+            raise LockedError(message) from None
+        message = f"{path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
+        raise StateError(message) from None
+    except _DAMAGE as error:
+        raise damaged(path, str(error)) from None
+    except OSError as error:
+        message = f"{path}: cannot be used: {error.strerror}: {otherwise}"
+        raise StateError(message) from None
