@@ -21,9 +21,9 @@ import msgspec  # noqa: E402
 import orjson  # noqa: E402
 from peer import Frame  # noqa: E402
 
-from unique_users.messages.frame import FrameParser  # noqa: E402
-from unique_users.messages.bucketed import users_by_bucket  # noqa: E402
 from unique_users.demo.sample import frames  # noqa: E402
+from unique_users.messages.bucketed import users_by_bucket  # noqa: E402
+from unique_users.messages.frame import FrameParser  # noqa: E402
 
 COUNT = 20_000
 PASSES = 7

@@ -19,8 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "bench/peers")]
 
 from generate import SECONDS, USERS  # noqa: E402
 
-from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 from unique_users.demo.sample import frames  # noqa: E402
+from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
 FRAMES = 100_000
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")

@@ -18,9 +18,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
 import msgspec  # noqa: E402
 from peer import Frame  # noqa: E402
 
-from unique_users.event_time.buckets import INTERVALS, Calendar  # noqa: E402
 from unique_users.aggregation.counts import sketch_class  # noqa: E402
 from unique_users.demo.sample import frames  # noqa: E402
+from unique_users.event_time.buckets import INTERVALS, Calendar  # noqa: E402
 
 USERS = 100_000
 SECONDS = 17 * 60

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from unique_users.clients.connect import get_consumer, get_producer  # noqa: E402
-from unique_users.config.schema import Config  # noqa: E402
 from unique_users.config.load import load_config  # noqa: E402
+from unique_users.config.schema import Config  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
 SETTLE_SECONDS = 5.0
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 @contextmanager
-def scripts(sets: list[str]) -> Iterator[list[psutil.Process]]:
+def scripts(sets: list[str]) -> Iterator[Sequence[psutil.Process]]:
     """Bucketer and counter while they run."""
     flags = [part for setting in sets for part in ("--set", setting)]
     processes = [

@@ -23,13 +23,13 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from unique_users.aggregation.bucket_users import Origin  # noqa: E402
+from unique_users.aggregation.counts import Count, Estimate  # noqa: E402
+from unique_users.clients.protocols import Batch  # noqa: E402
+from unique_users.counter.partition import Ledger  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
 from unique_users.event_time.rollup import Cascade  # noqa: E402
-from unique_users.clients.protocols import Batch  # noqa: E402
-from unique_users.aggregation.counts import Count, Estimate  # noqa: E402
-from unique_users.counter.partition import Ledger  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
-from unique_users.aggregation.bucket_users import Origin  # noqa: E402
 
 USERS = 10_000_000
 USERS_A_MINUTE = 100_000
@@ -41,7 +41,7 @@ ORIGIN = Origin("bucketed", "", 0, 1)
 class Figures(NamedTuple):
     """What counting a month took. `before_bytes` is the memory of the process before it; bytes are of the largest."""
 
-    count: Count
+    users: Count
     peak_bytes: int
     before_bytes: int
     cpu_seconds: float
@@ -58,13 +58,13 @@ def main() -> None:
     users = arguments.users
     if not arguments.estimates:
         figures = count(users, 0, [])
-        print(f"a month of {figures.count:,} users: {'exact' if figures.count == users else 'WRONG'}")
+        print(f"a month of {figures.users:,} users: {'exact' if figures.users == users else 'WRONG'}")
         show(figures, users)
         return
     errors = []
     for number in range(arguments.estimates):
         figures = count(users, number, ["month"])
-        estimate = figures.count
+        estimate = figures.users
         assert isinstance(estimate, Estimate)
         errors.append(estimate.unique_users / users - 1)
         held = "hold" if estimate.lower <= users <= estimate.upper else "do not hold"

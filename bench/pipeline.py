@@ -51,10 +51,10 @@ from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 
-from unique_users.event_time.buckets import Bucket  # noqa: E402
 from unique_users.config.load import load_config  # noqa: E402
-from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 from unique_users.demo.sample import frames  # noqa: E402
+from unique_users.event_time.buckets import Bucket  # noqa: E402
+from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
 SAMPLE_SECONDS = 0.02
 # Compiled modules are kept, as they are for whoever has not forbidden it.
@@ -155,7 +155,7 @@ class Watched:
         while self.sample():
             time.sleep(SAMPLE_SECONDS)
         if self.process.returncode:
-            sys.exit(f"{self.process.args} ended with {self.process.returncode}: {self._said.read_text()}")
+            sys.exit(f"{self.process.args!r} ended with {self.process.returncode}: {self._said.read_text()}")
         start = self._start_cpu or 0.0
         return Figures(time.monotonic() - self._started, self._cpu - start, start, self._peak)
 
@@ -291,7 +291,8 @@ class Bench:
         seconds = ended_at - first_written_at(self._kafka.bootstrap_servers, f"bucketed{self._number}")
         return {
             "variant": str(variant),
-            **variant._replace(root=variant.root.name)._asdict(),
+            **variant._asdict(),
+            "root": variant.root.name,
             "frames": self._frames * variant.partitions,
             "exact": bool(expected) and together(reports) == expected,
             "seconds": seconds,
@@ -329,7 +330,7 @@ def first_written_at(servers: str, topic: str) -> float:
     partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
     first = consumer.offsets_for_times(dict.fromkeys(partitions, 0))
     consumer.close()
-    return min(found.timestamp for found in first.values() if found) / 1000
+    return float(min(found.timestamp for found in first.values() if found) / 1000)
 
 
 def shared(reports: Sequence[Reports], partitions: int) -> bool:

@@ -20,16 +20,16 @@ import orjson
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from unique_users.aggregation.bucket_users import Origin  # noqa: E402
+from unique_users.clients.connect import get_admin, get_producer  # noqa: E402
+from unique_users.clients.topics import ensure_topic  # noqa: E402
+from unique_users.config.load import load_config  # noqa: E402
+from unique_users.config.schema import Config  # noqa: E402
+from unique_users.counter.backfill import follow  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar, iso_time  # noqa: E402
 from unique_users.event_time.rollup import Cascade  # noqa: E402
-from unique_users.clients.connect import get_admin, get_producer  # noqa: E402
-from unique_users.config.schema import Config  # noqa: E402
-from unique_users.config.load import load_config  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
-from unique_users.counter.backfill import follow  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
-from unique_users.aggregation.bucket_users import Origin  # noqa: E402
-from unique_users.clients.topics import ensure_topic  # noqa: E402
 
 START = 1_468_195_200  # 2016-07-11T00:00:00Z
 MINUTES = 1_440

@@ -14,12 +14,13 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
-from unique_users.event_time.rollup import Cascade  # noqa: E402
+from unique_users.aggregation.bucket_users import Origin, Tally  # noqa: E402
+from unique_users.aggregation.counts import users_in  # noqa: E402
 from unique_users.clients.protocols import Batch  # noqa: E402
 from unique_users.counter.partition import Ledger  # noqa: E402
+from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
+from unique_users.event_time.rollup import Cascade  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
-from unique_users.aggregation.bucket_users import Origin, Tally  # noqa: E402
 
 NEW_USERS = 60_000
 MINUTES = 1_440
@@ -99,7 +100,7 @@ def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None)
     tally.add(bucket, uids)
     started = time.process_time()
     minute = Bucket("minute", bucket)
-    counts = {minute: store.counts.get(minute, 0) + len(uids)}
+    counts = {minute: users_in(store.counts.get(minute, 0)) + len(uids)}
     store.save(tally.unsaved(), {}, counts, (store.next_offset or 0) + len(uids))
     return (time.process_time() - started) * 1000
 

@@ -11,10 +11,12 @@ from fakes import FakeClock, FakeKafka, FakeStop
 from running import Running
 
 from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.runtime.log import log_to_stderr
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for one: kafka-python reads its schemas in a way that Python 3.11 calls deprecated."""
+    log_to_stderr()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")

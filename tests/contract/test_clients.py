@@ -16,13 +16,12 @@ from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 
-from unique_users import clients
-from unique_users.clients import kafka_python, librdkafka
-from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Peeked, Position, Producer
+from unique_users.clients import connect, kafka_python, librdkafka
+from unique_users.clients.protocols import REQUEST_SECONDS, Admin, Consumer, Headers, Peek, Peeked, Position, Producer
 from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TooLargeError, TopicError
-from unique_users.messages.partitioning import partition_of
 from unique_users.local_kafka.broker import free_port
+from unique_users.messages.partitioning import partition_of
 
 PATIENCE_SECONDS = 30.0
 MIB = 1024 * 1024
@@ -189,22 +188,22 @@ class KafkaPythonSystem:
         self._built: list[Consumer | Producer | Admin | Peek] = []
 
     def consumer(self, topic: str, group: str) -> Consumer:
-        consumer = clients.get_consumer(self.config, topic, group)
+        consumer = connect.get_consumer(self.config, topic, group)
         self._built.append(consumer)
         return consumer
 
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
-        producer = clients.get_producer(self.config, compression, batch_bytes_max)
+        producer = connect.get_producer(self.config, compression, batch_bytes_max)
         self._built.append(producer)
         return producer
 
     def admin(self) -> Admin:
-        admin = clients.get_admin(self.config)
+        admin = connect.get_admin(self.config)
         self._built.append(admin)
         return admin
 
     def peek(self, topic: str) -> Peek:
-        peek = clients.get_peek(self.config, topic)
+        peek = connect.get_peek(self.config, topic)
         self._built.append(peek)
         return peek
 
@@ -475,7 +474,7 @@ def test_a_batch_with_a_wrong_checksum_is_told_with_its_topic_partition_and_offs
     if not isinstance(system, KafkaPythonSystem):
         pytest.skip("the fake has no checksums")
     topic = new_topic()
-    producer = clients.get_producer(config_for(broker))
+    producer = connect.get_producer(config_for(broker))
     for value in (b"good", b"what was sent"):
         producer.send(topic, value)
         assert producer.flush(PATIENCE_SECONDS)
@@ -1136,7 +1135,7 @@ def test_an_admin_whose_broker_falls_silent_says_so_within_the_time_of_a_request
     started = time.monotonic()
     with pytest.raises(BrokerAwayError):
         admin.describe(topic)
-    assert time.monotonic() - started < clients.REQUEST_SECONDS + 2
+    assert time.monotonic() - started < REQUEST_SECONDS + 2
 
 
 def test_a_producer_whose_broker_falls_silent_has_not_flushed(system: System, new_topic: Callable[..., str]) -> None:
@@ -1176,10 +1175,10 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
 ) -> None:
     config = config_for(f"127.0.0.1:{free_port()}", client=client)
     builds: dict[str, Callable[[], object]] = {
-        "consumer": lambda: clients.get_consumer(config, unique_name("topic"), unique_name("group")),
-        "producer": lambda: clients.get_producer(config),
-        "admin": lambda: clients.get_admin(config),
-        "peek": lambda: clients.get_peek(config, unique_name("topic")),
+        "consumer": lambda: connect.get_consumer(config, unique_name("topic"), unique_name("group")),
+        "producer": lambda: connect.get_producer(config),
+        "admin": lambda: connect.get_admin(config),
+        "peek": lambda: connect.get_peek(config, unique_name("topic")),
     }
     before = set(threading.enumerate())
     with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):
@@ -1197,7 +1196,7 @@ def test_a_broker_that_ends_during_a_login_is_away_and_has_not_refused_it(broker
     login = {"sasl_plain_username": "user", "sasl_plain_password": "password"}
     config = config_for(f"127.0.0.1:{proxy.port}", client=client, kafka=kafka | login)
     with pytest.raises(BrokerAwayError):
-        clients.get_admin(config)
+        connect.get_admin(config)
     proxy.close()
 
 
@@ -1206,9 +1205,9 @@ def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll
 ) -> None:
     config = config_for(broker, kafka={"fetch_max_wait_ms": 3_000})  # longer than ours, to see it
     topic, sent = unique_name("topic"), [b"a", b"b", b"c"]
-    admin, producer = clients.get_admin(config), clients.get_producer(config)
+    admin, producer = connect.get_admin(config), connect.get_producer(config)
     admin.create(Topic(name=topic, partitions=1))
-    consumer = clients.get_consumer(config, topic, unique_name("group"), gathers=True)
+    consumer = connect.get_consumer(config, topic, unique_name("group"), gathers=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (taken := consumer.poll(0.1).taken):
         assert time.monotonic() < deadline
@@ -1237,7 +1236,7 @@ def test_a_static_member_comes_back_to_its_partitions_and_the_others_are_not_dis
     def member(instance: str) -> StaticMember:
         return StaticMember(broker, client, topic, group, instance)
 
-    admin = clients.get_admin(config_for(broker))
+    admin = connect.get_admin(config_for(broker))
     admin.create(Topic(name=topic, partitions=2))
     first, other = member("a"), member("b")
     wait_for(lambda: len(first.owned) == len(other.owned) == 1, first, other)
@@ -1262,7 +1261,7 @@ class StaticMember:
 
     def __init__(self, broker: str, client: str, topic: str, group: str, instance: str) -> None:
         kafka = {"group_instance_id": instance, "heartbeat_interval_ms": 200, "session_timeout_ms": 20_000}
-        self.consumer = clients.get_consumer(config_for(broker, client=client, kafka=kafka), topic, group)
+        self.consumer = connect.get_consumer(config_for(broker, client=client, kafka=kafka), topic, group)
         self.owned: frozenset[int] = frozenset()
         self.changes = 0
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import yaml
 
-from unique_users.config.schema import Config
 from unique_users.config.load import load_config
+from unique_users.config.schema import Config
 from unique_users.messages.frame import Reason
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,11 +22,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-import repository  # noqa: E402, F401 - finds the product
-from corpus import wrong_frames  # noqa: E402
+import repository  # noqa: F401 - finds the product
+from corpus import wrong_frames
 
-from unique_users.messages import frame as product  # noqa: E402
-from unique_users.messages.frame import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser  # noqa: E402
+from unique_users.messages import frame as product
+from unique_users.messages.frame import TS_MAX, UID_BYTES_MAX, BadFrameError, FrameParser
 
 INPUT_BYTES_MAX = 4_096
 DICTIONARY = (

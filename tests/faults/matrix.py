@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from harness import Run, end_in_order_when_terminated, execute, new_broker  # noqa: E402
-from rows import ROWS  # noqa: E402
+from harness import Run, end_in_order_when_terminated, execute, new_broker
+from rows import ROWS
 
 HEAD = "| # | fault | runs | times injected | kills | frames | lost | extra | at most | verdict |\n" + "|---" * 10 + "|"
 

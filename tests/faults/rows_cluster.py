@@ -4,8 +4,8 @@ from harness import BROKER_PROPERTIES, Run, row
 from rows_network import PRODUCER_RSS_BYTES_MAX
 from system import System
 
-from unique_users.local_kafka.cluster import LocalCluster
 from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.local_kafka.cluster import LocalCluster
 
 NODES = 3
 WAITING = "waiting for the broker to acknowledge"

@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from harness import Run, row
 from repository import ROOT
+from repository import command as command_line
 from system import System
 
 from unique_users.errors import StateError
@@ -67,7 +67,7 @@ def restore_raw(run: Run, system: System, raw: Path) -> None:
 
 def command(run: Run, system: System, *arguments: str | Path) -> int:
     """Run a command on the system's states; return its exit code."""
-    line = [*repository.command("state", *map(str, arguments)), "--config", str(system._path)]
+    line = [*command_line("state", *map(str, arguments)), "--config", str(system._path)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     run.expect("Traceback" not in done.stderr, done.stderr[-800:])
     return done.returncode

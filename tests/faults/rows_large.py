@@ -10,8 +10,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from system import System
 
 from unique_users.messages.frame import Reason
-from unique_users.queries.recount import Recount, recount
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import Recount, recount
 
 MEBIBYTE = 1 << 20
 BOMB_MEBIBYTES = 400

@@ -10,12 +10,12 @@ from harness import Run, row
 from system import System, users_in_bucketed
 from verdict import expected_counts, with_closed
 
-from unique_users.event_time.buckets import Bucket
-from unique_users.aggregation.counts import Count
-from unique_users.queries.recount import Recount, recount
-from unique_users.messages.frame_counts import FrameCounts
-from unique_users.state.store import Store
 from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count
+from unique_users.event_time.buckets import Bucket
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import Recount, recount
+from unique_users.state.store import Store
 
 
 @row(9, "disk full for the state")

@@ -13,12 +13,12 @@ from system import Record, System, users_in_bucketed
 from verdict import count_once, expected_counts, weigh, with_closed
 from worker import Worker
 
-from unique_users.event_time.buckets import Bucket
-from unique_users.clients.protocols import Batch
-from unique_users.aggregation.counts import Count
-from unique_users.queries.recount import Recount, recount
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count
+from unique_users.clients.protocols import Batch
+from unique_users.event_time.buckets import Bucket
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import Recount, recount
 
 # A consumer looks for topics that were made again this often; five minutes by default.
 METADATA = {"metadata_max_age_ms": 1_000}

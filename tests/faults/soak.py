@@ -16,16 +16,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
-from accounting import merged_recounts  # noqa: E402
-from corpus import wrong_frames  # noqa: E402
-from harness import Run, end_in_order_when_terminated, new_broker  # noqa: E402
-from proxy import Proxy  # noqa: E402
-from system import BEFORE_NEW_YEAR, ESTIMATES, System  # noqa: E402
-from worker import Worker  # noqa: E402
+from accounting import merged_recounts
+from corpus import wrong_frames
+from harness import Run, end_in_order_when_terminated, new_broker
+from proxy import Proxy
+from system import BEFORE_NEW_YEAR, ESTIMATES, System
+from worker import Worker
 
-from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
-from unique_users.queries.recount import recount  # noqa: E402
-from unique_users.demo.sample import frames as sample_frames  # noqa: E402
+from unique_users.demo.sample import frames as sample_frames
+from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.queries.recount import recount
 
 RATE = 1_000
 WRONG_SHARE = 0.002

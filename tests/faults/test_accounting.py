@@ -7,8 +7,8 @@ import pytest
 from accounting import Account, sum_problems
 from system import Record
 
-from unique_users.event_time.buckets import Bucket
 from unique_users.config.schema import Config
+from unique_users.event_time.buckets import Bucket
 
 MINUTE = 1_704_063_600
 TOPICS = Config().topics

@@ -8,14 +8,14 @@ import pytest
 from system import Record
 from verdict import published_counts, weigh, went_down, with_closed, wrong_sketches
 
-from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.config.schema import Config
 from unique_users.aggregation.counts import Count, Estimate, users_in
 from unique_users.aggregation.marks import Why
-from unique_users.messages.counts import encode_count, key_of
-from unique_users.queries.recount import Recount
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.aggregation.sketches import Sketch
+from unique_users.config.schema import Config
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.messages.counts import encode_count, key_of
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import Recount
 
 HOUR, DAY = Bucket("hour", 1_704_063_600), Bucket("day", 1_704_067_200 - 86_400)
 USERS = [f"user-{number}" for number in range(3_000)]

@@ -4,12 +4,12 @@ from brokers import config_for
 from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
 
 from unique_users.bucketer.loop import Bucketing
-from unique_users.clients.protocols import Position
-from unique_users.messages.frame import FrameParser
-from unique_users.log_history.check import HistoryCheck
-from unique_users.messages.partitioning import Layout
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.clients.protocols import Position
 from unique_users.clients.topics import current_state
+from unique_users.log_history.check import HistoryCheck
+from unique_users.messages.frame import FrameParser
+from unique_users.messages.partitioning import Layout
 
 
 def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeConsumer]:

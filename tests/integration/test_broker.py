@@ -10,9 +10,9 @@ import psutil
 import pytest
 from repository import command
 
-from unique_users.local_kafka.pid_file import PidFile
-from unique_users.local_kafka.errors import LocalKafkaError
 from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.local_kafka.errors import LocalKafkaError
+from unique_users.local_kafka.pid_file import PidFile
 
 SECONDS_MAX = 90
 
@@ -154,8 +154,8 @@ def test_a_taken_port_is_named_and_the_other_program_is_left_alone(
 
 def test_another_cluster_is_never_touched(make: Callable[..., Broker]) -> None:
     broker = make()
-    for command in ("start", "status", "stop"):
-        done = broker.run(command, "--set", "kafka.bootstrap_servers=broker.example:9092")
+    for name in ("start", "status", "stop"):
+        done = broker.run(name, "--set", "kafka.bootstrap_servers=broker.example:9092")
         assert done.returncode == 0
         assert len(done.stderr.splitlines()) == 1
         assert "no local Kafka is touched" in done.stderr

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from repository import ROOT, command
 
-from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.clients.connect import get_admin
 from unique_users.config.load import load_config
-from unique_users.demo.steps import compare
 from unique_users.demo.sample import write_sample
+from unique_users.demo.steps import compare
+from unique_users.event_time.buckets import Bucket, Calendar
 
 DEMO_SECONDS = 60
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT
+from repository import ROOT
 
 from unique_users.local_kafka.broker import LocalKafka, free_port
 

@@ -15,8 +15,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from running import CLIENT, Running
 
-from unique_users.commands.counter import new_publisher
 from unique_users.clients.connect import get_admin, get_producer
+from unique_users.commands.counter import new_publisher
 from unique_users.config.schema import Topic
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason

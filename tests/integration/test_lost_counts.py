@@ -11,12 +11,12 @@ from brokers import config_for
 from kafka import KafkaAdminClient, TopicPartition
 from running import CLIENT, Running
 
-from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.messages.offset_metadata import OffsetMetadata
-from unique_users.counter.publisher import read_counts
-from unique_users.messages.counts import PublishedBucket
 from unique_users.clients.topics import current_state, ends_now
+from unique_users.counter.publisher import read_counts
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.offset_metadata import OffsetMetadata
 
 MAY, JUNE = (int(datetime(2016, month, 10, 12, tzinfo=UTC).timestamp()) for month in (5, 6))
 DAY = 86_400

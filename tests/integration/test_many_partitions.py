@@ -10,14 +10,14 @@ import pytest
 from brokers import config_for
 
 from unique_users.bucketer.loop import Bucketing
+from unique_users.bucketer.rekey import Rekeyer
 from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Topic
-from unique_users.messages.frame import FrameParser
 from unique_users.log_history.check import HistoryCheck
+from unique_users.messages.frame import FrameParser
 from unique_users.messages.partitioning import Layout
 from unique_users.runtime.signals import Stop
-from unique_users.bucketer.rekey import Rekeyer
 
 PARTITIONS = 300
 QUESTIONS = ("committed", "bounds", "ends", "position")

@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,8 +22,8 @@ from running import CLIENT, Running
 from unique_users.clients.connect import get_admin, get_consumer, get_peek
 from unique_users.clients.protocols import Batch
 from unique_users.config.schema import Config
-from unique_users.local_kafka.broker import LocalKafka, free_port
 from unique_users.demo.sample import frames as sample_frames
+from unique_users.local_kafka.broker import LocalKafka, free_port
 
 # A directory with a stream.gz and the expected.json of its true counts; the generated sample is tested always.
 STREAM_DIRECTORY = os.environ.get("STREAM_DIRECTORY")

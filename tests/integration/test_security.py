@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from repository import ROOT, command
 from running import CLIENT, Running, parsed
 from secured import GRANTS, error_lines, login, secrets
 
-from unique_users.local_kafka.probe import free_port
-from unique_users.local_kafka.cluster import LocalCluster
-from unique_users.local_kafka.broker import LocalKafka
-from unique_users.local_kafka.security import Security
 from unique_users.demo.sample import frames
+from unique_users.local_kafka.broker import LocalKafka
+from unique_users.local_kafka.cluster import LocalCluster
+from unique_users.local_kafka.probe import free_port
+from unique_users.local_kafka.security import Security
 
 pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]

@@ -8,11 +8,11 @@ from msgspec.structs import asdict
 from system import Record, System, users_in_bucketed
 from worker import Worker
 
-from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.aggregation.counts import Count, users_in
+from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.frame import BadFrameError, FrameParser
-from unique_users.queries.recount import Recount, recount
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import Recount, recount
 
 Source = tuple[bytes, int, int]  # topic, partition and offset of a record
 

@@ -7,14 +7,14 @@ from random import Random
 import orjson
 from harness import Run
 
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import users_in
+from unique_users.clients.protocols import Batch
+from unique_users.counter.partition import Ledger
+from unique_users.errors import StateError
 from unique_users.event_time.buckets import Calendar
 from unique_users.event_time.rollup import Cascade
-from unique_users.clients.protocols import Batch
-from unique_users.errors import StateError
-from unique_users.aggregation.counts import users_in
-from unique_users.counter.partition import Ledger
 from unique_users.state.store import Store
-from unique_users.aggregation.bucket_users import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 BUCKETS = 8

@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 import zstandard
 
-from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS, Batch, Headers, Peeked, Polled, Position, TopicState
+from unique_users.clients.protocols import (
+    REQUEST_BYTES_MAX,
+    REQUEST_SECONDS,
+    Batch,
+    Headers,
+    Peeked,
+    Polled,
+    Position,
+    TopicState,
+)
 from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError, TopicError
 from unique_users.runtime.signals import Stop

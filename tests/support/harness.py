@@ -19,9 +19,9 @@ from system import BEFORE_NEW_YEAR, BEHIND, ESTIMATES, Record, System, merged
 from verdict import Verdict, judge, published_counts
 from worker import Worker
 
+from unique_users.demo.sample import frames as sample_frames
 from unique_users.local_kafka.broker import LocalKafka, free_port
 from unique_users.queries.recount import Recount
-from unique_users.demo.sample import frames as sample_frames
 
 CASES_AT_ONCE = 3
 

@@ -10,25 +10,24 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from unique_users.counter import line
-from unique_users.counter import low_watermark
-from unique_users.counter import publisher as publish
-from unique_users.messages import counts as published
+from unique_users.aggregation.marks import Gap
 from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
-from unique_users.event_time.stream_clock import StreamClock
+from unique_users.clients.sending import Sending
+from unique_users.counter import line, low_watermark
+from unique_users.counter import publisher as publish
 from unique_users.counter.loop import Counting
-from unique_users.errors import DeliveryError
-from unique_users.log_history.check import HistoryCheck
-from unique_users.counter.partition import Ledger
 from unique_users.counter.low_watermark import LowWatermark
-from unique_users.aggregation.marks import Gap
-from unique_users.counter.recovery import Opening
-from unique_users.log_history.past import Past
+from unique_users.counter.partition import Ledger
 from unique_users.counter.publisher import Due, Publisher
+from unique_users.counter.recovery import Opening
+from unique_users.errors import DeliveryError
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.log_history.check import HistoryCheck
+from unique_users.log_history.past import Past
+from unique_users.messages import counts as published
 from unique_users.messages.counts import ReadCounts, encode_count
 from unique_users.messages.frame_counts import FrameCounts
-from unique_users.clients.sending import Sending
 from unique_users.state.store import Store
 
 Fault = Callable[[], AbstractContextManager[Any]]

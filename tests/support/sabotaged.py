@@ -18,11 +18,11 @@ from typing import Any
 import repository  # noqa: F401 - finds the product
 from uneven import unevenly
 
-from unique_users.errors import BrokerError
-from unique_users.counter.partition import Ledger
-from unique_users.runtime.process import run_script
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.clients.sending import Sending
+from unique_users.counter.partition import Ledger
+from unique_users.errors import BrokerError
+from unique_users.runtime.process import run_script
 
 SLOW_SHARE = 0.2
 LOOK_SECONDS = 1.0

@@ -22,14 +22,14 @@ from repository import command
 from uneven import unevenly
 from worker import Worker
 
-from unique_users.event_time.buckets import INTERVALS
 from unique_users.clients.connect import get_admin
 from unique_users.clients.protocols import TopicState
-from unique_users.config.schema import Config
-from unique_users.config.load import load_config
-from unique_users.errors import BrokerAwayError, BrokerError
-from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.clients.topics import ensure_topic
+from unique_users.config.load import load_config
+from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.event_time.buckets import INTERVALS
+from unique_users.messages.offset_metadata import OffsetMetadata
 
 POLL_SECONDS = 0.1
 CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared

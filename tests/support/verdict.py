@@ -10,13 +10,13 @@ from accounting import rejected_by_reason, sum_problems
 from system import Record, System
 from worker import Worker
 
+from unique_users.aggregation.counts import Count, users_in
+from unique_users.aggregation.sketches import Sketch
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Cascade
-from unique_users.aggregation.counts import Count, users_in
-from unique_users.messages.generations import Generation
 from unique_users.messages.counts import PublishedBucket, PublishedCount, merged_buckets
+from unique_users.messages.generations import Generation
 from unique_users.queries.recount import Recount
-from unique_users.aggregation.sketches import Sketch
 
 RSS_BYTES_MAX = 300_000_000
 

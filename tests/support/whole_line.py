@@ -22,11 +22,11 @@ from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Los
 from test_bucketing import Feed
 from test_counting import Counter
 
-from unique_users.counter import line
-from unique_users.event_time.buckets import bucket_timestamp
 from unique_users.clients.protocols import Position
+from unique_users.counter import line
 from unique_users.counter.line import Line
 from unique_users.counter.low_watermark import LowWatermark
+from unique_users.event_time.buckets import bucket_timestamp
 
 BASE = 1_467_900_000
 MINUTES = 12  # and one more

@@ -13,8 +13,8 @@ from typing import IO, Any, NamedTuple
 import orjson
 import psutil
 
-from unique_users.event_time.buckets import Bucket
 from unique_users.aggregation.counts import Count, Estimate
+from unique_users.event_time.buckets import Bucket
 
 END_SECONDS = 120.0  # what a process gets to end on a busy machine; the promise is checked by its rows
 

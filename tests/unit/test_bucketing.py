@@ -11,16 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unique_users.bucketer.loop import Bucketing
-from unique_users.clients.protocols import Position, TopicState
-from unique_users.errors import TopicError
-from unique_users.messages.frame import FrameParser
-from unique_users.log_history.check import HistoryCheck
-from unique_users.messages.partitioning import Layout, partition_of
-from unique_users.messages.offset_metadata import OffsetMetadata
-from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.clients.protocols import Position, TopicState
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
 from unique_users.clients.topics import batch_bytes_max, current_state
+from unique_users.errors import TopicError
+from unique_users.log_history.check import HistoryCheck
+from unique_users.messages.bucketed import COMBINED_BYTES_MAX
+from unique_users.messages.frame import FrameParser
+from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.messages.partitioning import Layout, partition_of
 
 DAY = 86_400
 CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK = "CRASH", "COMMIT", "REFUSE", "EVICT", "AWAY", "BACK"

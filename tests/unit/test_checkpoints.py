@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, compare, record_hash, thinned
 from unique_users.clients.protocols import Batch
 from unique_users.log_history.past import PAUSE_SECONDS, PAUSES_MAX, Past
+from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, compare, record_hash, thinned
 
 MINUTE = 1_704_116_340
 

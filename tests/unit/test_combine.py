@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.bucketer.rekey import Rekeyed, Rekeyer
 from unique_users.event_time.buckets import bucket_timestamp
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages.frame import UID_BYTES_MAX, FrameParser, Reason
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, users_by_bucket
-from unique_users.bucketer.rekey import Rekeyed, Rekeyer
+from unique_users.messages.frame import UID_BYTES_MAX, FrameParser, Reason
 from unique_users.messages.frame_counts import FrameCounts
 
 NOW = 1_468_244_384

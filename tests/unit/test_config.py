@@ -1,6 +1,5 @@
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ import pytest
 import yaml
 from repository import ROOT, command
 
-from unique_users.config.schema import Config
 from unique_users.config.load import load_config
+from unique_users.config.schema import Config
 from unique_users.errors import UsageError
-
 
 Load = Callable[..., Config]
 

@@ -13,22 +13,22 @@ from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeP
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.clients.protocols import Position, TopicState
-from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.config.schema import Config
-from unique_users.counter.loop import Counting
-from unique_users.errors import StateError
 from unique_users.aggregation.counts import Count, users_in
-from unique_users.log_history.check import HistoryCheck
+from unique_users.clients.protocols import Position, TopicState
+from unique_users.clients.topics import current_state
+from unique_users.config.schema import Config
 from unique_users.counter.line import Line, look
+from unique_users.counter.loop import Counting
 from unique_users.counter.low_watermark import LowWatermark
-from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 from unique_users.counter.publisher import Publisher
+from unique_users.errors import StateError
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.event_time.stream_clock import BLOCK, StreamClock
+from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.counts import PublishedBucket, merged_buckets, merged_counts
+from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 from unique_users.reports.report import Format
 from unique_users.state.store import Stores
-from unique_users.clients.topics import current_state
 
 MINUTE = 1_468_244_340
 CRASH, SAVE, EVICT, AWAY, BACK, REFUSE = "CRASH", "SAVE", "EVICT", "AWAY", "BACK", "REFUSE"

@@ -10,9 +10,9 @@ from brokers import config_for
 from fakes import FakeKafka, FakeStop
 from test_counting import Counter
 
-from unique_users.event_time.buckets import Bucket, Calendar, bucket_timestamp
-from unique_users.errors import UsageError
 from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
+from unique_users.errors import UsageError
+from unique_users.event_time.buckets import Bucket, Calendar, bucket_timestamp
 from unique_users.messages.counts import PublishedBucket
 from unique_users.state.snapshot import SavedState
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count, Estimate
 from unique_users.counter.drops import refuse_drops
 from unique_users.errors import UsageError
-from unique_users.aggregation.counts import Count, Estimate
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.event_time.rollup import Cascade, Rule
 from unique_users.state.store import Store, Stores
-from unique_users.aggregation.bucket_users import Origin
 
 SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
 ORIGIN = Origin("bucketed", "8c6f7a3e-0000-4000-8000-000000000001", 0, 1)

@@ -20,14 +20,14 @@ from test_intervals import CRASH, ORIGIN, SAVE, TIMES, ZONES, Counted
 
 pytest.importorskip("datasketches", reason="estimates need the package datasketches")
 
-from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.aggregation.counts import Count, Estimate, add_up
+from unique_users.aggregation.sketches import Sketch
 from unique_users.commands.arguments import require_estimates
 from unique_users.errors import StateError, UsageError
-from unique_users.aggregation.counts import Count, Estimate, add_up
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.event_time.rollup import Cascade
 from unique_users.messages.counts import PublishedBucket, PublishedCount, encode_count, merged_buckets
 from unique_users.queries.recount import differences, recount
-from unique_users.aggregation.sketches import Sketch
 from unique_users.state.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -263,7 +263,8 @@ def test_exact_and_estimated_counts_add_up() -> None:
 
 def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['datasketches'] = None; sys.argv = sys.argv[1:]; "
-    scripts = "from unique_users.commands import bucketer, counter, demo, producer, query, recount; assert 'numpy' not in sys.modules"
+    scripts = "from unique_users.commands import bucketer, counter, demo, producer, query, recount;"
+    scripts += "assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", hidden + scripts], cwd=ROOT, check=True)
     (tmp_path / "config.yaml").write_text("counter: {intervals: [minute, day], estimates: [day]}")
     for script in (["counter"], ["recount", "no-file"]):
@@ -278,7 +279,7 @@ def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp
 def test_with_the_package_estimates_are_welcome() -> None:
     require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))
     with (
-        patch("unique_users.config.checks.sketch_class", side_effect=ImportError("none")),
+        patch("unique_users.commands.arguments.sketch_class", side_effect=ImportError("none")),
         pytest.raises(UsageError, match=r"counter\.estimates: needs the package datasketches"),
     ):
         require_estimates(config_for("h:1", counter={"intervals": ["day"], "estimates": ["day"]}))

@@ -6,8 +6,8 @@ import pytest
 from fakes import FakeKafka, FakeStop
 from test_counting import MINUTE, Counter, settle
 
-from unique_users.event_time.buckets import Bucket
 from unique_users.aggregation.marks import Why
+from unique_users.event_time.buckets import Bucket
 
 
 @pytest.mark.parametrize("partitions", [1, 2])

@@ -11,11 +11,10 @@ from threading import Thread
 import pytest
 import zstandard
 
-from unique_users.producer import decompression
-from unique_users.producer import frame_files
 from unique_users.errors import InputError, UsageError
-from unique_users.producer.frame_files import FrameFile
 from unique_users.messages.frame import CutLine
+from unique_users.producer import decompression, frame_files
+from unique_users.producer.frame_files import FrameFile
 from unique_users.producer.read_ahead import THREAD_NAME
 
 LINES = [b'{"uid":"%d","ts":1468244384,"x":"%s"}' % (n, b"y" * 500) for n in range(2_000)]

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_counting import Counter, settle
 
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count
+from unique_users.clients.protocols import Batch
+from unique_users.counter.backfill import follow
+from unique_users.counter.partition import Ledger
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.event_time.rollup import Cascade
-from unique_users.clients.protocols import Batch
-from unique_users.aggregation.counts import Count
-from unique_users.counter.partition import Ledger
-from unique_users.counter.backfill import follow
 from unique_users.state.store import Store
-from unique_users.aggregation.bucket_users import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 # Both sides of a clock change, of a half-hour zone's midnight, of a week, a month and a year in these zones.
@@ -158,7 +158,8 @@ def test_memory_is_given_back_when_many_users_have_left_it(tmp_path: Path, monke
     monkeypatch.setattr("unique_users.counter.partition.GIVE_BACK_UIDS", 4)
     counted = Counted(tmp_path, 4)
     monkeypatch.setattr(
-        "unique_users.counter.partition.give_memory_back", lambda: given_back.append(counted.ledger._tally.uids_in_memory)
+        "unique_users.counter.partition.give_memory_back",
+        lambda: given_back.append(counted.ledger._tally.uids_in_memory),
     )
     counted.cascade = Cascade(Calendar())
     counted.ledger.close()

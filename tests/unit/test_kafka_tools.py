@@ -2,7 +2,7 @@
 
 import pytest
 
-from unique_users.errors import UsageError
+from unique_users.local_kafka.errors import UsageError
 from unique_users.local_kafka.tools import tool, with_address
 
 

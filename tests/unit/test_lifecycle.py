@@ -60,7 +60,7 @@ class Child:
         "print('ended', flush=True)\n"
     )
 
-    def __init__(self, module: str = "lifecycle", *, ignoring: Sequence[int] = ()) -> None:
+    def __init__(self, module: str = "runtime.signals", *, ignoring: Sequence[int] = ()) -> None:
         ignore = f"import signal; [signal.signal(n, signal.SIG_IGN) for n in {[int(n) for n in ignoring]}]\n"
         # What is ignored when a program is started stays so across the start of another one.
         start = f"{ignore}import os, sys\nos.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
@@ -93,7 +93,7 @@ STOPS = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [si
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes have no signals there but those of a console")
-@pytest.mark.parametrize("module", ["lifecycle", "demo_stop"])
+@pytest.mark.parametrize("module", ["runtime.signals", "demo.stop"])
 @pytest.mark.parametrize("ignored", STOPS)
 def test_a_signal_that_is_ignored_at_the_start_stays_ignored(module: str, ignored: int) -> None:
     child = Child(module, ignoring=[ignored])
@@ -148,9 +148,9 @@ def test_a_stop_that_was_requested_otherwise_makes_no_signal_a_second_one(forced
 def test_a_late_second_signal_ends_the_process_with_exit_code_1() -> None:
     program = (
         "import time\n"
-        "from unique_users.runtime import process as lifecycle\n"
-        "lifecycle.TOGETHER_SECONDS = 0\n"
-        "with lifecycle.stop_on_signals() as stop:\n"
+        "from unique_users.runtime import signals\n"
+        "signals.TOGETHER_SECONDS = 0\n"
+        "with signals.stop_on_signals() as stop:\n"
         "    print('ready', flush=True)\n"
         "    stop.wait(30)\n"
         "    print('asked', flush=True)\n"
@@ -241,7 +241,7 @@ def test_the_tables_of_sets_that_are_gone_are_given_back() -> None:
     """Twenty tables of 4 MB are freed in the middle of the heap, as a block behind them is in use."""
     program = (
         "import psutil\n"
-        "from unique_users.runtime.process import give_memory_back\n"
+        "from unique_users.runtime.memory import give_memory_back\n"
         "memory = psutil.Process().memory_info\n"
         "numbers = list(range(100_000))\n"
         "set(numbers)\n"

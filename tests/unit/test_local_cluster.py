@@ -9,11 +9,10 @@ import pytest
 import yaml
 
 from unique_users.local_kafka import cluster as module
-from unique_users.local_kafka.probe import free_port
-from unique_users.errors import UsageError
-from unique_users.local_kafka.errors import LocalKafkaError
-from unique_users.local_kafka.cluster import Layout, LocalCluster, local_kafka
 from unique_users.local_kafka.broker import LocalKafka
+from unique_users.local_kafka.cluster import Layout, LocalCluster, local_kafka
+from unique_users.local_kafka.errors import LocalKafkaError, UsageError
+from unique_users.local_kafka.probe import free_port
 from unique_users.local_kafka.security import USERS, Security
 
 

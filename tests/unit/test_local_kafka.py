@@ -12,14 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from unique_users.local_kafka import probe as broker_probe
 from unique_users.local_kafka import broker as local_kafka
-from unique_users.local_kafka.probe import brokers_known
-from unique_users.local_kafka.pid_file import PidFile
-from unique_users.errors import UsageError
-from unique_users.local_kafka.errors import LocalKafkaError
-from unique_users.local_kafka.java_process import JavaDaemon, last_complaint
+from unique_users.local_kafka import probe as broker_probe
 from unique_users.local_kafka.broker import LocalKafka, free_port, local_address
+from unique_users.local_kafka.errors import LocalKafkaError, UsageError
+from unique_users.local_kafka.java_process import JavaDaemon, last_complaint
+from unique_users.local_kafka.pid_file import PidFile
+from unique_users.local_kafka.probe import brokers_known
 
 NO_PROCESS = 2**22 + 1  # above the largest process id of Linux
 

@@ -3,8 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.partitioning import Layout
 from unique_users.aggregation.marks import (
     ALWAYS,
     UNTIL_KNOWN,
@@ -19,8 +17,10 @@ from unique_users.aggregation.marks import (
     with_gaps,
     words,
 )
-from unique_users.messages.offset_metadata import GAPS_MAX, OffsetMetadata
+from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.offset_metadata import GAPS_MAX, OffsetMetadata
+from unique_users.messages.partitioning import Layout
 from unique_users.reports.report import BucketCount
 
 NOON = 1_468_238_400  # 2016-07-11T12:00:00Z

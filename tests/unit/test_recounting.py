@@ -1,12 +1,11 @@
 import json
-from collections.abc import Iterator
 
 import pytest
 from brokers import config_for
 
-from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.errors import InputError
-from unique_users.queries.recount import Difference, FirstRejected, _chunks, differences, recount, require_accepted
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.queries.recount import Difference, FirstRejected, differences, recount, require_accepted
 from unique_users.reports.report import BucketCount
 
 MINUTE = 1_468_244_340
@@ -53,25 +52,11 @@ def test_the_rules_come_from_the_configuration() -> None:
     assert {start: len(users) for start, users in result.users.items()} == {MINUTE: 1, MINUTE - 60: 1}
 
 
-def test_frames_are_counted_across_chunks() -> None:
+def test_many_frames_are_counted() -> None:
     frames = [frame(f"u{n % 7_000}", MINUTE) for n in range(25_000)]
     result = recount(iter(frames), CONFIG, MINUTE * 1000)
     assert len(result.users[MINUTE]) == 7_000
     assert result.counts.read == 25_000
-
-
-def test_long_frames_are_judged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unique_users.queries.recount.CHUNK_BYTES", 250)
-    taken: list[int] = []
-
-    def frames() -> Iterator[bytes]:
-        for number in range(7):
-            taken.append(number)
-            yield frame(f"u{number}", MINUTE) + b" " * 100
-
-    chunks = _chunks(frames())
-    assert [(len(chunk), len(taken)) for chunk in chunks] == [(2, 2), (2, 4), (2, 6), (1, 7)]
-    assert recount(frames(), CONFIG, MINUTE * 1000).counts.accepted == 7
 
 
 def test_nothing_counts_nothing() -> None:

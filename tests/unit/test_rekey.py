@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.bucketer.rekey import Rekeyer
 from unique_users.event_time.buckets import bucket_timestamp, iso_time
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.messages.frame import FrameParser, Reason
 from unique_users.messages.bucketed import users_by_bucket
-from unique_users.bucketer.rekey import Rekeyer
+from unique_users.messages.frame import FrameParser, Reason
 from unique_users.messages.frame_counts import FrameCounts
 
 NOW = 1_468_244_384

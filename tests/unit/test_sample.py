@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from unique_users.config.schema import Config
-from unique_users.queries.recount import recount
 from unique_users.demo.sample import LATE_SECONDS_MAX, START, frames, write_sample
+from unique_users.queries.recount import recount
 
 COUNT = 10_000
 

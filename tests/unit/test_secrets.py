@@ -10,13 +10,13 @@ import pytest
 from brokers import config_for
 from kafka import errors as kafka_errors
 
-from unique_users.commands import counter, producer
 from unique_users.clients.connect import get_admin, get_consumer, get_producer
 from unique_users.clients.kafka_python.errors import explained as explained_by_kafka_python
 from unique_users.clients.kafka_python.producer import _undelivered as undelivered_by_kafka_python
 from unique_users.clients.librdkafka.errors import explained_error
-from unique_users.errors import BrokerAwayError, UniqueUsersError, UsageError
+from unique_users.commands import counter, producer
 from unique_users.config.secrets import without_values
+from unique_users.errors import BrokerAwayError, UniqueUsersError, UsageError
 from unique_users.runtime.process import run_script
 
 SECRET = "s3cr3t"

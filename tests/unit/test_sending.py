@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unique_users.clients.protocols import REQUEST_BYTES_MAX
-from unique_users.errors import DeliveryError, TopicError
 from unique_users.clients.sending import COMPRESSION, DeadLetters, Letter, Sending
 from unique_users.clients.topics import BATCH_BYTES_NEEDED, batch_bytes_max
+from unique_users.errors import DeliveryError, TopicError
 
 HEADERS = [("reason", b"too_large"), ("detail", b"x" * 200)]
 

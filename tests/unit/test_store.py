@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import zstandard
 
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import users_in
+from unique_users.errors import LockedError, StateError
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.errors import LockedError, StateError
-from unique_users.aggregation.counts import users_in
 from unique_users.state.snapshot import SavedState, saved_partitions
 from unique_users.state.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BYTES_MAX, Store, Stores
-from unique_users.aggregation.bucket_users import Origin
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 MINUTE = 1_468_244_340

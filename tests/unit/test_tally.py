@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unique_users.aggregation.bucket_users import Tally
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Cascade
-from unique_users.aggregation.bucket_users import Tally
 
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch

@@ -4,8 +4,8 @@ import pytest
 from brokers import config_for
 from msgspec.structs import replace
 
-from unique_users.config.schema import Broker, Config
 from unique_users.clients.topic_settings import as_created, change, notes, rebuild_seconds, retention_ms
+from unique_users.config.schema import Broker, Config
 
 DAY, HOUR = 86_400, 3_600
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
@@ -108,4 +108,6 @@ def test_the_command_names_a_tool_that_can_change_topics_where_that_of_the_local
         "`unique-users broker tool kafka-configs --alter --entity-type topics --entity-name feed --add-config a=1,b=2`"
     )
     old = replace(config(), broker=Broker(version="2.4.0"))
-    assert change(old, "feed", "a=1").startswith("`unique-users broker tool --kafka-version 4.3.1 kafka-configs --alter")
+    assert change(old, "feed", "a=1").startswith(
+        "`unique-users broker tool --kafka-version 4.3.1 kafka-configs --alter"
+    )

@@ -8,10 +8,17 @@ from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
 
 from unique_users.clients import topics
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, TopicState
+from unique_users.clients.topic_watch import CREATE_LOOKS, UNHEARD_LOOKS, TopicWatch
+from unique_users.clients.topics import (
+    BATCH_BYTES_NEEDED,
+    batch_bytes_max,
+    current_state,
+    ends_now,
+    ensure_topic,
+    prepare_topics,
+)
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.clients.topics import BATCH_BYTES_NEEDED, batch_bytes_max, current_state, ends_now, ensure_topic, prepare_topics
-from unique_users.clients.topic_watch import CREATE_LOOKS, UNHEARD_LOOKS, TopicWatch
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from unique_users.aggregation.counts import Count, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.event_time.rollup import Cascade
-from unique_users.aggregation.counts import Count, sketch_class, users_in
 
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch

@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from unique_users.messages.checkpoints import Checkpoint, Found
+from unique_users.aggregation.marks import Gap, Why, gap_of_deleted, with_gaps
+from unique_users.bucketer.rekey import Rekeyed, Rekeyer, all_rejected
 from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Producer, TopicState
-from unique_users.event_time.stream_clock import StreamClock
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
-from unique_users.messages.frame import Reason
+from unique_users.event_time.stream_clock import StreamClock
 from unique_users.log_history.check import HistoryCheck
-from unique_users.messages.partitioning import NEW_TOPIC, Layout, partitions_of_keys
-from unique_users.runtime.signals import Stop
-from unique_users.runtime.pulse import alive, busy
-from unique_users.aggregation.marks import Gap, Why, gap_of_deleted, with_gaps
-from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
-from unique_users.log_history.past import Past
 from unique_users.log_history.lost_records import look_for_loss, readable_offset, say_unreadable
-from unique_users.bucketer.rekey import Rekeyed, Rekeyer, all_rejected
+from unique_users.log_history.past import Past
+from unique_users.messages.checkpoints import Checkpoint, Found
+from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
+from unique_users.messages.partitioning import NEW_TOPIC, Layout, partitions_of_keys
 from unique_users.reports.report import bucketer_report
+from unique_users.runtime.pulse import alive, busy
+from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Every
 
 _log = logging.getLogger(__name__)

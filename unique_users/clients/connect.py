@@ -16,6 +16,7 @@ from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
 
+
 def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 
 from msgspec.structs import replace
 
-from unique_users.event_time.buckets import iso_time
 from unique_users.config.schema import Config, Topic
+from unique_users.event_time.buckets import iso_time
 
 DAY = 86_400
 HOUR = 3_600

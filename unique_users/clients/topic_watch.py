@@ -4,13 +4,12 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
 
 from unique_users.clients.protocols import Admin, TopicState
 from unique_users.clients.topic_settings import as_created
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class TopicWatch:
         self._admin = admin
         self._watched = {topic.name: Watched(as_created(config, topic)) for topic in topics}
         self._asked = False  # somebody wants to hear what is missing
-        self._stop = Stop()
+        self._stop = Event()  # no Stop: it wakes up twenty times a second for signals, which threads do not get
         self._answered_at = self._heard_at = time.monotonic()
         self._breaks = 0
         self._look()
@@ -75,7 +74,7 @@ class TopicWatch:
 
     def close(self) -> None:
         """Stop looking and close the admin client."""
-        self._stop.request()
+        self._stop.set()
         self._thread.join(LOOK_SECONDS)
         if not self._thread.is_alive():  # otherwise it asks something that may take long, and ends with the process
             self._admin.close()

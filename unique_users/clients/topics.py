@@ -3,16 +3,15 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
-from threading import Thread
+from contextlib import closing
 
 from unique_users.clients.connect import get_admin, when_broker_answers
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, Admin, Consumer, TopicState
+from unique_users.clients.topic_settings import as_created, notes, refusal
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.runtime.signals import Stop
 from unique_users.runtime.pulse import alive
-from unique_users.clients.topic_settings import as_created, notes, refusal
+from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
 

@@ -12,14 +12,13 @@ COMMANDS = {
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
 }
-PYTHON_MIN = (3, 11)
 INSTALL = "run `make setup` and use .venv/bin/python, or install it with `pip install .`"
 
 
-def run(command, prog, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - older Pythons get here
+def run(command: str, prog: str, arguments: "list[str]") -> None:
     """Run a command and exit with its code. `prog` is what its help calls it."""
-    if sys.version_info < PYTHON_MIN:
-        sys.exit("error: Python {}.{} or newer is needed, this is {}.{}".format(*PYTHON_MIN, *sys.version_info[:2]))
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is what says so
+        sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version_info[0]}.{sys.version_info[1]}")
     try:
         from importlib import import_module  # noqa: PLC0415 - after the version is known
 
@@ -29,7 +28,7 @@ def run(command, prog, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN0
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("unique_users"):
             raise
-        sys.exit("error: the package {!r} is not installed: {}".format(error.name, INSTALL))
+        sys.exit(f"error: the package {error.name!r} is not installed: {INSTALL}")
     except KeyboardInterrupt:
         sys.exit(1)
     run_script(main)

@@ -1,16 +1,16 @@
 """A local Kafka for development and tests: start it, stop it, look at it, run any of Kafka's own tools."""
 
-import logging
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from unique_users.commands.arguments import CONFIG_FILE, Parser, default_config
 from unique_users.config.load import load_config
+from unique_users.local_kafka.broker import LocalKafka, local_address
+from unique_users.local_kafka.cluster import LocalCluster, local_kafka
 from unique_users.local_kafka.java_process import shown
 from unique_users.local_kafka.tools import tool
-from unique_users.local_kafka.cluster import LocalCluster, local_kafka
-from unique_users.local_kafka.broker import LocalKafka, local_address
 from unique_users.runtime.signals import stop_on_signals
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ def start(kafka: LocalKafka | LocalCluster) -> int:
     started = kafka.start()
     _log.info(("started: " if started else "already there: ") + kafka.status().text)
     if kafka.security is not None:
-        _log.info(f"secured: the scripts come in with --config {shown(kafka.security.config('admin'))}, or another user's")
+        _log.info(
+            f"secured: the scripts come in with --config {shown(kafka.security.config('admin'))}, or another user's"
+        )
     return 0
 
 

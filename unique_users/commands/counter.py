@@ -6,24 +6,30 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from unique_users.event_time.buckets import INTERVALS, Calendar
-from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
-from unique_users.commands.arguments import argument_parser
-from unique_users.config.schema import Config
-from unique_users.commands.arguments import require_estimates
-from unique_users.config.load import load_config
-from unique_users.counter.loop import Counting
-from unique_users.counter.drops import RETENTION
-from unique_users.log_history.check import HistoryCheck
-from unique_users.runtime.signals import stop_on_signals
-from unique_users.counter.line_watch import LineWatch
-from unique_users.counter.publisher import Publisher
+from unique_users.clients.connect import (
+    get_admin,
+    get_consumer,
+    get_peek,
+    get_producer,
+    leaving_on_error,
+    when_broker_answers,
+)
 from unique_users.clients.renewed import RenewedConsumer
 from unique_users.clients.sending import Sending, dead_letters
-from unique_users.state.store import Stores
-from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
 from unique_users.clients.topic_watch import TopicWatch
+from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
+from unique_users.commands.arguments import argument_parser, require_estimates
+from unique_users.config.load import load_config
+from unique_users.config.schema import Config
+from unique_users.counter.drops import RETENTION
+from unique_users.counter.line_watch import LineWatch
+from unique_users.counter.loop import Counting
+from unique_users.counter.publisher import Publisher
+from unique_users.event_time.buckets import INTERVALS, Calendar
+from unique_users.log_history.check import HistoryCheck
+from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
+from unique_users.state.store import Stores
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +91,9 @@ def main(argv: Sequence[str]) -> int:
             watch.missing,
             partial(watch.recreated, topics.counts.name),
         )
-        _log.info(f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops")
+        _log.info(
+            f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops"
+        )
         with leaving_on_error(consumer):
             while counting.step():
                 pass

@@ -1,18 +1,17 @@
 """Run everything on this machine, from an empty Kafka to counts that are checked against a plain recount."""
 
-import logging
 import argparse
+import logging
 import time
 from collections.abc import Sequence
 
-from unique_users.event_time.buckets import Calendar
-from unique_users.commands.arguments import argument_parser, check_rate
-from unique_users.commands.arguments import require_estimates
+from unique_users.commands.arguments import argument_parser, check_rate, require_estimates
 from unique_users.config.load import load_config
 from unique_users.demo.place import kafka_place
 from unique_users.demo.scripts import Scripts
-from unique_users.demo.stop import stop_on_signals
 from unique_users.demo.steps import compare, exact_intervals, recounted, stream_file, wait_until_counted
+from unique_users.demo.stop import stop_on_signals
+from unique_users.event_time.buckets import Calendar
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ RATE = 6_000.0  # frames a second: the sample takes 5 s, so that its counts are 
 EXAMPLES = """\
   unique-users demo                                         a sample, or the stream.gz that is there
   unique-users demo --set producer.file=other.gz            another file
-  unique-users demo --set kafka.bootstrap_servers=k1:9092,k2:9092    topics of its own on a cluster, deleted at the end"""
+  unique-users demo --set kafka.bootstrap_servers=k1:9092,k2:9092    its own topics on a cluster, deleted at the end"""
 
 
 def main(argv: Sequence[str]) -> int:

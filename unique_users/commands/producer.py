@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from tqdm import tqdm
 
 from unique_users.clients.connect import get_producer, when_broker_answers
+from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
+from unique_users.clients.topic_watch import TopicWatch
+from unique_users.clients.topics import asked_bytes_max, prepare_topics
 from unique_users.commands.arguments import argument_parser, check_rate
-from unique_users.config.schema import Config
 from unique_users.config.load import load_config
+from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.producer.frame_files import FrameFile
-from unique_users.runtime.signals import stop_on_signals
 from unique_users.producer.replay import Replay
-from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
-from unique_users.clients.topics import asked_bytes_max, prepare_topics
-from unique_users.clients.topic_watch import TopicWatch
+from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
 _log = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.commands.arguments import argument_parser
 from unique_users.config.load import load_config
 from unique_users.errors import UsageError
+from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.queries.ranges import Range, answers, duration_seconds, last, minute_of
 from unique_users.state.snapshot import SavedState, saved_partitions
 

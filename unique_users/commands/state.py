@@ -14,12 +14,11 @@ from typing import Any
 
 import orjson
 
-from unique_users.event_time.buckets import MINUTE, iso_time
-from unique_users.commands.arguments import argument_parser
-from unique_users.commands.arguments import require_estimates
+from unique_users.aggregation.counts import users_in
+from unique_users.commands.arguments import argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.errors import StateError
-from unique_users.aggregation.counts import users_in
+from unique_users.event_time.buckets import MINUTE, iso_time
 from unique_users.reports.report import Format
 from unique_users.state.copies import StateName, backed_up, checked, restored, states_in
 

@@ -5,9 +5,9 @@ import re
 from ipaddress import IPv6Address
 from zoneinfo import ZoneInfo
 
-from unique_users.event_time.buckets import MINUTE
 from unique_users.config.schema import Config
 from unique_users.errors import UsageError
+from unique_users.event_time.buckets import MINUTE
 
 _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from unique_users.config.schema import PATTERNS, Config
 from unique_users.config.checks import check, check_kafka_names
-from unique_users.errors import UsageError
+from unique_users.config.schema import PATTERNS, Config
 from unique_users.config.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
+from unique_users.errors import UsageError
 
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:

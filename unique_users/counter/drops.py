@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from unique_users.aggregation.counts import Count, users_in
+from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.event_time.rollup import Cascade, Rule
-from unique_users.errors import UsageError
-from unique_users.aggregation.counts import Count, users_in
 from unique_users.state.facts import Snapshot
 
 RETENTION = "retention"  # its name beside those of the intervals

@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
-from unique_users.errors import BrokerAwayError, BrokerError
-from unique_users.runtime.signals import Stop
 from unique_users.counter.line import Line, look
 from unique_users.counter.low_watermark import LowWatermark
+from unique_users.errors import BrokerAwayError, BrokerError
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class LineWatch:
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._seen: tuple[float, Line] | None = None
         self._refusal = ""
-        self._stop = Stop()
+        self._stop = Event()  # no Stop: it wakes up twenty times a second for signals, which threads do not get
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="watch the line", daemon=True)
         self._thread.start()
@@ -57,12 +56,12 @@ class LineWatch:
 
     def close(self) -> None:
         """Stop looking and close the admin client."""
-        self._stop.request()
+        self._stop.set()
         self._thread.join(LOOK_SECONDS)
         if self._admin is not None:
             self._admin.close()
 
     def _run(self) -> None:
-        while not self._stop.requested:
+        while not self._stop.is_set():
             self.look()
             self._stop.wait(LOOK_SECONDS)

@@ -6,26 +6,26 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
-from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.aggregation.counts import Count, add_up, users_in
+from unique_users.aggregation.marks import Why, gap_of_deleted
 from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Position, TopicState
 from unique_users.config.schema import Config
-from unique_users.messages.dead_letters import DeadLetter
-from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
-from unique_users.aggregation.counts import Count, add_up, users_in
-from unique_users.log_history.check import HistoryCheck
-from unique_users.messages.partitioning import NEW_TOPIC
-from unique_users.counter.partition import Ledger, Stores
-from unique_users.runtime.signals import Stop
-from unique_users.runtime.pulse import alive, busy
 from unique_users.counter.line import LineSource
-from unique_users.aggregation.marks import Why, gap_of_deleted
-from unique_users.messages.offset_metadata import late_text
-from unique_users.counter.recovery import Opening
-from unique_users.log_history.lost_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.counter.partition import Ledger, Stores
 from unique_users.counter.publisher import Due, Publisher
+from unique_users.counter.recovery import Opening
+from unique_users.errors import BrokerAwayError, DeliveryError, LockedError, StateError
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.event_time.rollup import Cascade
+from unique_users.log_history.check import HistoryCheck
+from unique_users.log_history.lost_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.offset_metadata import late_text
+from unique_users.messages.partitioning import NEW_TOPIC
 from unique_users.reports.report import BucketCount, Format, Summary
+from unique_users.runtime.pulse import alive, busy
+from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Every
 
 _log = logging.getLogger(__name__)
@@ -326,7 +326,9 @@ class Counting:
         self._let_go_of_publisher()
         for ledger in self._ledgers.values():
             ledger.unpublished |= ledger.buckets()
-        _log.info(f"topic {self._config.topics.counts.name!r} was deleted and recreated: publishing all that is held again")
+        _log.info(
+            f"topic {self._config.topics.counts.name!r} was deleted and recreated: publishing all that is held again"
+        )
 
     def _publish(self) -> None:
         """Publish what is saved. What does not arrive stays due, and what may be another member's by now."""

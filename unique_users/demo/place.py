@@ -12,10 +12,10 @@ from msgspec.structs import asdict
 
 from unique_users.clients.connect import get_admin
 from unique_users.config.schema import Config
-from unique_users.local_kafka.pid_file import PidFile
 from unique_users.demo.stop import DemoError, Stop
 from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port, local_address
+from unique_users.local_kafka.pid_file import PidFile
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The project's scripts as children of the demo: started, listened to, and ended whatever happens in between."""
 
-import logging
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,9 +15,9 @@ from threading import Thread
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.demo.stop import DemoError, Stop
 from unique_users.aggregation.counts import Count, Estimate
+from unique_users.demo.stop import DemoError, Stop
+from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.reports.report import BucketCount, Summary
 
 _log = logging.getLogger(__name__)

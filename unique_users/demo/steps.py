@@ -7,17 +7,17 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
+from unique_users.aggregation.counts import Count, Estimate
 from unique_users.clients.connect import get_admin
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
+from unique_users.demo.sample import write_sample
 from unique_users.demo.scripts import Scripts
 from unique_users.demo.stop import DemoError, Stop
 from unique_users.errors import BrokerAwayError, UsageError
-from unique_users.aggregation.counts import Count, Estimate
+from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.producer.frame_files import FrameFile
 from unique_users.queries.recount import recount, require_accepted
-from unique_users.demo.sample import write_sample
 from unique_users.runtime.timer import Every
 
 _log = logging.getLogger(__name__)

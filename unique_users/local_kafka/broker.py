@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from unique_users.local_kafka.probe import Login, brokers_known, free_port, listens
-from unique_users.local_kafka.errors import LocalKafkaError, UsageError
-from unique_users.local_kafka.java_process import START_SECONDS, JavaDaemon, shown
-from unique_users.local_kafka.jars import fetch_jars
 from unique_users.local_kafka.data_directory import check_data, data_version, explained, format_storage, new_cluster_id
+from unique_users.local_kafka.errors import LocalKafkaError, UsageError
+from unique_users.local_kafka.jars import fetch_jars
+from unique_users.local_kafka.java_process import START_SECONDS, JavaDaemon, shown
+from unique_users.local_kafka.probe import Login, brokers_known, free_port, listens
 from unique_users.local_kafka.security import Security
 from unique_users.local_kafka.zookeeper import start_zookeeper
 

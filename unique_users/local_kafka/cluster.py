@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from unique_users.local_kafka.probe import free_port, listens
+from unique_users.local_kafka.broker import LocalKafka, Membership, Status
+from unique_users.local_kafka.data_directory import explained, new_cluster_id
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
 from unique_users.local_kafka.java_process import START_SECONDS, shown
-from unique_users.local_kafka.data_directory import explained, new_cluster_id
-from unique_users.local_kafka.broker import LocalKafka, Membership, Status
+from unique_users.local_kafka.probe import free_port, listens
 from unique_users.local_kafka.security import Security
 
 NODE_HEAP = "384m"  # three fit on a laptop

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from unique_users.local_kafka.pid_file import reason, write_private
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
-from unique_users.local_kafka.java_process import START_SECONDS, JavaDaemon, last_complaint
 from unique_users.local_kafka.jars import java_command, java_environment
+from unique_users.local_kafka.java_process import START_SECONDS, JavaDaemon, last_complaint
+from unique_users.local_kafka.pid_file import reason, write_private
 from unique_users.local_kafka.security import Security
 
 

@@ -4,8 +4,8 @@
 cache (`~/.m2/repository`, or `$M2_REPO`), which they share with every other Maven program of this user.
 """
 
-import logging
 import hashlib
+import logging
 import os
 import sys
 import tempfile

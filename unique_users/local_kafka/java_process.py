@@ -1,7 +1,7 @@
 """A Java program of a local Kafka that goes on when its starter ends: its pid file, its settings, its log."""
 
-import logging
 import json
+import logging
 import os
 import re
 import time
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from unique_users.local_kafka.pid_file import PidFile, reap, spawn, write_private
 from unique_users.local_kafka.errors import LocalKafkaError
 from unique_users.local_kafka.jars import CONFIG_DIRECTORY, java_command, java_environment
+from unique_users.local_kafka.pid_file import PidFile, reap, spawn, write_private
 
 _log = logging.getLogger(__name__)
 

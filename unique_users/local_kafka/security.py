@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from unique_users.local_kafka.probe import Login
-from unique_users.local_kafka.pid_file import write_private
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
+from unique_users.local_kafka.pid_file import write_private
+from unique_users.local_kafka.probe import Login
 
 ADMIN = "admin"  # may do anything; the others what kafka-acls grants them
 USERS = (ADMIN, "producer", "bucketer", "counter", "recount")

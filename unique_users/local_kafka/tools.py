@@ -108,8 +108,8 @@ def tool(
     """Run one of Kafka's own tools on this process's standard streams and return its exit code.
 
     The broker's address, and the file of `client_settings`, are added when the tool takes them and `arguments` name
-    none. Ended because a stop was requested, it returns 0. Raises UsageError for a tool that this version lacks, LocalKafkaError for
-    jars that are not there.
+    none. Ended because a stop was requested, it returns 0. Raises UsageError for a tool that this version lacks,
+    LocalKafkaError for jars that are not there.
     """
     if name not in TOOLS:
         raise _unknown(version, name, TOOLS)

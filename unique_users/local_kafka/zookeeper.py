@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from unique_users.local_kafka.probe import free_port, listens
 from unique_users.local_kafka.errors import LocalKafkaError
 from unique_users.local_kafka.java_process import JavaDaemon
+from unique_users.local_kafka.probe import free_port, listens
 
 POLL_SECONDS = 0.05
 HEAP = "256m"

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from unique_users.event_time.buckets import iso_time
-from unique_users.messages.checkpoints import Checkpoint, Found, compare, record_hash
 from unique_users.clients.protocols import Batch, Consumer, Peek
-from unique_users.log_history.past import Past
+from unique_users.event_time.buckets import iso_time
 from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED
+from unique_users.log_history.past import Past
+from unique_users.messages.checkpoints import Checkpoint, Found, compare, record_hash
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,9 @@ class HistoryCheck:
         """Say in one line what was found of a log that was read up to a position, and which minutes are marked."""
         if found.back_to is None:
             why = RECREATED if position > found.end else OTHER
-            _log.info(f"{self._topic}-{partition}: was read up to offset {position}, but {why}: reading it from its start")
+            _log.info(
+                f"{self._topic}-{partition}: was read up to offset {position}, but {why}: reading it from its start"
+            )
             return
         marked = ""
         if minutes:

@@ -1,10 +1,11 @@
 """Where to read on in a partition, and what is said of records that are not there any more."""
 
 import logging
-from unique_users.event_time.buckets import iso_time
+
+from unique_users.aggregation.marks import ALWAYS
 from unique_users.clients.protocols import Batch, Consumer
 from unique_users.errors import BrokerAwayError
-from unique_users.aggregation.marks import ALWAYS
+from unique_users.event_time.buckets import iso_time
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
 
 def say_unreadable(topic: str, batch: Batch) -> None:
     """Say that records cannot be unpacked, and are passed."""
-    _log.info(f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}")
+    _log.info(
+        f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}"
+    )
 
 
 def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:

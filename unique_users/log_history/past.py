@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
-from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, record_hash, thinned
 from unique_users.clients.protocols import Batch
+from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, record_hash, thinned
 
 # A log that was cut back brings nothing for at least as long: its broker starts again, or another one takes over.
 PAUSE_SECONDS = 0.2

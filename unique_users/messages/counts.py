@@ -11,10 +11,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_checksum, sketch_class, users_in
-from unique_users.messages.generations import current
+from unique_users.aggregation.counts import (
+    Count,
+    DamagedSketchError,
+    Estimate,
+    add_up,
+    sketch_checksum,
+    sketch_class,
+    users_in,
+)
 from unique_users.aggregation.marks import ALWAYS, Gap, Why, why_missing
+from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.messages.generations import current
 
 
 class PublishedCount(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,11 +7,11 @@ words of the form `name=value`, of which a reader passes over those that it does
 from collections import Counter
 from typing import NamedTuple, Self
 
-from unique_users.messages.checkpoints import Checkpoint
-from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages.partitioning import Layout
 from unique_users.aggregation.marks import Gap, Why, with_gaps
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.messages.checkpoints import Checkpoint
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.partitioning import Layout
 
 _TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
 CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import zstandard
 
-from unique_users.producer.decompression import WindowError, is_gzip, is_zstd, unpacked_gzip, unpacked_zstd
 from unique_users.errors import InputError, UsageError
 from unique_users.messages.frame import CutLine
+from unique_users.producer.decompression import WindowError, is_gzip, is_zstd, unpacked_gzip, unpacked_zstd
 from unique_users.producer.read_ahead import read_ahead
 
 # The longest line that is kept whole, so that a file without line ends does not fill the memory.

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import orjson
 from msgspec.structs import asdict
 
-from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.event_time.stream_clock import StreamClock
+from unique_users.aggregation.counts import Count, Estimate, sketch_class, users_in
+from unique_users.aggregation.marks import fields, words
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
-from unique_users.aggregation.counts import Count, Estimate, sketch_class, users_in
+from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.frame import BadFrameError, FrameParser, Reason
-from unique_users.aggregation.marks import fields, words
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.reports.report import BucketCount, Format
 
@@ -81,14 +81,19 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()
     first_rejected = None
+
+    def judged(frame: bytes) -> tuple[str, int]:
+        uid, ts = parser.parse(frame)
+        if ts > last and timestamp_ms >= 0:
+            raise BadFrameError(Reason.FUTURE, f"{ts - timestamp_ms // 1000} s ahead of its record")
+        if clock.admit([ts]):
+            raise BadFrameError(Reason.LATE, clock.lateness(ts))
+        return uid, ts
+
     for frame in frames:
         counts.read += 1
         try:
-            uid, ts = parser.parse(frame)
-            if ts > last and timestamp_ms >= 0:
-                raise BadFrameError(Reason.FUTURE, f"{ts - timestamp_ms // 1000} s ahead of its record")
-            if clock.admit([ts]):
-                raise BadFrameError(Reason.LATE, clock.lateness(ts))
+            uid, ts = judged(frame)
         except BadFrameError as error:
             counts.rejected[error.reason.value] += 1
             first_rejected = first_rejected or _first_rejected(counts.read, frame, error)

@@ -1,7 +1,7 @@
 """The life of a process: errors end it with one line and an exit code."""
 
-import logging
 import gc
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence

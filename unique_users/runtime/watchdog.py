@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import NoReturn
 
-from unique_users.runtime import process as lifecycle
+from unique_users.runtime.process import runs_script
+from unique_users.runtime.pulse import PULSE, Pulse
 from unique_users.runtime.signals import FORCED, STOP_SIGNALS, TOGETHER_SECONDS
-from unique_users.runtime.pulse import Pulse
 
-SLICE_SECONDS = 0.1
-SUSPENDED_SECONDS = 1.0  # a slice as long as this was not ours: the process was stopped, or the machine slept
+SLICE_SECONDS = 0.25  # each wakes a thread, which takes the interpreter from the loop
+SUSPENDED_SECONDS = 2.0  # a slice as long as this was not ours: the process was stopped, or the machine slept
 CLOSE_SECONDS = 9.8  # what a stop is given; it promises 10 s
 WRITE_SECONDS = 0.2  # stderr may be a pipe that nobody reads
 LEAVING = 0  # in place of a signal's number
@@ -76,13 +76,13 @@ def watched(stuck_seconds: float) -> Iterator[None]:
     told, hears = socket.socketpair()
     told.settimeout(0)
     former = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    thread = Thread(target=_run, args=(Watch(stuck_seconds, lifecycle.PULSE), hears), name="watchdog", daemon=True)
+    thread = Thread(target=_run, args=(Watch(stuck_seconds, PULSE), hears), name="watchdog", daemon=True)
     thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(former)
-        if lifecycle.runs_script():
+        if runs_script():
             told.send(bytes([LEAVING]))
             told.detach()  # open until the process ends
         else:

@@ -4,10 +4,10 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping
 
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count, Estimate
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.aggregation.counts import Count, Estimate
-from unique_users.aggregation.bucket_users import Origin
 
 VERSION = 3
 APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart

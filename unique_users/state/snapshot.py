@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import zstandard
 
+from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, sketch_class
+from unique_users.errors import LockedError, StateError
 from unique_users.event_time.buckets import MINUTE, Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.errors import LockedError, StateError
-from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, sketch_class
 from unique_users.state.facts import Facts, unpack_facts
-from unique_users.state.schema import APPLICATION_ID, VERSION, digest_of, sealed
 from unique_users.state.rights import private_new_file
-from unique_users.aggregation.bucket_users import Origin
+from unique_users.state.schema import APPLICATION_ID, VERSION, digest_of, sealed
 
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch

@@ -7,8 +7,8 @@ from kafka import errors as kafka_errors
 
 from unique_users.clients.protocols import FENCED
 from unique_users.config.schema import Config
-from unique_users.errors import BrokerAwayError, BrokerError, UsageError
 from unique_users.config.secrets import without_values
+from unique_users.errors import BrokerAwayError, BrokerError, UsageError
 
 REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,

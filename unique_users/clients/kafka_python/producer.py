@@ -10,13 +10,13 @@ from kafka import KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.partitioner.default import murmur2
 
-from unique_users.clients.protocols import Headers
 from unique_users.clients.kafka_python.column_sending import acknowledged, hand_over
 from unique_users.clients.kafka_python.errors import REFUSED, explained
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
+from unique_users.clients.protocols import Headers
 from unique_users.config.schema import Config
-from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 from unique_users.config.secrets import without_values
+from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
 RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes

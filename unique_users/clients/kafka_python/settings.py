@@ -6,8 +6,8 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.clients.kafka_python import msk
+from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.config.schema import Config
 from unique_users.errors import UsageError
 

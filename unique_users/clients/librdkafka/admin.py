@@ -10,7 +10,6 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
 from unique_users.clients.librdkafka.errors import (
     OUTDATED,
     REFUSED,
@@ -22,6 +21,7 @@ from unique_users.clients.librdkafka.errors import (
 )
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
+from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 

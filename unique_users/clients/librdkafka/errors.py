@@ -9,8 +9,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from unique_users.clients.protocols import FENCED
 from unique_users.config.schema import Config
-from unique_users.errors import BrokerAwayError, BrokerError
 from unique_users.config.secrets import without_values
+from unique_users.errors import BrokerAwayError, BrokerError
 
 BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
 

@@ -7,9 +7,9 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from unique_users.clients.protocols import Peeked
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, built, settings_of
+from unique_users.clients.protocols import Peeked
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 

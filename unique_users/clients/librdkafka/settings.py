@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
-from unique_users.clients.protocols import REQUEST_BYTES_MAX
 from unique_users.clients.librdkafka.errors import reason
+from unique_users.clients.protocols import REQUEST_BYTES_MAX
 from unique_users.config.schema import Config
-from unique_users.errors import UsageError
 from unique_users.config.secrets import without_values
+from unique_users.errors import UsageError
 
 SLICE_SECONDS = 0.1  # what a rebalance waits at most until poll tells of it
 IN_FLIGHT_KBYTES_MAX = 32 * 1024
