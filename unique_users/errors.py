@@ -11,17 +11,17 @@ class UniqueUsersError(Exception):
 
 
 class UsageError(UniqueUsersError):
-    """Arguments or configuration are wrong: mend the named key or flag."""
+    """Arguments or configuration are wrong: fix the named key or flag."""
 
     exit_code = 2
 
 
 class BrokerError(UniqueUsersError):
-    """The broker answered and refused (credentials, TLS, rights): waiting does not help, mend the `kafka:` section."""
+    """The broker answered and refused (credentials, TLS, rights): waiting does not help, fix the `kafka:` section."""
 
 
 class BrokerAwayError(BrokerError):
-    """No broker answers in time. Loops retry; one-shot commands end: start the broker or mend its address."""
+    """No broker answers in time. Loops retry; one-shot commands end: start the broker or fix its address."""
 
 
 class TopicError(UniqueUsersError):
@@ -49,4 +49,4 @@ class LockedError(StateError):
 
 
 class InputError(UniqueUsersError):
-    """The input file is missing, damaged or cut off: mend it and replay it, what was counted stays right."""
+    """The input file is missing, damaged or cut off: fix it and replay it, what was counted stays right."""

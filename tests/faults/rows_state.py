@@ -127,7 +127,7 @@ def newer(run: Run, system: System) -> None:
 
 
 def of_another_topic(run: Run, system: System, expected: dict[Bucket, Count]) -> None:
-    """The topic of the state's name was made again, and holds the same stream once more."""
+    """The topic of the state's name was recreated, and holds the same stream once more."""
     run.inject()
     system.recreate(system.config.topics.bucketed.name)
     again = ["bucketer.group=" + system.config.bucketer.group + "-again"]

@@ -20,7 +20,7 @@ from unique_users.event_time.buckets import Bucket
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.queries.recount import Recount, recount
 
-# A consumer looks for topics that were made again this often; five minutes by default.
+# A consumer looks for topics that were recreated this often; five minutes by default.
 METADATA = {"metadata_max_age_ms": 1_000}
 
 
@@ -117,7 +117,7 @@ def feed_recreated(run: Run, *, running: bool) -> None:
             # The broker has forgotten the group's position together with the topic: there is nothing to be said.
             bucketer = system.start_bucketer()
         system.until_caught_up()
-        run.expect(not running or "made again" in bucketer.complaints, f"nothing was said: {bucketer.last_words()}")
+        run.expect(not running or "recreated" in bucketer.complaints, f"nothing was said: {bucketer.last_words()}")
         run.end_all(system)
         run.verify(system, [*old, *new], merged_recounts(before, recount_feed(system)))
 
@@ -136,7 +136,7 @@ def bucketed_recreated(run: Run, *, running: bool) -> None:
         replay(run, system, frames)
         if not running:
             counter = system.start_counter()
-        said = ("deleted and made again", "counted from another topic")
+        said = ("deleted and recreated", "counted from another topic")
         system.until(lambda: any(text in counter.complaints for text in said), 60, "a message about bucketed")
         system.until_caught_up()
         # What is in the new topic alone; feed holds the stream twice.

@@ -142,4 +142,4 @@ def says(worker: Worker, text: str) -> Callable[[], bool]:
 def noticed(counter: Worker, topic: str) -> bool:
     """Whether a report gave a topic that is gone no lag, or the counter found that another process was faster."""
     no_lag = any(topic in report["missing"] and report["lag"] is None for _, report in counter.reports())
-    return no_lag or "counted from another topic" in counter.complaints or "made again" in counter.complaints
+    return no_lag or "counted from another topic" in counter.complaints or "recreated" in counter.complaints

@@ -1,30 +1,27 @@
 """What a member does that the group has given up, in the order that the matrix met by chance (row 4, seed 426708)."""
 
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
+from fakes import FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
 
+from unique_users.bucketer.feed_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.protocols import Position
-from unique_users.clients.topics import current_state
 from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.frame import FrameParser
-from unique_users.messages.partitioning import Layout
 
 
 def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeConsumer]:
     consumer = FakeConsumer(kafka, "feed", "bucketer")
+    config, topics = config_for("fake:1"), FakeTopics(kafka)
+    history = HistoryCheck("feed", consumer, lambda: FakePeek(kafka, "feed"), kafka.answers)
     bucketing = Bucketing(
-        config_for("fake:1"),
-        consumer,
-        lambda: current_state(FakeAdmin(kafka), "feed"),
-        HistoryCheck("feed", consumer, lambda: FakePeek(kafka, "feed"), kafka.answers),
-        Layout("", "bucket", 1),
-        lambda: Layout("", "bucket", 1),
-        lambda: FakeProducer(kafka),
+        config,
+        FeedPartitions(config, consumer, topics, history),
+        Writer(config, topics, layout_of_bucketed(config, topics), lambda: FakeProducer(kafka)),
         Rekeyer(FrameParser(), 3_600),
         FakeStop(clock),
-        clock.monotonic,
     )
     bucketing.open()
     return bucketing, consumer

@@ -138,7 +138,7 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
 
 
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:
-    """3,000 users | feed and bucketed made again, counts stays | 500 others in the same minute"""
+    """3,000 users | feed and bucketed recreated, counts stays | 500 others in the same minute"""
     running.settings = SETTINGS
     running.run("producer", "-", stdin=frames(JUNE, range(3_000)))
     count(running)

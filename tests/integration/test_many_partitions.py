@@ -3,20 +3,21 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from brokers import config_for
 
+from unique_users.bucketer.feed_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Topic
 from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.frame import FrameParser
-from unique_users.messages.partitioning import Layout
 from unique_users.runtime.signals import Stop
 
 PARTITIONS = 300
@@ -35,6 +36,24 @@ class Asked:
         return getattr(self._consumer, name)
 
 
+class Watch:
+    """See clients.protocols.Topics: of topics that stay as they are."""
+
+    def __init__(self, states: Mapping[str, TopicState | None]) -> None:
+        self._states = states
+
+    def current(self, name: str) -> TopicState:
+        state = self._states[name]
+        assert state is not None
+        return state
+
+    def missing(self) -> tuple[str, ...]:
+        return ()
+
+    def recreated(self, *_names: str) -> int:
+        return 0
+
+
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_hundreds_of_partitions_are_opened_with_a_few_questions(
     broker: str, unique_name: Callable[[str], str], client: str
@@ -47,24 +66,15 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
         admin.create(topic)
     states = {topic.name: admin.describe(topic.name) for topic in (topics.feed, topics.bucketed)}
 
-    def state(topic: Topic) -> TopicState:
-        found = states[topic.name]
-        assert found is not None
-        return found
-
-    layout = Layout(state(topics.bucketed).id, "minute", state(topics.bucketed).partitions)
+    watch = Watch(states)
     consumer = Asked(get_consumer(config, topics.feed.name, config.bucketer.group))
+    history = HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0))
     bucketing = Bucketing(
         config,
-        consumer,
-        lambda: state(topics.feed),
-        HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0)),
-        layout,
-        lambda: layout,
-        lambda: get_producer(config),
+        FeedPartitions(config, consumer, watch, history),
+        Writer(config, watch, layout_of_bucketed(config, watch), lambda: get_producer(config)),
         Rekeyer(FrameParser(), 3_600),
         Stop(),
-        time.monotonic,
     )
     bucketing.open()
     frame = json.dumps({"uid": "a", "ts": int(time.time())}).encode()
@@ -72,12 +82,12 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
     producer.send_all(topics.feed.name, [frame] * PARTITIONS, partitions=range(PARTITIONS))
     assert producer.flush(60)
     deadline = time.monotonic() + 60
-    while len(bucketing._readings) < PARTITIONS:
+    while len(bucketing.partitions.open) < PARTITIONS:
         assert bucketing.step()
         assert time.monotonic() < deadline
     asked = sum(consumer.counts[question] for question in QUESTIONS)
     assert asked < 10, "a rebalance may come in two parts, and none is asked by each of its partitions"
-    while sum(reading.position for reading in bucketing._readings.values()) < PARTITIONS:
+    while sum(reading.position for reading in bucketing.partitions.open.values()) < PARTITIONS:
         assert bucketing.step()
         assert time.monotonic() < deadline
     bucketing.close()

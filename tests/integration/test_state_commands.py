@@ -136,7 +136,7 @@ def test_a_kill_half_way_leaves_nothing_that_looks_whole(counted: Running, tmp_p
     if action == "restore":
         run(counted, "backup", str(copies))
     before = {path.name: path.read_bytes() for path in state.glob("*.sqlite")}
-    _, _, _, *arguments = command(counted, action, str(copies))
+    _, _, _, _, *arguments = command(counted, action, str(copies))
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )

@@ -82,7 +82,7 @@ def test_the_command_that_is_said_makes_a_bucketed_of_seven_days_keep_what_month
 
 def run_said_command(line: str, running: Running) -> None:
     """Run the command between backticks as it stands, against this broker."""
-    (said,) = re.findall(r"`python (.*)`", line)
+    (said,) = re.findall(r"`unique-users (.*)`", line)
     script, tool, *arguments = shlex.split(said)
     address = ["--set", f"kafka.bootstrap_servers={running.broker}", "--config", str(ROOT / "config.yaml")]
     subprocess.run([*command(script), *address, tool, *arguments], check=True, timeout=120)

@@ -10,7 +10,7 @@ from harness import Run
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import users_in
 from unique_users.clients.protocols import Batch
-from unique_users.counter.partition import Ledger
+from unique_users.counter.partition import CountedPartition
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import Calendar
 from unique_users.event_time.rollup import Cascade
@@ -20,9 +20,9 @@ ORIGIN = Origin("bucketed", "an-id", 0, 1)
 BUCKETS = 8
 
 
-def open_ledger(directory: Path, origin: Origin) -> Ledger:
+def open_ledger(directory: Path, origin: Origin) -> CountedPartition:
     """The ledger of a state, which forgets nothing."""
-    return Ledger(Store(directory, origin), origin, Cascade(Calendar()), 0, 1_000_000)
+    return CountedPartition(Store(directory, origin), origin, Cascade(Calendar()), 0, 1_000_000)
 
 
 def flip_in_process(run: Run, times: int) -> None:

@@ -53,7 +53,7 @@ class FakeStop(Stop):
     """A Stop whose waits take no time."""
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__()
+        super().__init__(clock.monotonic)
         self._clock = clock
 
     def wait(self, seconds: float) -> bool:
@@ -423,6 +423,27 @@ class FakeProducer:
     def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:
         self._failed = True
         raise kind(f"records were not acknowledged: {what}")
+
+
+class FakeTopics:
+    """See clients.protocols.Topics: as TopicWatch, without waiting for a broker that is away."""
+
+    def __init__(self, kafka: FakeKafka, *names: str) -> None:
+        self._kafka = kafka
+        self._names = names
+        self.recreations = 0  # of topics that are written
+
+    def current(self, name: str) -> TopicState:
+        self._kafka.require(timeout_seconds=0)
+        if (topic := self._kafka.topics.get(name)) is None:
+            raise BrokerAwayError(f"no topic {name!r}")
+        return TopicState(topic.id, len(topic.partitions))
+
+    def missing(self) -> tuple[str, ...]:
+        return tuple(name for name in self._names if name not in self._kafka.topics)
+
+    def recreated(self, *_names: str) -> int:
+        return self.recreations
 
 
 class FakeAdmin:

@@ -11,16 +11,18 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from unique_users.aggregation.marks import Gap
+from unique_users.bucketer.feed_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
 from unique_users.clients.sending import Sending
 from unique_users.counter import line, low_watermark
 from unique_users.counter import publisher as publish
-from unique_users.counter.loop import Counting
+from unique_users.counter.line import Line
 from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.partition import Ledger
+from unique_users.counter.partition import CountedPartition
+from unique_users.counter.partitions import CountedPartitions
 from unique_users.counter.publisher import Due, Publisher
-from unique_users.counter.recovery import Opening
+from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.log_history.check import HistoryCheck
@@ -117,10 +119,10 @@ def the_ends_of_bucketed_are_asked_before_the_commits() -> AbstractContextManage
 
 @fault
 def a_bucket_is_dropped_before_its_partition_is_read_up_to_the_end() -> AbstractContextManager[Any]:
-    def at_once(self: Ledger, low: int, _end: int) -> None:
+    def at_once(self: CountedPartition, low: int, _end: int) -> None:
         self._low_watermark = low
 
-    return patch.object(Ledger, "follow", at_once)
+    return patch.object(CountedPartition, "follow", at_once)
 
 
 @fault
@@ -136,21 +138,21 @@ def the_floor_is_forgotten_at_a_restart() -> AbstractContextManager[Any]:
 
 @fault
 def records_for_a_bucket_that_is_gone_are_ignored_silently() -> AbstractContextManager[Any]:
-    return patch.object(Ledger, "_reject", lambda *_: None)
+    return patch.object(CountedPartition, "_reject", lambda *_: None)
 
 
 @fault
 def a_save_goes_past_undelivered_dead_letters() -> AbstractContextManager[Any]:
-    save = Ledger.save
+    save = CountedPartition.save
 
-    def past_letters(self: Ledger) -> None:
+    def past_letters(self: CountedPartition) -> None:
         undelivered, self.undelivered = self.undelivered, []
         try:
             save(self)
         finally:
             self.undelivered = undelivered
 
-    return patch.object(Ledger, "save", past_letters)
+    return patch.object(CountedPartition, "save", past_letters)
 
 
 @fault
@@ -194,8 +196,9 @@ def offsets_are_committed_before_the_flush() -> AbstractContextManager[Any]:
     def early(self: Bucketing) -> bool:
         with patch.object(Sending, "flush", lambda *_: True):
             done = commit(self)
-        assert isinstance(self._producer, Sending)
-        flush(self._producer, 1.0)
+        producer = self._writer._producer
+        assert isinstance(producer, Sending)
+        flush(producer, 1.0)
         return done
 
     return patch.object(Bucketing, "commit", early)
@@ -216,13 +219,13 @@ def the_clock_is_restored_without_its_watermark() -> AbstractContextManager[Any]
 
 @fault
 def the_totals_are_not_restored() -> AbstractContextManager[Any]:
-    begin = Bucketing._open
+    begin = FeedPartitions._open
 
-    def from_zero(self: Bucketing, partition: int, *args: Any) -> None:
+    def from_zero(self: FeedPartitions, partition: int, *args: Any) -> None:
         begin(self, partition, *args)
-        self._readings[partition].totals = FrameCounts()
+        self.open[partition].totals = FrameCounts()
 
-    return patch.object(Bucketing, "_open", from_zero)
+    return patch.object(FeedPartitions, "_open", from_zero)
 
 
 @fault
@@ -236,29 +239,29 @@ def the_marks_of_a_state_are_forgotten_at_a_restart() -> AbstractContextManager[
 
 
 def _with_facts(**changed: Any) -> AbstractContextManager[Any]:
-    facts = Opening._facts
-    return patch.object(Opening, "_facts", lambda self, *args: replace(facts(self, *args), **changed))
+    facts = Recovery._facts
+    return patch.object(Recovery, "_facts", lambda self, *args: replace(facts(self, *args), **changed))
 
 
 @rare
 def the_gaps_of_feed_are_forgotten_at_a_restart() -> AbstractContextManager[Any]:
-    begin = Bucketing._open
+    begin = FeedPartitions._open
 
-    def without(self: Bucketing, partition: int, *args: Any) -> None:
+    def without(self: FeedPartitions, partition: int, *args: Any) -> None:
         begin(self, partition, *args)
-        self._readings[partition].gaps = ()
+        self.open[partition].gaps = ()
 
-    return patch.object(Bucketing, "_open", without)
+    return patch.object(FeedPartitions, "_open", without)
 
 
 @rare
 def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
-    def without_gaps(self: Counting) -> None:
-        if (seen := self._line.current()) and seen.low_watermark is not None:
-            for partition, state in self._ledgers.items():
+    def without_gaps(self: CountedPartitions, seen: Line | None) -> None:
+        if seen and seen.low_watermark is not None:
+            for partition, state in self.open.items():
                 state.follow(seen.low_watermark, seen.bucketed_ends[partition])
 
-    return patch.object(Counting, "_follow_line", without_gaps)
+    return patch.object(CountedPartitions, "follow_line", without_gaps)
 
 
 @fault_of_losses
@@ -271,12 +274,12 @@ def marks_are_not_published() -> AbstractContextManager[Any]:
 
 @fault_of_losses
 def a_gap_ends_one_minute_too_early() -> AbstractContextManager[Any]:
-    mark = Ledger.mark
+    mark = CountedPartition.mark
 
-    def shorter(self: Ledger, gaps: Iterable[Gap]) -> None:
+    def shorter(self: CountedPartition, gaps: Iterable[Gap]) -> None:
         mark(self, [gap._replace(end=max(gap.start, gap.end - 60)) for gap in gaps])
 
-    return patch.object(Ledger, "mark", shorter)
+    return patch.object(CountedPartition, "mark", shorter)
 
 
 @fault_of_losses
@@ -293,14 +296,14 @@ def a_bucket_without_a_count_of_a_partition_ignores_its_gaps() -> AbstractContex
 @rare
 def a_crash_loses_tombstones() -> AbstractContextManager[Any]:
     """They are taken for published as soon as they are due."""
-    due = Ledger.what_to_publish
+    due = CountedPartition.what_to_publish
 
-    def forgetting(self: Ledger, *args: Any) -> Due:
+    def forgetting(self: CountedPartition, *args: Any) -> Due:
         what = due(self, *args)
         self.mark_published(what._replace(gaps=None))
         return what
 
-    return patch.object(Ledger, "what_to_publish", forgetting)
+    return patch.object(CountedPartition, "what_to_publish", forgetting)
 
 
 @fault
@@ -311,13 +314,13 @@ def readers_ignore_tombstones() -> AbstractContextManager[Any]:
 
 @fault
 def what_was_saved_but_not_published_is_forgotten_at_a_restart() -> AbstractContextManager[Any]:
-    begin = Ledger.__init__
+    begin = CountedPartition.__init__
 
-    def forgetting(self: Ledger, *args: Any) -> None:
+    def forgetting(self: CountedPartition, *args: Any) -> None:
         begin(self, *args)
         self.unpublished = set()
 
-    return patch.object(Ledger, "__init__", forgetting)
+    return patch.object(CountedPartition, "__init__", forgetting)
 
 
 @fault_of_losses

@@ -20,7 +20,7 @@ from uneven import unevenly
 
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.clients.sending import Sending
-from unique_users.counter.partition import Ledger
+from unique_users.counter.partition import CountedPartition
 from unique_users.errors import BrokerError
 from unique_users.runtime.process import run_script
 
@@ -50,7 +50,7 @@ def slow_down(seconds: float) -> None:
         return slow
 
     Rekeyer.rekey = wrapped(Rekeyer.rekey)  # type: ignore[method-assign]
-    Ledger.add = wrapped(Ledger.add)  # type: ignore[method-assign]
+    CountedPartition.add = wrapped(CountedPartition.add)  # type: ignore[method-assign]
 
 
 def send_unevenly(known: int) -> None:

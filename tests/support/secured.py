@@ -11,7 +11,7 @@ import yaml
 
 from unique_users.local_kafka.security import USERS, Security
 
-OPERATIONS = Path(__file__).resolve().parents[1] / "docs/operations.md"
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs/operations.md"
 GRANTS = re.findall(r"^kafka-acls (.*)$", OPERATIONS.read_text(encoding="utf-8"), re.MULTILINE)
 
 

@@ -277,7 +277,7 @@ class WholeLine(RuleBasedStateMachine):
         """Trim frames that no commit tells of. A bucketer that knows of some goes on as one that was killed."""
         if partition in self.losses.feed_cut:
             return  # what is committed may be of the frames that were cut off
-        reading = self.feed.bucketing._readings.get(partition)
+        reading = self.feed.bucketing.partitions.open.get(partition)
         crash = crash or reading is None or reading.position != reading.committed
         if crash:
             self.feed.crash()
@@ -305,7 +305,7 @@ class WholeLine(RuleBasedStateMachine):
     @rule(partition=st.integers(0, BUCKETED_PARTITIONS - 1), quarters=st.integers(1, 3), noticed=st.booleans())
     def cut_back_bucketed(self, partition: int, quarters: int, noticed: bool) -> None:  # noqa: FBT001
         self.let_both_read()
-        ledgers = self.counter.counting._ledgers
+        ledgers = self.counter.counting.partitions.open
         if any(p not in ledgers or ledgers[p].position < ledgers[p].publish_from for p in range(BUCKETED_PARTITIONS)):
             return  # one that is catching up publishes once it is where the log ended, which may have been cut off
         self.losses.cut |= self.cut_back("bucketed", partition, quarters, noticed=noticed)
@@ -346,7 +346,7 @@ class WholeLine(RuleBasedStateMachine):
 
     def counter_goes_on(self) -> None:
         self.counter.counting.step()
-        for partition, ledger in self.counter.counting._ledgers.items():
+        for partition, ledger in self.counter.counting.partitions.open.items():
             self.floors[partition] = max(self.floors.get(partition, 0), ledger.floor)
 
     def bucketer_goes_on(self) -> None:
@@ -413,7 +413,7 @@ class WholeLine(RuleBasedStateMachine):
 
     def records_are_counted(self) -> bool:
         """What is committed may be of a state that was lost."""
-        ledgers = self.counter.counting._ledgers
+        ledgers = self.counter.counting.partitions.open
         logs = self.kafka.topics["bucketed"].partitions
         return all(p in ledgers and (ledgers[p].saved_offset or 0) >= log.end for p, log in enumerate(logs))
 

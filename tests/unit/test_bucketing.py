@@ -6,21 +6,33 @@ from unittest.mock import Mock
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePartition, FakePeek, FakeProducer, FakeStop
+from fakes import (
+    FakeAdmin,
+    FakeClock,
+    FakeConsumer,
+    FakeKafka,
+    FakePartition,
+    FakePeek,
+    FakeProducer,
+    FakeStop,
+    FakeTopics,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from unique_users.bucketer.feed_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
-from unique_users.clients.protocols import Position, TopicState
+from unique_users.bucketer.writer import Writer, layout_of_bucketed
+from unique_users.clients.protocols import Position
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
-from unique_users.clients.topics import batch_bytes_max, current_state
+from unique_users.clients.topics import batch_bytes_max
 from unique_users.errors import TopicError
 from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameParser
 from unique_users.messages.offset_metadata import OffsetMetadata
-from unique_users.messages.partitioning import Layout, partition_of
+from unique_users.messages.partitioning import partition_of
 
 DAY = 86_400
 CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK = "CRASH", "COMMIT", "REFUSE", "EVICT", "AWAY", "BACK"
@@ -36,7 +48,7 @@ class Feed:
         self.config = config_for("fake:1", bucketer=rules)
         self.producers: list[FakeProducer] = []
         self.letters_producers: list[FakeProducer] = []
-        self.recreated = 0  # how often a topic that is written was
+        self.topics = FakeTopics(kafka, "feed", "bucketed", "rejected")
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None) -> None:
@@ -47,35 +59,19 @@ class Feed:
             combine=self.config.bucketer.combine,
             partitions=self._user_partitions(),
         )
+        history = HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers)
         self.bucketing = Bucketing(
             self.config,
-            self.consumer,
-            self._describe,
-            HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers),
-            self._layout(),
-            self._layout,
-            self._new_producer,
+            FeedPartitions(self.config, self.consumer, self.topics, history, until),
+            Writer(self.config, self.topics, layout_of_bucketed(self.config, self.topics), self._new_producer),
             self.rekeyer,
             self.stop,
-            self.clock.monotonic,
-            until,
-            lambda: tuple(name for name in ("feed", "bucketed", "rejected") if name not in self.kafka.topics),
-            lambda: self.recreated,
         )
         self.bucketing.open()
 
-    def _describe(self) -> TopicState:
-        """As TopicWatch does: without waiting for a broker that is away."""
-        self.kafka.require(timeout_seconds=0)
-        return current_state(FakeAdmin(self.kafka), "feed")
-
-    def _layout(self) -> Layout:
-        self.kafka.require(timeout_seconds=0)
-        bucketed = current_state(FakeAdmin(self.kafka), "bucketed")
-        return Layout(bucketed.id, self.config.bucketer.partition_by, bucketed.partitions)
-
     def _user_partitions(self) -> int | None:
-        return self._layout().partitions if self.config.bucketer.partition_by == "uid" else None
+        layout = layout_of_bucketed(self.config, self.topics)
+        return layout.partitions if self.config.bucketer.partition_by == "uid" else None
 
     def _new_producer(self) -> Sending:
         """As bucketer.py does."""
@@ -436,7 +432,7 @@ def test_many_partitions_are_opened_with_a_few_questions(kafka: FakeKafka) -> No
     for partition in range(300):
         feed.put(f"u{partition}", partition=partition)
     feed.step(2)
-    assert len(feed.bucketing._readings) == 300
+    assert len(feed.bucketing.partitions.open) == 300
     assert feed.consumer.asked == {"committed": 2, "bounds": 1}, "one of all layouts before the first frame"
     feed.step(2)
     assert feed.consumer.asked == {"committed": 2, "bounds": 1}
@@ -445,11 +441,11 @@ def test_many_partitions_are_opened_with_a_few_questions(kafka: FakeKafka) -> No
 def test_a_partition_that_a_topic_made_again_does_not_have_keeps_no_other_from_being_opened(kafka: FakeKafka) -> None:
     kafka.create("feed", partitions=2)
     feed = Feed(kafka)
-    feed.bucketing._unopened |= {2}  # of the old topic; a rebalance is about to take it away
+    feed.bucketing.partitions._unopened |= {2}  # of the old topic; a rebalance is about to take it away
     feed.put("a")
     feed.put("b", partition=1)
     feed.step(2)
-    assert sorted(feed.bucketing._readings) == [0, 1]
+    assert sorted(feed.bucketing.partitions.open) == [0, 1]
 
 
 @pytest.mark.parametrize("again", ["de", "defg"], ids=["shorter", "longer"])
@@ -458,7 +454,7 @@ def test_a_feed_that_was_made_again_is_read_from_its_start(
     again: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """feed   a b c, all committed   | deleted, made again |   d e   (shorter)  or  d e f g  (longer)"""
+    """feed   a b c, all committed   | deleted, recreated |   d e   (shorter)  or  d e f g  (longer)"""
     for uid in "abc":
         feed.put(uid)
     feed.step()
@@ -474,7 +470,7 @@ def test_a_feed_that_was_made_again_is_read_from_its_start(
         feed.put(uid)
     feed.finish()
     assert {*feed.bucketed()} == {*"abc", *again}
-    assert "made again" in capsys.readouterr().err
+    assert "recreated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("topic_ids", [True, False], ids=["with topic ids", "without"])
@@ -482,7 +478,7 @@ def test_a_feed_that_was_made_again_as_long_as_before_is_committed_again(
     kafka: FakeKafka,
     topic_ids: bool,  # noqa: FBT001
 ) -> None:
-    """feed   a b c, all committed   | deleted, made again | read |   d e f"""
+    """feed   a b c, all committed   | deleted, recreated | read |   d e f"""
     kafka.topics["feed"].id = "old" if topic_ids else ""
     feed = Feed(kafka)
     feed.step()
@@ -818,7 +814,6 @@ def test_a_topic_bucketed_that_takes_no_record_is_refused_at_the_start(kafka: Fa
 
 
 def test_records_that_bucketed_refuses_again_and_again_end_it_with_one_line(feed: Feed) -> None:
-    feed.bucketing._layout = feed._layout
     feed._bytes_max = Mock(return_value=1_000_000)  # type: ignore[method-assign]  # it may not be asked
     feed.kafka.topics["bucketed"].settings["max.message.bytes"] = "10"
     feed.put("a")
@@ -896,7 +891,7 @@ def test_while_a_topic_that_is_written_is_gone_nothing_is_sent_or_committed_and_
     feed.bucketing.report()
     assert f"no topic '{name}'" in capsys.readouterr().out
     feed.kafka.create(name)
-    feed.recreated += 1
+    feed.topics.recreations += 1
     feed.step(5)
     assert feed.bucketing.commit()
     assert feed.committed() == 2
@@ -911,7 +906,7 @@ def test_frames_are_read_again_where_another_process_recreated_bucketed_unnotice
     feed.bucketing.step()
     feed.kafka.delete("bucketed")
     feed.kafka.create("bucketed")
-    feed.recreated += 1
+    feed.topics.recreations += 1
     feed.step(3)
     assert feed.bucketing.commit()
     assert feed.bucketed() == ["a"]

@@ -91,7 +91,7 @@ def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load
         ("counter: {report_seconds: true}", "counter.report_seconds: expected a number, got true or false"),
         ("counter: 5", "counter: expected a section with keys, got a whole number"),
         ("counter:", "counter: expected a section with keys, got nothing"),
-        ("frame: {uid: 5}", "frame.uid: expected a text, got a whole number"),
+        ("frame: {uid: 5}", "frame.uid: expected a string, got a whole number"),
         ("topics: {feed: {name: x, partitions: .5}}", "topics.feed.partitions: expected a whole number, got a number"),
     ],
 )  # fmt: skip
@@ -217,11 +217,11 @@ def test_a_text_that_no_line_or_place_can_hold_is_refused(load: Load, key: str, 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
 def test_a_text_that_no_client_can_take_is_refused_and_not_shown(load: Load, text: str) -> None:
     said = complaint(load, "kafka: {bootstrap_servers: 'h:1', sasl_plain_password: '${TEXT}'}", TEXT=text)
-    assert "kafka.sasl_plain_password: expected a text without zero bytes" in said
+    assert "kafka.sasl_plain_password: expected a string without zero bytes" in said
 
 
 def test_a_text_with_many_signs_is_not_shown_whole(load: Load) -> None:
-    assert "counter.group: expected a text of length <= 4000" in complaint(load, "", "counter.group=" + "x" * 5_000)
+    assert "counter.group: expected a string of length <= 4000" in complaint(load, "", "counter.group=" + "x" * 5_000)
     assert "client: " in complaint(load, "", "client=" + "x" * 5_000)
 
 

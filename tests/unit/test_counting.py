@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unique_users.aggregation.counts import Count, users_in
-from unique_users.clients.protocols import Position, TopicState
-from unique_users.clients.topics import current_state
+from unique_users.clients.protocols import Position
 from unique_users.config.schema import Config
 from unique_users.counter.line import Line, look
 from unique_users.counter.loop import Counting
 from unique_users.counter.low_watermark import LowWatermark
+from unique_users.counter.partitions import CountedPartitions
 from unique_users.counter.publisher import Publisher
+from unique_users.counter.publishing import Publishing
+from unique_users.counter.recovery import Recovery
+from unique_users.counter.reporter import Reporter
+from unique_users.counter.stdout import Stdout
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
@@ -64,33 +68,27 @@ class Counter:
         )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
         self.drop: list[str] = []
-        self.recreated = 0  # how often `counts` was
+        self.topics = FakeTopics(kafka, "bucketed", "counts")
         self.start()
 
     def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
         self.consumer = FakeConsumer(self.kafka, "bucketed", "counter")
+        history = HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers)
+        stores = Stores(Path(self.config.state.directory), self.clock.wall)
+        recovery = Recovery(self.config, self.consumer, self.topics, stores, history, self.drop)
+        partitions = CountedPartitions(self.config, self.consumer, self.topics, recovery, self.stop, until)
+        calendar = Calendar(self.config.counter.timezone)
+        line = FakeLine(self.kafka, self.config)
         self.counting = Counting(
             self.config,
-            self.consumer,
-            self._describe,
-            Stores(Path(self.config.state.directory)),
-            HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers),
-            lambda: Publisher(FakeProducer(self.kafka), "counts", Calendar(self.config.counter.timezone), "rejected"),
-            FakeLine(self.kafka, self.config),
+            partitions,
+            Publishing(
+                self.config, self.topics, lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected")
+            ),
+            Reporter(self.config, partitions, line, [Stdout(form, calendar)], self.clock.wall),
+            line,
             self.stop,
-            self.clock.monotonic,
-            self.clock.wall,
-            form,
-            until,
-            self.drop,
-            lambda: tuple(name for name in ("bucketed", "counts") if name not in self.kafka.topics),
-            lambda: self.recreated,
         )
-
-    def _describe(self) -> TopicState:
-        """As TopicWatch does: without waiting for a broker that is away."""
-        self.kafka.require(timeout_seconds=0)
-        return current_state(FakeAdmin(self.kafka), "bucketed")
 
     def put(self, uid: str, bucket: int = MINUTE, partition: int = 0) -> None:
         """Append a record to `bucketed`."""
@@ -114,7 +112,7 @@ class Counter:
 
     def crash(self) -> None:
         """Kill -9: what is not saved is gone, locks end, the group takes the member for dead."""
-        for ledger in self.counting._ledgers.values():
+        for ledger in self.counting.partitions.open.values():
             ledger.close()
         self.evict()
 
@@ -141,8 +139,8 @@ class Counter:
         }
 
     def all_held(self) -> dict[Bucket, Count]:
-        ledgers = self.counting._ledgers.values()
-        return self.counting.counts(set().union(*(ledger.buckets() for ledger in ledgers)))
+        held = self.counting.partitions
+        return {bucket: held.count(bucket) for bucket in held.buckets()}
 
     def published(self) -> dict[int, int]:
         return merged_counts(self.kafka.values("counts"), self.kafka.keys("counts"))
@@ -253,7 +251,7 @@ def test_many_partitions_are_opened_with_one_question(kafka: FakeKafka, tmp_path
     for partition in range(60):
         counter.put(f"u{partition}", partition=partition)
     counter.step(2)
-    assert len(counter.counting._ledgers) == 60
+    assert len(counter.counting.partitions.open) == 60
     assert counter.consumer.asked == {"bounds": 1}
     counter.crash()
 
@@ -270,9 +268,9 @@ def test_a_state_that_its_former_owner_saved_after_the_topic_was_asked_for_its_e
     counter.step(2)
     counter.counting.save()
     counter.crash()
-    ledger = counter.counting._opening.ledger(0, bounds[0])
+    ledger = counter.counting.partitions._recovery.recover(0, bounds[0])
     assert ledger.position == 2
-    assert "made again" not in capsys.readouterr().err
+    assert "recreated" not in capsys.readouterr().err
     ledger.close()
 
 
@@ -313,7 +311,7 @@ def test_what_is_published_was_saved_before(counter: Counter, monkeypatch: pytes
 
     counter.put("a")
     counter.step()
-    monkeypatch.setattr(next(iter(counter.counting._ledgers.values()))._store, "save", crash)
+    monkeypatch.setattr(next(iter(counter.counting.partitions.open.values()))._store, "save", crash)
     counter.clock.advance(1)
     with pytest.raises(CrashError):
         counter.counting.step()
@@ -335,7 +333,7 @@ def test_counts_that_could_not_be_published_stay_due(counter: Counter) -> None:
 def test_counts_that_a_crash_kept_from_being_published_are_published_after_the_restart(counter: Counter) -> None:
     counter.put("a")
     counter.step()
-    for ledger in counter.counting._ledgers.values():
+    for ledger in counter.counting.partitions.open.values():
         ledger.save()
     counter.crash()
     counter.start()
@@ -387,7 +385,7 @@ def test_a_topic_that_was_made_again_is_counted_from_its_start(
     runs: bool,  # noqa: FBT001
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """bucketed   a b c, saved   | deleted, made again |   x y"""
+    """bucketed   a b c, saved   | deleted, recreated |   x y"""
     for uid in "abc":
         counter.put(uid)
     counter.step()
@@ -413,7 +411,7 @@ def test_a_topic_that_was_made_again_is_counted_from_its_start(
 def test_a_state_is_set_aside_when_its_reader_has_let_go_of_it_also_where_topics_have_no_ids(
     counter: Counter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """bucketed   a b c, saved   | read by somebody ... | deleted, made again |   x y   ... until here |"""
+    """bucketed   a b c, saved   | read by somebody ... | deleted, recreated |   x y   ... until here |"""
     counter.kafka.topics["bucketed"].id = ""
     for uid in "abc":
         counter.put(uid)
@@ -442,7 +440,7 @@ def test_a_state_is_set_aside_when_its_reader_has_let_go_of_it_also_where_topics
 
 
 def test_records_that_were_under_way_when_a_topic_was_made_again_are_not_taken_for_progress(counter: Counter) -> None:
-    """bucketed   a b c, saved   | deleted, made again |   w x y z   noticed   v (polled before going back)   saved"""
+    """bucketed   a b c, saved   | deleted, recreated |   w x y z   noticed   v (polled before going back)   saved"""
     for uid in "abc":
         counter.put(uid)
     counter.step()
@@ -890,11 +888,11 @@ def test_a_partition_that_comes_back_goes_on_from_its_own_state_however_old_that
         first.put(uid)
     second.step(3)
     assert second.held() == {MINUTE: 3}
-    assert second.counting._ledgers[0].position == 3
+    assert second.counting.partitions.open[0].position == 3
     kafka.assign({first.consumer: [0], second.consumer: []})
     second.step()
     first.step()
-    assert first.counting._ledgers[0].saved_offset == 1
+    assert first.counting.partitions.open[0].saved_offset == 1
     first.step()
     assert first.held() == {MINUTE: 3}
     first.crash()
@@ -942,7 +940,7 @@ def test_counts_that_were_deleted_and_recreated_get_all_that_is_held_and_what_ca
     counter.counting.report()
     assert "lag 0, no topic 'counts'" in capsys.readouterr().out
     counter.kafka.create("counts")
-    counter.recreated += 1
+    counter.topics.recreations += 1
     counter.counting.save()
     assert counter.published() == counter.expected() == {MINUTE: 2, MINUTE + 60: 1}
     assert capsys.readouterr().err.count("publishing all that is held again") == 1
@@ -955,7 +953,7 @@ def test_what_was_counted_of_a_bucketed_that_is_gone_is_not_published_into_new_c
     counter.kafka.delete("bucketed")
     counter.kafka.delete("counts")
     counter.kafka.create("counts")
-    counter.recreated += 1
+    counter.topics.recreations += 1
     counter.counting.save()
     assert counter.published() == {}
     counter.kafka.create("bucketed")

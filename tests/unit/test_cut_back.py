@@ -36,7 +36,7 @@ def settle(counter: Counter) -> None:
 
 
 def gaps(counter: Counter) -> Sequence[Gap]:
-    (ledger,) = counter.counting._ledgers.values()
+    (ledger,) = counter.counting.partitions.open.values()
     return ledger.facts.gaps
 
 
@@ -143,7 +143,7 @@ def test_a_log_that_holds_nothing_of_what_was_counted_is_another_one(
     counter.kafka.cut_back("bucketed", 0)
     read(counter, "efghij", MINUTE + 60)
     assert counter.held() == {MINUTE + 60: 6}
-    assert "it holds other records, so it was deleted and made again" in capsys.readouterr().err
+    assert "it holds other records, so it was deleted and recreated" in capsys.readouterr().err
 
 
 CUT, CRASH, GROW, STEP, BREAK = "CUT", "CRASH", "GROW", "STEP", "BREAK"

@@ -95,7 +95,7 @@ def test_a_count_is_deleted_from_counts_when_it_was_dropped_and_filled_late_says
     go_on(monthly, 6)
     august = Bucket("month", Calendar().start("month", JULY + 33 * DAY))
     assert monthly.read_published()[august] == PublishedBucket(101), "the next month is whole"
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     assert ledger.facts.gaps == (), "July is closed, no bucket can be of it any more"
 
 
@@ -217,7 +217,7 @@ def test_a_lost_state_and_a_trimmed_topic_are_marked_where_it_stands_until_it_is
     assert "not whole" in capsys.readouterr().err
     restart(monthly, retention_seconds=2 * DAY, intervals=["minute", "month"])
     go_on(monthly)
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     assert [ledger.why(bucket) for bucket in (minute, MONTHS[1])] == [(LOST,), (LOST,)], "persisted"
     now = int(monthly.clock.wall()) // 60 * 60
     assert not ledger.why(Bucket("minute", now + 7_200)), "of frames that came later"
@@ -235,7 +235,7 @@ def test_what_a_trimmed_topic_lacks_is_not_forgotten_by_a_crash_before_its_first
     go_on(monthly)
     restart(monthly, retention_seconds=2 * DAY, intervals=["minute", "month"])
     go_on(monthly)
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     assert ledger.facts.gaps == (Gap("", 0, UNTIL_KNOWN, LOST),)
     monthly.put("c", JULY)
     go_on(monthly)
@@ -254,7 +254,7 @@ def test_records_deleted_unread_are_marked_from_the_floor_on(monthly: Counter, *
     if not runs:
         monthly.start()
     go_on(monthly)
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     at = int(monthly.kafka.records("bucketed")[-1].timestamp_ms // 1000)
     assert ledger.facts.gaps == (Gap("", ledger.floor, at + 3_600, DELETED),)
     assert monthly.read_published()[Bucket("minute", JULY)] == PublishedBucket(102, (DELETED,))
@@ -285,7 +285,7 @@ def test_what_one_partition_lacks_marks_what_the_other_counts(kafka: FakeKafka, 
 
 
 def test_a_mark_that_comes_later_is_published_and_again_changes_nothing(monthly: Counter) -> None:
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     gap = Gap("", JULY, JULY + 60, DELETED)
     ledger.mark([gap])
     assert ledger.unpublished == {Bucket("minute", JULY), MONTHS[1]}
@@ -300,7 +300,7 @@ def test_a_mark_that_comes_later_is_published_and_again_changes_nothing(monthly:
 def test_a_report_marks_what_was_dropped_since_the_last_one(
     monthly: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (ledger,) = monthly.counting._ledgers.values()
+    (ledger,) = monthly.counting.partitions.open.values()
     monthly.counting.report()
     ledger.mark([Gap("", JULY, JULY + 60, LOST)])
     monthly.put("z", JULY)

@@ -48,7 +48,7 @@ def test_two_years_of_history_are_counted_exactly_with_bounded_memory(kafka: Fak
             kafka.clock.advance(2)
             feed.step()
             counter.step()
-        (ledger,) = counter.counting._ledgers.values()
+        (ledger,) = counter.counting.partitions.open.values()
         buckets_held = max(buckets_held, len(ledger.buckets()))
         uids_held = max(uids_held, ledger._tally.uids_in_memory)
     feed.finish()

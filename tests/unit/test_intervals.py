@@ -14,7 +14,7 @@ from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Batch
 from unique_users.counter.backfill import follow
-from unique_users.counter.partition import Ledger
+from unique_users.counter.partition import CountedPartition
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.event_time.rollup import Cascade
 from unique_users.state.store import Store
@@ -59,7 +59,7 @@ class Counted:
     def open(self) -> None:
         store = Store(self.directory, ORIGIN)
         follow(store, self.cascade)
-        self.ledger = Ledger(store, ORIGIN, self.cascade, 0, self.uids_max)
+        self.ledger = CountedPartition(store, ORIGIN, self.cascade, 0, self.uids_max)
 
     def read_on(self) -> None:
         for offset in range(self.ledger.position, len(self.log)):

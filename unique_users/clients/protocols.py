@@ -139,7 +139,7 @@ class Producer(Protocol):
 
 
 class TopicState(NamedTuple):
-    """What a topic is like on the broker. A topic that is deleted and made again has another id."""
+    """What a topic is like on the broker. A topic that is deleted and recreated has another id."""
 
     id: str  # empty on brokers before 2.8, which have no topic ids
     partitions: int
@@ -180,6 +180,19 @@ class Admin(Protocol):
 
     def close(self) -> None:
         """Let go of the connections."""
+
+
+class Topics(Protocol):
+    """What is known of the topics that a loop uses; asks nothing, and never waits. See topic_watch.TopicWatch."""
+
+    def current(self, name: str) -> TopicState:
+        """A topic's state. Raises BrokerAwayError when there was none to see for a few seconds."""
+
+    def missing(self) -> tuple[str, ...]:
+        """The topics that the broker did not have at the last looks."""
+
+    def recreated(self, *names: str) -> int:
+        """How often one of these topics became another one since this process began."""
 
 
 class Peek(Protocol):

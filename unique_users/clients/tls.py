@@ -1,4 +1,4 @@
-"""Why no broker answers, where TLS is the reason: the clients try again for ever and do not tell."""
+"""Why no broker answers, where TLS is the reason: the clients try again forever and do not tell."""
 
 import socket
 import ssl

@@ -36,7 +36,7 @@ def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
 
 
 def current_state(admin: Admin, name: str) -> TopicState:
-    """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be made again."""
+    """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be recreated."""
     state = admin.describe(name)
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")

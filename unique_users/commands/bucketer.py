@@ -1,14 +1,15 @@
 """Re-key every frame of the topic `feed` by its minute into the topic `bucketed`."""
 
 import logging
-import time
 from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import asdict
 
+from unique_users.bucketer.feed_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.clients.renewed import RenewedConsumer
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
@@ -50,37 +51,20 @@ def main(argv: Sequence[str]) -> int:
         if not admin or not first:
             return 0
         watch = TopicWatch(admin, config, used)
-        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
-        describe = partial(watch.current, topics.feed.name)
-        by = config.bucketer.partition_by
-
-        def layout() -> Layout:
-            bucketed = watch.current(topics.bucketed.name)
-            return Layout(bucketed.id, by, bucketed.partitions)
-
-        began = when_broker_answers(config, stop, layout)
+        began = when_broker_answers(config, stop, lambda: layout_of_bucketed(config, watch))
         if not began:
             return 0
-        rekeyer = Rekeyer(
-            FrameParser(**asdict(config.frame)),
-            config.bucketer.future_seconds_max,
-            combine=config.bucketer.combine,
-            partitions=began.partitions if by == "uid" else None,
-        )
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
+        ends = ends_now(consumer, watch.current(topics.feed.name)) if arguments.until_caught_up else None
+        history = HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers)
+        rekeyer = new_rekeyer(config, began)
+        new_producer = partial(when_broker_answers, config, stop, lambda: new_sending(config, rekeyer))
         bucketing = Bucketing(
             config,
-            consumer,
-            describe,
-            HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers),
-            began,
-            layout,
-            lambda: when_broker_answers(config, stop, lambda: new_sending(config, rekeyer)),
+            FeedPartitions(config, consumer, watch, history, ends),
+            Writer(config, watch, began, new_producer),
             rekeyer,
             stop,
-            time.monotonic,
-            ends_now(consumer, describe()) if arguments.until_caught_up else None,
-            watch.missing,
-            partial(watch.recreated, topics.bucketed.name, topics.rejected.name),
         )
         with leaving_on_error(consumer):
             bucketing.open()
@@ -91,6 +75,14 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         _log.info("bucketer: finished")
     return 0
+
+
+def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:
+    """Judges and re-keys frames as configured."""
+    rules = config.bucketer
+    partitions = layout.partitions if rules.partition_by == "uid" else None
+    parser = FrameParser(**asdict(config.frame))
+    return Rekeyer(parser, rules.future_seconds_max, combine=rules.combine, partitions=partitions)
 
 
 def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:

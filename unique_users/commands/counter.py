@@ -24,7 +24,12 @@ from unique_users.config.schema import Config
 from unique_users.counter.drops import RETENTION
 from unique_users.counter.line_watch import LineWatch
 from unique_users.counter.loop import Counting
+from unique_users.counter.partitions import CountedPartitions
 from unique_users.counter.publisher import Publisher
+from unique_users.counter.publishing import Publishing
+from unique_users.counter.recovery import Recovery
+from unique_users.counter.reporter import Reporter
+from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.log_history.check import HistoryCheck
 from unique_users.runtime.signals import stop_on_signals
@@ -72,28 +77,22 @@ def main(argv: Sequence[str]) -> int:
             return 0
         watch = TopicWatch(admin, config, used)
         consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
+        ends = ends_now(consumer, watch.current(bucketed.name)) if arguments.until_caught_up else None
+        history = HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers)
+        recovery = Recovery(config, consumer, watch, Stores(Path(config.state.directory)), history, arguments.drop)
+        partitions = CountedPartitions(config, consumer, watch, recovery, stop, ends)
         line = LineWatch(partial(get_admin, config), config)
-        describe = partial(watch.current, bucketed.name)
+        output = Stdout(arguments.format, Calendar(config.counter.timezone))
         counting = Counting(
             config,
-            consumer,
-            describe,
-            Stores(Path(config.state.directory)),
-            HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers),
-            partial(new_publisher, config),
+            partitions,
+            Publishing(config, watch, partial(new_publisher, config)),
+            Reporter(config, partitions, line, [output], time.time),
             line,
             stop,
-            time.monotonic,
-            time.time,
-            arguments.format,
-            ends_now(consumer, describe()) if arguments.until_caught_up else None,
-            arguments.drop,
-            watch.missing,
-            partial(watch.recreated, topics.counts.name),
         )
-        _log.info(
-            f"counter: reading {bucketed.name!r}, reporting every {config.counter.report_seconds:g} s; Ctrl-C stops"
-        )
+        every = f"reporting every {config.counter.report_seconds:g} s"
+        _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
         with leaving_on_error(consumer):
             while counting.step():
                 pass

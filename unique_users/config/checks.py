@@ -55,7 +55,7 @@ def _check_kafka_values(config: Config, path: str) -> None:
             message = f"{path}: kafka.{name}: expected a finite number"
             raise UsageError(message)
         if isinstance(value, str) and _UNFIT.search(value):
-            message = f"{path}: kafka.{name}: expected a text without zero bytes and halves of surrogate pairs"
+            message = f"{path}: kafka.{name}: expected a string without zero bytes and halves of surrogate pairs"
             raise UsageError(message)
 
 

@@ -1,9 +1,7 @@
-"""The ledger of one partition of `bucketed`: its tally in memory, its store on disk, and how far it was read."""
+"""One partition of `bucketed`: its users in memory, its state on disk, and how far it was read."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -13,7 +11,7 @@ from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why, ended, still_n
 from unique_users.clients.protocols import Batch
 from unique_users.counter.publisher import Due
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
-from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.event_time.rollup import Cascade
 from unique_users.log_history.past import Past
 from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
 from unique_users.messages.checkpoints import Found
@@ -21,73 +19,13 @@ from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason
 from unique_users.messages.generations import continued
 from unique_users.runtime.memory import give_memory_back
-from unique_users.state.facts import Facts, Snapshot
-
-if TYPE_CHECKING:
-    from unique_users.aggregation.sketches import Sketch
+from unique_users.state.store import Store
 
 # When so many uids have left memory, it is given back: tables of 20 MB at least. Each time costs milliseconds.
 GIVE_BACK_UIDS = 500_000
 
 
-class Store(Protocol):
-    """What a ledger asks of its saved state; see store.Store. Every method may raise StateError."""
-
-    next_offset: int | None
-    floor: int
-    intervals: dict[str, Rule]
-    facts: Facts
-
-    @property
-    def counts(self) -> dict[Bucket, Count]:
-        """The unique users of each bucket."""
-
-    def load(self, bucket: Bucket) -> list[str]:
-        """The saved uids of a bucket."""
-
-    def load_sketch(self, bucket: Bucket) -> "Sketch":
-        """The saved sketch of an estimated bucket."""
-
-    def save(
-        self,
-        added: Mapping[Bucket, Sequence[str]],
-        sketches: Mapping[Bucket, "Sketch"],
-        counts: Mapping[Bucket, Count],
-        next_offset: int,
-        facts: Facts | None = None,
-    ) -> None:
-        """Save what was added, the sketches that changed, and the position in one transaction."""
-
-    def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
-        """Delete buckets; no minute before `floor` is left."""
-
-    def change_intervals(
-        self,
-        intervals: Mapping[str, Rule],
-        dropped: Sequence[Bucket],
-        filled: Iterable[tuple[Bucket, Iterable[str]]],
-        facts: Facts | None = None,
-    ) -> None:
-        """Note other intervals, delete buckets and save new ones in one transaction."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class Stores(Protocol):
-    """Where ledgers get their saved states; see store.Stores."""
-
-    def open(self, origin: Origin) -> Store:
-        """The state of a partition. Raises StateError."""
-
-    def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
-        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
-
-    def set_aside(self, origin: Origin) -> Path:
-        """Keep a state that is not open under another name, and return that."""
-
-
-class Ledger:
+class CountedPartition:
     """Adds records, saves what they added together with the position, and drops what is closed and past its retention.
 
     `saved_offset` is None while nothing was saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
@@ -256,7 +194,7 @@ class Ledger:
     def take_unpublished(self) -> dict[Bucket, Count]:
         """The counts that changed since this was called last.
 
-        While the ledger is still catching up, only those past their retention: nothing more comes for them.
+        While the partition is still catching up, only those past their retention: nothing more comes for them.
         """
         due = self.unpublished
         if self.position < self.publish_from:

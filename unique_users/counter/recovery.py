@@ -1,20 +1,20 @@
 """Where the counting of a partition goes on: with which state, and from which record of its topic."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from msgspec.structs import replace
 
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
-from unique_users.clients.protocols import Consumer, TopicState
+from unique_users.clients.protocols import Consumer, Topics, TopicState
 from unique_users.config.checks import wrong_layout
 from unique_users.config.schema import Config
 from unique_users.counter.backfill import follow
 from unique_users.counter.drops import refuse_drops
-from unique_users.counter.partition import Ledger, Store, Stores
+from unique_users.counter.partition import CountedPartition
 from unique_users.errors import OtherTopicError, StateError
-from unique_users.event_time.buckets import iso_time
+from unique_users.event_time.buckets import Calendar, iso_time
 from unique_users.event_time.rollup import Cascade
 from unique_users.log_history.check import HistoryCheck
 from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED, say_lost
@@ -22,34 +22,33 @@ from unique_users.messages.checkpoints import Found
 from unique_users.messages.generations import new_generation
 from unique_users.runtime.pulse import busy
 from unique_users.state.facts import Facts
+from unique_users.state.store import Store, Stores
 
 _log = logging.getLogger(__name__)
 
 OPENING_SECONDS = 3.0  # for an answer about all partitions that a rebalance brought, which may be a thousand
 
 
-class Opening:
-    """Gives the ledgers of partitions, each at the record that it has to count next."""
+class Recovery:
+    """Opens partitions with their states, each at the record that it has to count next."""
 
     def __init__(
         self,
         config: Config,
         consumer: Consumer,
-        describe: Callable[[], TopicState],
+        topics: Topics,
         stores: Stores,
-        cascade: Cascade,
         history: HistoryCheck,
-        wall_clock: Callable[[], float],
         drop: Collection[str] = (),
     ) -> None:
         self._config = config
         self._consumer = consumer
-        self._describe = describe
+        self._topics = topics
         self._stores = stores
-        self._cascade = cascade
-        self._history = history
-        self._wall_clock = wall_clock
+        settings = config.counter
+        self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
         self._drop = drop
+        self.history = history
         self._looked = False
         self._former: set[str] = set()  # generations of the states that were there
         self._outdated: set[int] = set()
@@ -65,72 +64,72 @@ class Opening:
         """
         if not partitions:
             return {}
-        there = self._describe().partitions
+        there = self._topics.current(self._config.topics.bucketed.name).partitions
         return self._consumer.bounds([partition for partition in partitions if partition < there], OPENING_SECONDS)
 
-    def ledger(self, partition: int, bounds: tuple[int, int]) -> Ledger:
+    def recover(self, partition: int, bounds: tuple[int, int]) -> CountedPartition:
         """1. look at what is there, 2. find or begin the state, 3. see whether it was counted from this very topic.
 
         Raises LockedError while the state has another owner, StateError for one that cannot be trusted, UsageError
         where users would be dropped that nobody said to drop, BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
-        topic = self._describe()
+        topic = self._topics.current(self._config.topics.bucketed.name)
         origin = Origin(name, topic.id, partition, topic.partitions)
         self._look(partition, topic)
         if partition in self._outdated:
             _log.info(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         with busy():  # an interval that is filled from a large state takes minutes
-            ledger = self._with_state(origin)
-        saved = ledger.saved_offset
-        (first, end), found = self._looked_at(ledger, bounds)
+            counted = self._with_state(origin)
+        saved = counted.saved_offset
+        (first, end), found = self._looked_at(counted, bounds)
         if saved is None:
-            ledger.position = first
+            counted.position = first
             if first > 0:
-                ledger.mark(Gap("", 0, UNTIL_KNOWN, why) for why in self._lost(ledger, first))
+                counted.mark(Gap("", 0, UNTIL_KNOWN, why) for why in self._lost(counted, first))
         elif found and found.back_to is None:
-            ledger.close()
+            counted.close()
             aside = self._stores.set_aside(origin)
             _log.info(
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
                 f" counting it from its start, the old state is {aside}"
             )
-            return self.ledger(partition, bounds)
+            return self.recover(partition, bounds)
         elif found:
-            self._history.say(partition, found, saved, ledger.go_back(found))
+            self.history.say(partition, found, saved, counted.go_back(found))
         elif saved < first:
-            ledger.position = first
+            counted.position = first
             say_lost(name, partition, saved, first)
-            ledger.mark([Gap("", ledger.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
-        ledger.publish_from = end
-        return ledger
+            counted.mark([Gap("", counted.floor, UNTIL_KNOWN, Why.RECORDS_DELETED)])
+        counted.publish_from = end
+        return counted
 
-    def _lost(self, ledger: Ledger, first: int) -> list[Why]:
+    def _lost(self, counted: CountedPartition, first: int) -> list[Why]:
         """What is missing of a topic that begins at `first` and has no state: maybe records that nobody ever read.
 
-        Closes the ledger on an error.
+        Closes it on an error.
         """
-        partition = ledger.origin.partition
+        partition = counted.origin.partition
         try:
             read = self._consumer.committed([partition]).get(partition)
         except BaseException:
-            ledger.close()
+            counted.close()
             raise
         unread = read is None or read.offset < first
         return [Why.STATE_LOST, Why.RECORDS_DELETED] if unread else [Why.STATE_LOST]
 
-    def _looked_at(self, ledger: Ledger, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
-        """The partition's bounds, and how it differs from what was counted of it. Closes the ledger on an error."""
-        partition, saved = ledger.origin.partition, ledger.saved_offset
+    def _looked_at(self, counted: CountedPartition, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
+        """The partition's bounds, and how it differs from what was counted of it. Closes it on an error."""
+        partition, saved = counted.origin.partition, counted.saved_offset
         if saved is None:
             return bounds, None
         try:
             if saved > bounds[1]:  # a former owner may have counted on since these were asked for
                 bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
-            return bounds, self._history.opened(partition, ledger.past, saved, bounds)
+            return bounds, self.history.opened(partition, counted.past, saved, bounds)
         except BaseException:
-            ledger.close()
+            counted.close()
             raise
 
     def _look(self, partition: int, topic: TopicState) -> None:
@@ -146,7 +145,7 @@ class Opening:
         refuse_drops(kept, self._cascade, self._config.counter.retention_seconds, self._drop)
         self._looked = True
 
-    def _with_state(self, origin: Origin) -> Ledger:
+    def _with_state(self, origin: Origin) -> CountedPartition:
         settings = self._config.counter
         if reason := wrong_layout(self._config, origin.partitions):
             raise StateError(reason)
@@ -162,12 +161,14 @@ class Opening:
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds
-        ledger = Ledger(store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max)
-        ledger.facts = self._facts(store, origin)
-        return ledger
+        counted = CountedPartition(
+            store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max
+        )
+        counted.facts = self._facts(store, origin)
+        return counted
 
     def _facts(self, store: Store, origin: Origin) -> Facts:
         facts = replace(store.facts, retention_seconds=self._config.counter.retention_seconds)
         if store.next_offset is not None:
             return facts
-        return replace(facts, generation=new_generation(self._wall_clock(), origin.topic_id, self._former))
+        return replace(facts, generation=new_generation(self._stores.wall_clock(), origin.topic_id, self._former))

@@ -197,7 +197,7 @@ class LocalKafka:
         if owner.address != self.bootstrap_servers:
             raise LocalKafkaError(
                 f"Kafka in {str(self.data)!r} runs at {owner.address}, not at {self.bootstrap_servers}: stop it"
-                " first, or mend kafka.bootstrap_servers"
+                " first, or fix kafka.bootstrap_servers"
             )
         self._wait_for_answer(time.monotonic() + START_SECONDS, 0)
         return True

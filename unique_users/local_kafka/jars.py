@@ -128,7 +128,7 @@ def _download_one(jar: LockedDependency, staging: Path, cache: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> LocalKafkaError:
     reason = (error.strerror or str(error)).lower()
-    return LocalKafkaError(f"cannot write {path}: {reason}: mend it, or set M2_REPO to another directory")
+    return LocalKafkaError(f"cannot write {path}: {reason}: fix it, or set M2_REPO to another directory")
 
 
 def java_command(

@@ -34,7 +34,7 @@ class PidFile:
             return cls(pid=0, started=0, address="")
         except OSError as error:
             raise LocalKafkaError(
-                f"broker.data: cannot read {str(path)!r}: {reason(error)}: mend its rights or its disk"
+                f"broker.data: cannot read {str(path)!r}: {reason(error)}: fix its rights or its disk"
             ) from None
 
     def write(self, path: Path, *, new: bool = False) -> None:

@@ -23,8 +23,8 @@ def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, 
     return max(wanted, first)
 
 
-RECREATED = "it ends before that, so it was deleted and made again"
-OTHER = "it holds other records, so it was deleted and made again"
+RECREATED = "it ends before that, so it was deleted and recreated"
+OTHER = "it holds other records, so it was deleted and recreated"
 
 
 def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -> bool:

@@ -164,7 +164,7 @@ class FrameParser:
         if ts is msgspec.UNSET:
             raise BadFrameError(Reason.NO_TS, f"no {self._ts_field!r} at the root")
         if not isinstance(uid, str):
-            raise BadFrameError(Reason.BAD_UID, f"{self._uid_field!r} is {_kind(uid)}, expected a text")
+            raise BadFrameError(Reason.BAD_UID, f"{self._uid_field!r} is {_kind(uid)}, expected a string")
         if isinstance(ts, bool) or not isinstance(ts, int | float | str):
             raise BadFrameError(Reason.BAD_TS, f"{self._ts_field!r} is {_kind(ts)}, expected a time")
         return uid, ts

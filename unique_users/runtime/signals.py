@@ -23,10 +23,12 @@ class Stop:
     """A request to stop, set once by a signal or a caller and asked for by the loops.
 
     A plain flag: a lock, as in threading.Event, could be held by the very code that a signal handler interrupts.
+    The loops measure their times by its clock, `monotonic`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._requested = False
+        self.monotonic = monotonic
 
     @property
     def requested(self) -> bool:

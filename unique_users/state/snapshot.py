@@ -176,7 +176,7 @@ class SavedState(SavedFile):
         super().__init__(path or path_of(directory, topic, partition))
         self._of = (topic, partition)
         if not self.path.exists():
-            message = f"{self.path}: there is no such state: start counter.py, or mend state.directory"
+            message = f"{self.path}: there is no such state: start counter.py, or fix state.directory"
             raise StateError(message)
         with explained(self.path):
             address = f"{self.path.absolute().as_uri()}?mode=ro"
@@ -249,7 +249,7 @@ def explained(path: Path, otherwise: str = "set state.directory to a writable fo
         if "locked" in str(error):
             message = f"{path}: in use by another process: end that, or set another state.directory"
             raise LockedError(message) from None
-        message = f"{path}: cannot be used: {error}: what was saved last is still valid; mend it and start again"
+        message = f"{path}: cannot be used: {error}: what was saved last is still valid; fix it and start again"
         raise StateError(message) from None
     except _DAMAGE as error:
         raise damaged(path, str(error)) from None

@@ -10,8 +10,9 @@ can read what was saved last at any moment, and no reader can make a save wait o
 """
 
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,10 +47,11 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Stores:
-    """The states in one directory, one for each partition."""
+    """The states in one directory, one for each partition. New ones are named by the wall clock."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wall_clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
+        self.wall_clock = wall_clock
 
     def open(self, origin: Origin) -> "Store":
         """The state of a partition; a new one when there is none. Raises StateError, see Store."""

@@ -23,8 +23,8 @@ AWAY = (kafka_errors.BrokerNotAvailableError, kafka_errors.UnknownBrokerIdError)
 
 def _refusal(servers: str, error: Exception, said: str) -> str:
     """Who is refused needs another password or, once let in, more rights."""
-    mend = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
-    return f"the broker at {servers} refuses: {said}: check the {mend} of the `kafka:` section"
+    fix = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
+    return f"the broker at {servers} refuses: {said}: check the {fix} of the `kafka:` section"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import Any
 
 
 class LetsGo:
-    """Lets go of thread and sockets when no broker answers; the clients' own constructors keep them for ever."""
+    """Lets go of thread and sockets when no broker answers; the clients' own constructors keep them forever."""
 
     def __init__(self, **settings: Any) -> None:
         try:

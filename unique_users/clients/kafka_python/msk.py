@@ -1,4 +1,4 @@
-"""What AWS_MSK_IAM needs, looked at before the client does: it would try again for ever and not tell."""
+"""What AWS_MSK_IAM needs, looked at before the client does: it would try again forever and not tell."""
 
 from unique_users.errors import UsageError
 

@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/integration holds it to this
-"""Have kafka-python 3.0.12 tell why a broker refuses a login; without this it tries again for ever.
+"""Have kafka-python 3.0.12 tell why a broker refuses a login; without this it tries again forever.
 
 1. What a broker says before it hangs up is thrown away where both come in one read: here the end waits for the next.
 2. A login that fails closes the connection, and what asks for one later is told nothing: here it is.

@@ -74,7 +74,7 @@ def _typed(given: Any, default: Any, name: str) -> Any:
     if isinstance(default, int | float):
         return _number(given, name)
     if (isinstance(default, str) or name.replace(".", "_") in _TEXTS) and not isinstance(given, str | None):
-        raise UsageError(f"kafka.{name}: expected a text: put it in quotes")
+        raise UsageError(f"kafka.{name}: expected a string: put it in quotes")
     return given
 
 

@@ -79,8 +79,8 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     if _hung_up(error):
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     if error.code() in REFUSED:
-        mend = "rights" if error.code() in _NO_RIGHT else "user and password"
-        return BrokerError(f"the broker at {servers} refuses: {said}: check the {mend} of the `kafka:` section")
+        fix = "rights" if error.code() in _NO_RIGHT else "user and password"
+        return BrokerError(f"the broker at {servers} refuses: {said}: check the {fix} of the `kafka:` section")
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {said}")
@@ -118,7 +118,7 @@ def explained(config: Config) -> Iterator[None]:
 
 
 class Refusal:
-    """Hears the errors that the client tells aside, on its callback, and keeps the one that waiting does not mend."""
+    """Hears the errors that the client tells aside, on its callback, and keeps the one that waiting does not fix."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -1,0 +1,76 @@
+"""One partition of `feed`: how far it is read and committed, and what the next owner has to know of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from unique_users.aggregation.marks import Gap, Why, gap_of_deleted, with_gaps
+from unique_users.clients.protocols import Batch, Position
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.log_history.past import Past
+from unique_users.messages.checkpoints import Checkpoint
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
+from unique_users.messages.partitioning import Layout
+
+
+@dataclass
+class FeedPartition:
+    """One partition of `feed` that this member of the group reads."""
+
+    topic_id: str
+    clock: StreamClock
+    position: int
+    committed: int
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
+    past: Past
+    newest_ms: int | None = None  # the Kafka time of the last frame read
+    recorded: int | None = None  # what the broker said that the group has committed
+    announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
+    gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
+    missed: bool = False  # frames right before the next one were deleted
+    pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
+
+    def to_commit(self, layout: Layout) -> Position:
+        """The position with what a restart needs to judge the next frames and to place them as this process would."""
+        totals = self.totals + self.pending
+        clock, history = self.clock.to_metadata(), self.past.remember()
+        told = (totals, self.newest_ms, history, self.gaps, self.missed)
+        metadata = OffsetMetadata(self.topic_id, clock, layout, *told)
+        return Position(self.position, metadata.text())
+
+    def mark_missed(self, first_kept_ms: int, future_seconds_max: int) -> None:
+        """Note that frames before one of this Kafka time were deleted before they were read."""
+        start = self.clock.watermark() or 0
+        gap = gap_of_deleted(Why.RECORDS_DELETED, start, first_kept_ms, future_seconds_max)
+        self.gaps = with_gaps(self.gaps, [gap])
+        self.missed = False
+
+    def mark_read(self, batch: Batch, counts: FrameCounts, now: float) -> None:
+        """A batch was handled at monotonic time `now`: what was made of it is on its way."""
+        self.pending += counts
+        self.position = batch.next_offset
+        self.past.read(batch, now)
+        self.newest_ms = batch.timestamps_ms[-1]
+
+    def mark_committed(self) -> None:
+        """What was read so far is committed."""
+        self.committed = self.recorded = self.position
+        self.announced = True
+        self.totals += self.pending
+        self.pending = FrameCounts()
+
+    def begin_again(self, offset: int, clock: StreamClock) -> None:
+        """The topic is another one, which is read from an offset on."""
+        self.committed = self.position = offset
+        self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
+        self.missed = offset > 0
+
+    def go_back(self, offset: int) -> None:
+        """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
+        self.past.go_back(offset)
+        self.position = offset
+
+
+def remembered(history: Sequence[Checkpoint]) -> Past:
+    """The past of a partition of `feed`, of which a commit holds as much as it has room for."""
+    return Past(history, CHECKPOINTS_MAX, RECENT)

@@ -1,0 +1,230 @@
+"""The partitions of `feed` that this member of the group has been assigned."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from unique_users.bucketer.feed_partition import FeedPartition, remembered
+from unique_users.clients.connect import lag
+from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
+from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError
+from unique_users.event_time.stream_clock import StreamClock
+from unique_users.log_history.check import HistoryCheck
+from unique_users.log_history.lost_records import look_for_loss, readable_offset
+from unique_users.messages.checkpoints import Found
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.messages.partitioning import Layout
+
+_log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 3.0
+
+CheckLayout = Callable[[Layout], object]
+
+
+class FeedPartitions:
+    """Opens each assigned partition at the position that the group has committed, and keeps it right from then on.
+
+    `open` holds those that are read; others wait until the broker answers. With `until`, an end offset for each
+    partition, it knows when all is read up to there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        consumer: Consumer,
+        topics: Topics,
+        history: HistoryCheck,
+        until: Mapping[int, int] | None = None,
+    ) -> None:
+        self._name = config.topics.feed.name
+        self._rules = config.bucketer
+        self._consumer = consumer
+        self._topics = topics
+        self._history = history
+        self._until = until
+        self._unopened: set[int] = set()
+        self._topic_ids: dict[int, str] = {}  # of what was read last
+        self._looked_at_all = False
+        self.open: dict[int, FeedPartition] = {}
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        """What has come; partitions that are revoked are forgotten. Raises TopicError for a damaged batch."""
+        polled = self._consumer.poll(timeout_seconds)
+        self._forget(polled.lost)
+        self._history.notice({p: each.past for p, each in self.open.items()})
+        return polled
+
+    def next_in(self, batch: Batch) -> FeedPartition | None:
+        """The partition of a batch, None where it is not what comes next in one that is read."""
+        partition = self.open.get(batch.partition)
+        if partition is None or not self._history.continues(partition.past, partition.position, batch):
+            return None
+        if batch.offsets[0] > partition.position:
+            partition.missed |= look_for_loss(self._consumer, self._name, batch, partition.position)
+        if partition.missed:
+            partition.mark_missed(batch.timestamps_ms[0], self._rules.future_seconds_max)
+        return partition
+
+    def follow(self, assigned: Iterable[int], check_layout: CheckLayout) -> None:
+        """Open what is assigned, and settle doubts about what is read. To be called after a poll was handled.
+
+        Not before: what was polled of a partition that is opened now came from another position.
+        """
+        self._unopened.update(assigned)
+        self._open_assigned(check_layout)
+        self._settle_doubts()
+
+    def read_again(self) -> None:
+        """Go back to the last commit in all of them."""
+        for partition in self.open:
+            self._history.forget(partition)
+        self._unopened |= set(self.open)
+        self.open.clear()
+
+    def read_again_if_recreated(self) -> bool:
+        """Whether `feed` is another topic than the one that was read. Then its partitions are opened again.
+
+        Raises BrokerAwayError.
+        """
+        topic_id = self._topics.current(self._name).id
+        if all(each.topic_id == topic_id for each in self.open.values()):
+            return False
+        self.read_again()
+        return True
+
+    def to_commit(self) -> dict[int, FeedPartition]:
+        """Those whose position is not committed. A broker that went back shall keep what was committed then."""
+        doubts = self._history.in_doubt
+        moved = {p: each for p, each in self.open.items() if each.position != each.committed or not each.announced}
+        return {p: each for p, each in moved.items() if p not in doubts}
+
+    def commit(self, due: Mapping[int, FeedPartition], layout: Layout) -> bool:
+        """Commit; return False while the group is being rebalanced. Raises BrokerAwayError."""
+        return self._consumer.commit({p: each.to_commit(layout) for p, each in due.items()}, COMMIT_SECONDS)
+
+    def committed(self) -> dict[int, int]:
+        """The committed offset of each partition that is read."""
+        return {p: each.committed for p, each in self.open.items()}
+
+    def uncommitted_frames(self) -> int:
+        """Frames that were read and are not committed."""
+        return sum(each.pending.read for each in self.open.values())
+
+    def at_end(self) -> bool:
+        """Whether all is read up to `until`."""
+        if self._until is None or self._unopened or self._history.in_doubt:
+            return False
+        with suppress(BrokerAwayError):
+            return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self.open)
+        return False
+
+    def lag(self) -> int | None:
+        """Frames that are not committed yet; None where that is not known, as of a partition that is not open yet."""
+        return None if self._unopened else lag(self._consumer, self.committed())
+
+    def stay(self) -> None:
+        """Stay a member of the group; what comes is not handled any more."""
+        self._forget(self._consumer.poll(0).lost)
+
+    def close(self) -> None:
+        """Leave the group. Commits nothing."""
+        self._history.close()
+        self._consumer.close()
+
+    def _forget(self, revoked: Iterable[int]) -> None:
+        """Uncommitted frames of a revoked partition are read again by its next owner, and counted there."""
+        for partition in revoked:
+            self.open.pop(partition, None)
+            self._history.forget(partition)
+            self._unopened.discard(partition)
+
+    def _open_assigned(self, check_layout: CheckLayout) -> None:
+        """Go to the committed position of each assigned partition, asking the broker for all of them at once."""
+        if not self._unopened:
+            return
+        try:
+            topic = self._topics.current(self._name)
+            self._look_at_all_layouts(topic.partitions, check_layout)
+            # Those that a recreated topic does not have are about to be revoked.
+            there = sorted(partition for partition in self._unopened if partition < topic.partitions)
+            positions = self._consumer.committed(there)
+            bounds = self._consumer.bounds(there)
+            for partition in there:
+                self._open(partition, topic.id, positions.get(partition), bounds[partition], check_layout)
+        except BrokerAwayError:
+            return
+
+    def _open(
+        self,
+        partition: int,
+        topic_id: str,
+        committed: Position | None,
+        bounds: tuple[int, int],
+        check_layout: CheckLayout,
+    ) -> None:
+        """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
+        wanted = committed.offset if committed else 0
+        then = OffsetMetadata.parsed(committed.metadata if committed else "")
+        if then.layout:
+            check_layout(then.layout)
+        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
+            _log.info(f"{self._name}-{partition}: was deleted and recreated: reading it from its start")
+            wanted, then = 0, OffsetMetadata(gaps=then.gaps, missed=then.missed)
+        past = remembered(then.history)
+        if found := self._history.opened(partition, past, wanted, bounds):
+            self._history.say(partition, found, wanted)
+            past.go_back(found.offset)
+        offset = found.offset if found else readable_offset(self._name, partition, wanted, bounds)
+        clock = StreamClock.from_metadata(self._rules.retention_seconds, then.clock)
+        opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
+        opened.recorded = committed and committed.offset
+        opened.announced = opened.recorded == offset
+        opened.gaps, opened.missed = then.gaps, then.missed or offset > wanted
+        self.open[partition] = opened
+        self._topic_ids[partition] = topic_id
+        self._consumer.start(partition, offset)
+        self._unopened.discard(partition)
+
+    def _look_at_all_layouts(self, partitions: int, check_layout: CheckLayout) -> None:
+        """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
+        if self._looked_at_all:
+            return
+        for committed in self._consumer.committed(range(partitions)).values():
+            if former := OffsetMetadata.parsed(committed.metadata).layout:
+                check_layout(former)
+        self._looked_at_all = True
+
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was read. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            each = self.open[partition]
+            try:
+                found = self._history.differs(partition, each.past, each.position)
+                if found:
+                    self._history.say(partition, found, each.position)
+                    self._go_back(each, found)
+                self._follow_commits(partition, each)
+                self._consumer.start(partition, each.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, each.past)
+
+    def _go_back(self, partition: FeedPartition, found: Found) -> None:
+        if found.back_to is None:
+            partition.begin_again(found.offset, StreamClock(self._rules.retention_seconds))
+        else:
+            partition.go_back(found.offset)
+
+    def _follow_commits(self, partition: int, each: FeedPartition) -> None:
+        """Go back to what is committed where that went back: what was made of later frames may be gone as well."""
+        committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
+        if each.recorded is None or committed >= min(each.recorded, each.position):
+            return
+        first, _ = self._consumer.bounds([partition])[partition]
+        each.go_back(max(first, committed))
+        each.recorded = committed
+        _log.info(f"{self._name}-{partition}: what was committed went back: reading again from offset {each.position}")

@@ -1,0 +1,135 @@
+"""What the bucketer writes: records of `bucketed`, and dead letters."""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from unique_users.bucketer.rekey import Rekeyed
+from unique_users.clients.protocols import Batch, Producer, Topics
+from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
+from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.partitioning import NEW_TOPIC, Layout, partitions_of_keys
+
+_log = logging.getLogger(__name__)
+
+ACKNOWLEDGE_SECONDS = 1.0
+
+
+def layout_of_bucketed(config: Config, topics: Topics) -> Layout:
+    """How records are spread over `bucketed` as it is now. Raises BrokerAwayError."""
+    topic = topics.current(config.topics.bucketed.name)
+    return Layout(topic.id, config.bucketer.partition_by, topic.partitions)
+
+
+class Writer:
+    """Writes with a producer that is replaced after every failure: nothing it was handed then is known to arrive.
+
+    `began` is the layout of `bucketed` that all records are made for. Methods that write raise DeliveryError.
+    """
+
+    def __init__(
+        self, config: Config, topics: Topics, began: Layout, new_producer: Callable[[], Producer | None]
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._began = began
+        self._new_producer = new_producer
+        self._producer: Producer | None = None
+        self._written_to = self._recreated()  # what `_recreated` said when the producer began
+        self._gone = False  # a topic, when it was last looked at
+        self._waiting = False
+
+    def open(self) -> None:
+        """Connect a producer; waits for the broker."""
+        self._written_to = self._recreated()
+        self._producer = self._new_producer()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a producer; there is none when a stop was requested while the broker was waited for."""
+        return self._producer is not None
+
+    def missing_topics(self) -> tuple[str, ...]:
+        """The topics that are gone for now."""
+        return self._topics.missing()
+
+    def let_go_of(self, missing: Iterable[str]) -> bool:
+        """Drop what is in flight, which would come into the next topic of a name; return False when that was done."""
+        if self._gone:
+            return False
+        self._gone = True
+        _log.info(f"{', '.join(f'no topic {name!r}' for name in missing)}; reading again from the last commit")
+        self.close()
+        return True
+
+    def has_room(self) -> bool:
+        """Backpressure: whether more records may be sent; waits a second at most."""
+        if self._gone:
+            self._gone = False
+            self.open()
+        self.check_topics()
+        return self._producer is not None and self._keeps_up(self._producer.has_room)
+
+    def send(self, batch: Batch, rekeyed: Rekeyed) -> None:
+        """Send what a batch of frames became."""
+        assert self._producer is not None
+        topics = self._config.topics
+        partitions = rekeyed.partitions
+        if partitions is None:
+            # The client would choose among those that are there now, before it is known here that there are more.
+            partitions = partitions_of_keys(rekeyed.keys, self._began.partitions)
+        self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
+        for rejected in rekeyed.rejected:
+            value, offset = batch.values[rejected.place] or b"", batch.offsets[rejected.place]
+            letter = DeadLetter(rejected.reason, rejected.detail, topics.feed.name, batch.partition, offset, value)
+            self._producer.send(topics.rejected.name, value, headers=letter.headers())
+
+    def flush(self) -> bool:
+        """Whether all that was sent is acknowledged; waits a second at most."""
+        return self._producer is not None and self._keeps_up(self._producer.flush)
+
+    def acknowledged(self) -> None:
+        """Say that a wait is over."""
+        if self._waiting:
+            _log.info("the broker acknowledges again, going on")
+            self._waiting = False
+
+    def close(self) -> None:
+        """Let go of the producer and of what it has in flight."""
+        if self._producer is not None:
+            self._producer.close()
+
+    def check_topics(self) -> None:
+        """Raise DeliveryError once where `bucketed` or `rejected` is another topic than the producer began to write."""
+        if self._recreated() != self._written_to:
+            raise DeliveryError("a topic that is written was deleted and recreated")
+
+    def checked_layout(self, former: Layout | None = None) -> Layout:
+        """The layout of `bucketed` as it is now. Raises TopicError where it does not go on from a former one.
+
+        Before a commit: frames whose records a changed topic may have spread otherwise are not read until it is right.
+        Raises BrokerAwayError.
+        """
+        former = former or self._began
+        now = layout_of_bucketed(self._config, self._topics)
+        if now.partitions == self._began.partitions and now.fits(former):
+            return now
+        raise TopicError(
+            f"topic {self._config.topics.bucketed.name!r} was written {former.describe()}, now it is to be"
+            f" {now.describe()}: a minute or user would stand in two of them. {NEW_TOPIC}"
+        )
+
+    def _recreated(self) -> int:
+        topics = self._config.topics
+        return self._topics.recreated(topics.bucketed.name, topics.rejected.name)
+
+    def _keeps_up(self, ready: Callable[[float], bool]) -> bool:
+        keeps_up = ready(ACKNOWLEDGE_SECONDS)
+        if not keeps_up and not self._waiting:
+            _log.info("waiting for the broker to acknowledge …")
+            self._waiting = True
+        if not keeps_up:
+            with suppress(BrokerAwayError):
+                self.checked_layout()  # what is for a partition that is gone would be waited for forever
+        return keeps_up

@@ -1,0 +1,271 @@
+"""The partitions of `bucketed` that this member of the group has been assigned."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from unique_users.aggregation.counts import Count, add_up
+from unique_users.aggregation.marks import Why, gap_of_deleted
+from unique_users.clients.connect import lag
+from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
+from unique_users.config.schema import Config
+from unique_users.counter.line import Line
+from unique_users.counter.partition import CountedPartition
+from unique_users.counter.recovery import Recovery
+from unique_users.errors import BrokerAwayError, LockedError, StateError
+from unique_users.event_time.buckets import Bucket
+from unique_users.log_history.lost_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.messages.offset_metadata import late_text
+from unique_users.messages.partitioning import NEW_TOPIC
+from unique_users.runtime.pulse import alive, busy
+from unique_users.runtime.signals import Stop
+
+_log = logging.getLogger(__name__)
+
+SURE_SECONDS = 1.0  # a commit that was accepted since tells that the partitions are ours; sessions last longer
+LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
+
+
+class CountedPartitions:
+    """Opens each assigned partition with its state, and keeps it right from then on.
+
+    `open` holds those that are counted; others wait until the broker answers and their state is free. With `until`, an
+    end offset for each partition, it knows when all is counted up to there. Raises StateError when a state cannot be
+    trusted or written.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        consumer: Consumer,
+        topics: Topics,
+        recovery: Recovery,
+        stop: Stop,
+        until: Mapping[int, int] | None = None,
+    ) -> None:
+        self._name = config.topics.bucketed.name
+        self._future_seconds_max = config.bucketer.future_seconds_max
+        self._consumer = consumer
+        self._topics = topics
+        self._recovery = recovery
+        self._history = recovery.history
+        self._monotonic = stop.monotonic
+        self._until = until
+        self._unopened: dict[int, float] = {}  # partitions assigned, and since when their state is waited for
+        self._committed: dict[int, int] = {}
+        self._sure_at = self._monotonic()
+        self._new = Counter[Bucket]()  # of partitions that were revoked since they were reported
+        self.open: dict[int, CountedPartition] = {}
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        """What has come; partitions that are revoked are saved and closed."""
+        polled = self._consumer.poll(timeout_seconds)
+        for partition in polled.lost:
+            self._revoke(partition)
+        self._history.notice({p: each.past for p, each in self.open.items()})
+        return polled
+
+    def add(self, batch: Batch) -> int:
+        """Count a batch, and return how many messages that are; none where it is not what comes next."""
+        partition = self.open.get(batch.partition)
+        if partition is None or not self._history.continues(partition.past, partition.position, batch):
+            return 0
+        first, position = batch.offsets[0], partition.position
+        deleted = first > position and look_for_loss(self._consumer, self._name, batch, position)
+        missing = gap_of_deleted(Why.RECORDS_DELETED, partition.floor, batch.timestamps_ms[0], self._future_seconds_max)
+        if Why.STATE_LOST in partition.end_gaps(missing.end):
+            say_trimmed(self._name, batch, missing.end)
+        if deleted:
+            partition.mark([missing])
+        if batch.unreadable:
+            say_unreadable(self._name, batch)
+            partition.mark([missing._replace(why=Why.RECORDS_UNREADABLE)])
+        with busy():
+            partition.add(batch, self._monotonic())
+        return len(batch.offsets)
+
+    def follow(self, assigned: Iterable[int]) -> None:
+        """Open what is assigned, and settle doubts about what is counted. To be called after a poll was handled.
+
+        Not before: what was polled of a partition that is opened now came from another position.
+        """
+        self._unopened.update(dict.fromkeys(assigned, self._monotonic()))
+        self._open_assigned()
+        self._settle_doubts()
+
+    def still_the_same_topic(self) -> bool:
+        """Whether what was read belongs to the topic that the states were made from, as far as is known now."""
+        if not self.open:
+            return True
+        try:
+            topic = self._topics.current(self._name)
+        except BrokerAwayError:
+            return True  # the state says which topic it is of, so the next answer is soon enough
+        for partition, each in list(self.open.items()):
+            if topic.partitions != each.origin.partitions:
+                message = (
+                    f"topic {each.origin.topic!r} had {each.origin.partitions} partitions, now it has"
+                    f" {topic.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
+                )
+                raise StateError(message)
+            if topic.id != each.origin.topic_id:
+                self._count_again(partition)
+        return all(each.origin.topic_id == topic.id for each in self.open.values()) and bool(self.open)
+
+    @busy()
+    def save(self) -> None:
+        """Save what was counted, with the positions."""
+        for each in self.open.values():
+            each.save()
+
+    def commit(self) -> bool:
+        """Let the group's offsets follow what is saved; False where the group refuses that, or does not answer.
+
+        It refuses that to a member that has lost its partitions unnoticed.
+        """
+        moved = {
+            p: each
+            for p, each in self.open.items()
+            if each.saved_offset != self._committed.get(p) or each.unpublished or each.facts.withdrawn
+        }
+        positions = {
+            p: Position(each.saved_offset, late_text(each.facts.late))
+            for p, each in moved.items()
+            if each.saved_offset is not None
+        }
+        asked_at = self._monotonic()
+        try:
+            done = not positions or self._consumer.commit(positions, ANSWER_SECONDS)
+        except BrokerAwayError:
+            return False  # the report says so, and the state holds the position that counts
+        if done:
+            self._committed.update({p: position.offset for p, position in positions.items()})
+            self._sure_at = asked_at
+        return done
+
+    def sure(self) -> bool:
+        """Whether the group has said lately that the partitions are ours. Frozen meanwhile, a successor may count."""
+        return self._monotonic() - self._sure_at <= SURE_SECONDS
+
+    def follow_line(self, line: Line | None) -> None:
+        """Mark what the bucketers have missed, and note how far the low watermark is."""
+        if line is None:
+            return
+        gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
+        for partition, each in self.open.items():
+            if gaps:
+                each.mark(gaps)
+            if line.low_watermark is not None and partition in line.bucketed_ends:
+                each.follow(line.low_watermark, line.bucketed_ends[partition])
+
+    def buckets(self) -> set[Bucket]:
+        """All that is held."""
+        return set().union(*(each.buckets() for each in self.open.values()))
+
+    def count(self, bucket: Bucket) -> Count:
+        """The unique users of a bucket over all partitions: a user stands in one of them."""
+        return add_up(each.count(bucket) for each in self.open.values())
+
+    def why(self, bucket: Bucket) -> set[Why]:
+        """Why the count of a bucket may be wrong."""
+        return set().union(*(each.why(bucket) for each in self.open.values()))
+
+    def take_new(self) -> Counter[Bucket]:
+        """How many users are new in each bucket since this was called last."""
+        for each in self.open.values():
+            self._take_new(each)
+        new, self._new = self._new, Counter()
+        return new
+
+    def lag(self) -> int | None:
+        """Records that are not counted yet; None when the broker does not answer."""
+        return lag(self._consumer, {p: each.position for p, each in self.open.items()})
+
+    @property
+    def has_end(self) -> bool:
+        """Whether it is to be counted up to some offsets alone."""
+        return self._until is not None
+
+    def at_end(self) -> bool:
+        """Whether all is counted up to `until`."""
+        if self._until is None or self._unopened or self._history.in_doubt:
+            return False
+        try:
+            return all(self._consumer.position(p) >= self._until.get(p, 0) for p in self.open)
+        except BrokerAwayError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the states and leave the group. Saves nothing."""
+        for each in self.open.values():
+            each.close()
+        self._history.close()
+        self._consumer.close()
+
+    def _open_assigned(self) -> None:
+        try:
+            bounds = self._recovery.bounds(self._unopened)
+        except BrokerAwayError:
+            return
+        for partition in bounds:
+            alive()
+            since = self._unopened[partition]
+            try:
+                opened = self._recovery.recover(partition, bounds[partition])
+            except BrokerAwayError:
+                return
+            except LockedError:
+                # Its former owner is about to let go of it, or is a process that has nothing to do with this one.
+                if self._monotonic() - since > LOCK_SECONDS:
+                    raise
+                continue
+            self.open[partition] = opened
+            self._consumer.start(partition, opened.position)
+            del self._unopened[partition]
+
+    def _settle_doubts(self) -> None:
+        """Read on where the log still is the one that was counted. While the broker is away, what is in doubt waits."""
+        for partition in self._history.in_doubt:
+            each = self.open[partition]
+            try:
+                found = self._history.differs(partition, each.past, each.position)
+                if found and found.back_to is None:
+                    self._count_again(partition)
+                    continue
+                if found:
+                    self._history.say(partition, found, each.position, each.go_back(found))
+                else:  # what is cut off may be what it still had to catch up with
+                    _, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+                    each.publish_from = min(each.publish_from, end)
+                self._consumer.start(partition, each.position)
+            except BrokerAwayError:
+                return
+            self._history.settle(partition, each.past)
+
+    def _revoke(self, partition: int) -> None:
+        """Save and close a partition that belongs to another member now."""
+        self._unopened.pop(partition, None)
+        self._history.forget(partition)
+        self._committed.pop(partition, None)
+        each = self.open.pop(partition, None)
+        if each is not None:
+            self._take_new(each)
+            with busy():
+                each.save()
+                each.close()
+
+    def _count_again(self, partition: int) -> None:
+        """The topic was recreated while it was read: leave unsaved what is not of one topic, and open again."""
+        each = self.open.pop(partition)
+        each.close()
+        self._history.forget(partition)
+        self._committed.pop(partition, None)
+        topic = each.origin.topic
+        _log.info(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
+        self._unopened[partition] = self._monotonic()
+        if not each.origin.topic_id:
+            self._recovery.begin_anew(partition)
+
+    def _take_new(self, each: CountedPartition) -> None:
+        self._new.update(each.new)
+        each.new.clear()

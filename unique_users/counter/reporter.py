@@ -1,0 +1,97 @@
+"""What the counter reports: the buckets that changed, and a summary."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from unique_users.aggregation.counts import Count, add_up, users_in
+from unique_users.aggregation.marks import Why
+from unique_users.config.schema import Config
+from unique_users.counter.line import LineSource
+from unique_users.counter.partition import CountedPartition
+from unique_users.counter.partitions import CountedPartitions
+from unique_users.event_time.buckets import INTERVALS, Bucket
+from unique_users.reports.output import Output
+from unique_users.reports.report import BucketCount, Summary
+from unique_users.runtime.pulse import busy
+
+
+class Reporter:
+    """Gathers what happened since the last report, and gives it to every output."""
+
+    def __init__(
+        self,
+        config: Config,
+        partitions: CountedPartitions,
+        line: LineSource,
+        outputs: Sequence[Output],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._partitions = partitions
+        self._line = line
+        self._outputs = outputs
+        self._wall_clock = wall_clock
+        self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
+        self._closed_why: dict[Bucket, set[Why]] = {}
+        self.messages_read = 0  # since the last report
+
+    def note_closed(self, partition: CountedPartition, dropped: dict[Bucket, Count]) -> None:
+        """Have the next report tell the last counts of buckets that are dropped."""
+        for bucket, count in dropped.items():
+            self._closed[bucket] = add_up([self._closed.get(bucket, 0), count])
+            if why := partition.why(bucket):
+                self._closed_why.setdefault(bucket, set()).update(why)
+
+    def report(self, missing: tuple[str, ...], *, everything: bool = False) -> None:
+        """Report the buckets that changed since the last report, or every bucket held, and the summary.
+
+        The summary asks the broker, and does not keep the counts from those who wait for them.
+        """
+        with busy():
+            new = self._partitions.take_new()
+            changed = self._shown(new)
+            if everything:
+                found = self._counts(None, self._shown(self._partitions.buckets()))
+            else:
+                found = self._counts(new, changed)
+            for output in self._outputs:
+                output.counts(found)
+        summary = self._summary(len(changed), missing)
+        with busy():
+            for output in self._outputs:
+                output.summary(summary)
+        self._closed.clear()
+        self._closed_why.clear()
+        self.messages_read = 0
+
+    def _shown(self, buckets: Iterable[Bucket]) -> set[Bucket]:
+        return {bucket for bucket in buckets if bucket.interval in self._config.counter.intervals}
+
+    def _counts(self, new: Mapping[Bucket, int] | None, shown: Iterable[Bucket]) -> list[BucketCount]:
+        """Those that are shown, with what is new; None stands for all of their users."""
+        found = []
+        for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
+            count = add_up([self._partitions.count(bucket), self._closed.get(bucket, 0)])
+            why = sorted(self._partitions.why(bucket) | self._closed_why.get(bucket, set()))
+            added = users_in(count) if new is None else new[bucket]
+            found.append(BucketCount(bucket.start, count, added, bucket.interval, tuple(why)))
+        return found
+
+    def _summary(self, buckets_changed: int, missing: tuple[str, ...]) -> Summary:
+        held = self._partitions.open
+        line = self._line.current()
+        summary = Summary(
+            int(self._wall_clock()),
+            self.messages_read,
+            buckets_changed,
+            None if self._config.topics.bucketed.name in missing else self._partitions.lag(),
+            sum(each.unreadable for each in held.values()),
+            tuple(sorted(held)),
+            next((each.origin.partitions for each in held.values()), None),
+            line.unread if line else None,
+            line.behind_seconds if line else None,
+            line.totals() if line else None,
+            missing,
+        )
+        for each in held.values():
+            each.unreadable = 0
+        return summary
