@@ -14,6 +14,7 @@ $(VENV)/runtime: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
@@ -23,7 +24,7 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/runtime
 setup: $(VENV)/runtime  ## make the virtual environment in .venv
 
 demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that they are exact
-	@$(BIN)/python demo.py
+	@$(BIN)/unique-users demo
 
 test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -41,10 +42,11 @@ bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames
 	$(BIN)/python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
 
-check: $(VENV)/dev  ## linter, formatter, types, docs
+check: $(VENV)/dev  ## linter, formatter, types, import contracts, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
 
 format: $(VENV)/dev  ## format the code
@@ -53,8 +55,8 @@ format: $(VENV)/dev  ## format the code
 
 lock: $(VENV)/dev  ## pin the dependencies of pyproject.toml again, with checksums
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and the local Kafka's data; stop the broker before
 	rm -rf $(VENV) data

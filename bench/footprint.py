@@ -60,7 +60,7 @@ def measured(scratch: Path, broker: str) -> dict[str, Any]:
             f"bucketer.group=combine-{combine}",
             f"topics.bucketed.name=bucketed-{combine}",
         ]
-        names += [f"bucketer.combine={combine}", "bucketer.retention_seconds=0", "counter.retention_seconds=0"]
+        names += [f"bucketer.combine={combine}", "bucketer.allowed_lateness_seconds=0", "counter.retention_seconds=0"]
         script(broker, "bucketer.py", names, "--until-caught-up")
         bucketed["combined" if combine == "true" else "plain"] = stored(scratch, f"bucketed-{combine}") / FRAMES
     state = scratch / "state"

@@ -115,8 +115,8 @@ def watch(config: Config, frames: int, seen: list[tuple[float, int]]) -> None:
     consumer = get_consumer(config, config.topics.counts.name, "latency")
     while not seen or seen[-1][1] < frames:
         polled = consumer.poll(0.02)
-        for partition in polled.taken:
-            consumer.start(partition, 0)
+        for partition in polled.assigned:
+            consumer.seek(partition, 0)
         for batch in polled.batches:
             now = time.monotonic()
             seen += [(now, json.loads(value or b"{}")["unique_users"]) for value in batch.values]

@@ -27,7 +27,7 @@ from unique_users.config.load import load_config  # noqa: E402
 from unique_users.config.schema import Config  # noqa: E402
 from unique_users.counter.backfill import follow  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar, iso_time  # noqa: E402
-from unique_users.event_time.rollup import Cascade  # noqa: E402
+from unique_users.event_time.rollup import Rollup  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
 
@@ -74,7 +74,7 @@ def fill(config: Config, minutes: list[list[str]]) -> None:
     admin.close()
     origin = Origin(config.topics.bucketed.name, topic.id, 0, topic.partitions)
     store = Store(Path(config.state.directory), origin)
-    follow(store, Cascade(Calendar()))
+    follow(store, Rollup(Calendar()))
     a_save = -(-USERS_A_MINUTE // SAVES_A_MINUTE)
     for number, uids in enumerate(minutes):
         minute = Bucket("minute", START + 60 * number)

@@ -14,19 +14,19 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.aggregation.bucket_users import Origin, Tally  # noqa: E402
+from unique_users.aggregation.bucket_users import BucketUsers, Origin  # noqa: E402
 from unique_users.aggregation.counts import users_in  # noqa: E402
 from unique_users.clients.protocols import Batch  # noqa: E402
 from unique_users.counter.partition import CountedPartition  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
-from unique_users.event_time.rollup import Cascade  # noqa: E402
+from unique_users.event_time.rollup import Rollup  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
 
 NEW_USERS = 60_000
 MINUTES = 1_440
 USERS_A_MINUTE = 6_000
 SAVES_A_MINUTE = 12
-CASCADE = Cascade(Calendar())
+ROLLUP = Rollup(Calendar())
 
 
 def main() -> None:
@@ -42,9 +42,11 @@ def main() -> None:
         store = Store(Path(directory), origin)
         a_save = USERS_A_MINUTE // SAVES_A_MINUTE
         for number in range(MINUTES * SAVES_A_MINUTE):
-            tally = Tally(store.counts if number % SAVES_A_MINUTE else {}, lambda _: (), store.load_sketch, CASCADE)
+            users = BucketUsers(
+                store.counts if number % SAVES_A_MINUTE else {}, lambda _: (), store.load_sketch, ROLLUP
+            )
             first = number * a_save % (len(pool) - a_save)
-            save(store, number // SAVES_A_MINUTE * 60, pool[first : first + a_save], tally)
+            save(store, number // SAVES_A_MINUTE * 60, pool[first : first + a_save], users)
         store.close()
         entries = MINUTES * USERS_A_MINUTE
         size = store.path.stat().st_size
@@ -75,7 +77,7 @@ def many_saves(directory: Path, pool: list[str]) -> None:
 def second(directory: Path, minutes: int) -> float:
     """CPU in ms for what a counter does each second besides reading: count, save, choose what to publish and report."""
     store = Store(directory, Origin(f"held{minutes}", "", 0, 1))
-    ledger = CountedPartition(store, Origin("held", "", 0, 1), CASCADE, 2 * 86_400, 2_000_000)
+    ledger = CountedPartition(store, Origin("held", "", 0, 1), ROLLUP, 2 * 86_400, 2_000_000)
     times = []
     for number in range(minutes + 20):
         bucket = number * 60 if number < minutes else (minutes - 1) * 60
@@ -94,14 +96,14 @@ def second(directory: Path, minutes: int) -> float:
     return median(times[minutes:])
 
 
-def save(store: Store, bucket: int, uids: list[str], tally: Tally | None = None) -> float:
+def save(store: Store, bucket: int, uids: list[str], users: BucketUsers | None = None) -> float:
     """Add users to a bucket and save them; return the CPU time in ms."""
-    tally = tally or Tally({}, lambda _: (), store.load_sketch, CASCADE)
-    tally.add(bucket, uids)
+    users = users or BucketUsers({}, lambda _: (), store.load_sketch, ROLLUP)
+    users.add(bucket, uids)
     started = time.process_time()
     minute = Bucket("minute", bucket)
     counts = {minute: users_in(store.counts.get(minute, 0)) + len(uids)}
-    store.save(tally.unsaved(), {}, counts, (store.next_offset or 0) + len(uids))
+    store.save(users.unsaved(), {}, counts, (store.next_offset or 0) + len(uids))
     return (time.process_time() - started) * 1000
 
 

@@ -2,9 +2,7 @@
 
 import sys
 
-from unique_users.commands import COMMANDS, run
-
-PROG = "unique-users"
+from unique_users.commands import COMMANDS, PROG, run
 
 
 def main() -> None:
@@ -13,9 +11,7 @@ def main() -> None:
     if arguments[:1] in (["--help"], ["-h"]):
         print(_help())
     elif arguments[:1] == ["--version"]:
-        from importlib.metadata import version  # noqa: PLC0415 - not for every command
-
-        print(PROG, version(PROG))
+        print(PROG, _version())
     elif arguments and arguments[0] in COMMANDS:
         run(arguments[0], f"{PROG} {arguments[0]}", arguments[1:])
     else:
@@ -23,6 +19,15 @@ def main() -> None:
         if arguments:
             print(f"\nerror: no command {arguments[0]!r}", file=sys.stderr)
         sys.exit(2)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - not for every command
+
+    try:
+        return version(PROG)
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _help() -> str:

@@ -306,20 +306,20 @@ class Member:
         self.consumer = system.consumer(topic, group)
         self.starts = starts
         self.owned: set[int] = set()
-        self.lost: list[int] = []
+        self.revoked: list[int] = []
         self.rows: dict[int, list[tuple[int, bytes | None, bytes | None, int]]] = {}
         self.leader_epochs: set[int] = set()
 
     def poll(self) -> None:
         polled = self.consumer.poll(0.1)
-        self.owned -= polled.lost
-        self.lost += sorted(polled.lost)
-        self.owned |= polled.taken
-        taken = polled.taken if self.starts else frozenset()
-        committed, bounds = self.consumer.committed(taken), self.consumer.bounds(taken)
-        for partition in taken:
+        self.owned -= polled.revoked
+        self.revoked += sorted(polled.revoked)
+        self.owned |= polled.assigned
+        assigned = polled.assigned if self.starts else frozenset()
+        committed, bounds = self.consumer.committed(assigned), self.consumer.bounds(assigned)
+        for partition in assigned:
             at = committed.get(partition)
-            self.consumer.start(partition, at.offset if at else bounds[partition][0])
+            self.consumer.seek(partition, at.offset if at else bounds[partition][0])
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)
@@ -336,7 +336,7 @@ def poll_until(condition: Callable[[], bool], *members: Member) -> None:
     """Poll the members in turn until `condition` holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, [(member.owned, member.lost, member.rows) for member in members]
+        assert time.monotonic() < deadline, [(member.owned, member.revoked, member.rows) for member in members]
         for member in members:
             member.poll()
 
@@ -376,8 +376,8 @@ def test_a_batch_knows_the_position_after_it(system: System, new_topic: Callable
     read = 0
     while read < 3 and time.monotonic() < deadline:
         polled = consumer.poll(0.1)
-        for partition in polled.taken:
-            consumer.start(partition, 0)
+        for partition in polled.assigned:
+            consumer.seek(partition, 0)
         for batch in polled.batches:
             read += len(batch.offsets)
             assert batch.partition == 0
@@ -398,8 +398,8 @@ def test_a_poll_brings_some_of_many_records_and_not_all(
     deadline = time.monotonic() + PATIENCE_SECONDS
     while sum(sizes) < 20_000 and time.monotonic() < deadline:
         polled = consumer.poll(0.5)
-        for partition in polled.taken:
-            consumer.start(partition, 0)
+        for partition in polled.assigned:
+            consumer.seek(partition, 0)
         sizes += [len(batch.offsets) for batch in polled.batches]
     assert sum(sizes) == 20_000
     assert max(sizes) <= 5_000 + 1_050, "the bound, and a batch of a megabyte more"
@@ -434,8 +434,8 @@ def test_a_batch_that_unpacks_to_too_much_is_passed_and_named(
     deadline = time.monotonic() + PATIENCE_SECONDS
     while len(found) < count + 3 and time.monotonic() < deadline:
         polled = consumer.poll(0.1)
-        for partition in polled.taken:
-            consumer.start(partition, 0)
+        for partition in polled.assigned:
+            consumer.seek(partition, 0)
         for batch in polled.batches:
             assert len(batch.keys) == len(batch.values) == len(batch.timestamps_ms) == len(batch.offsets)
             rows = zip(batch.offsets, batch.values, strict=True)
@@ -459,10 +459,10 @@ def test_reading_may_begin_inside_a_batch_that_is_passed(
     send(system, topic, b"after")
     member = Member(system, topic, unique_name("group"), starts=False)
     poll_until(lambda: member.owned == {0}, member)
-    member.consumer.start(0, 60)
+    member.consumer.seek(0, 60)
     poll_until(lambda: b"after" in member.values(), member)
     assert member.offsets() == list(range(60, 101))
-    member.consumer.start(0, 99)
+    member.consumer.seek(0, 99)
     member.rows.clear()
     poll_until(lambda: b"after" in member.values(), member)
     assert member.offsets() == [99, 100]
@@ -503,7 +503,7 @@ def test_a_partition_taken_delivers_nothing_until_it_is_started(
     for _ in range(10):
         member.poll()
     assert member.rows == {}
-    member.consumer.start(0, 0)
+    member.consumer.seek(0, 0)
     poll_until(lambda: len(member.values()) == 2, member)
     assert member.offsets() == [0, 1]
 
@@ -515,7 +515,7 @@ def test_reading_starts_in_the_middle_where_told(
     send(system, topic, *[b"%d" % n for n in range(10)])
     member = Member(system, topic, unique_name("group"), starts=False)
     poll_until(lambda: member.owned == {0}, member)
-    member.consumer.start(0, 7)
+    member.consumer.seek(0, 7)
     assert member.consumer.position(0) == 7
     poll_until(lambda: len(member.values()) == 3, member)
     assert member.rows[0][0][0] == 7
@@ -529,7 +529,7 @@ def test_start_goes_back_in_a_partition_that_is_read(
     send(system, topic, b"0", b"1", b"2")
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == 3, member)
-    member.consumer.start(0, 1)
+    member.consumer.seek(0, 1)
     poll_until(lambda: len(member.values()) == 5, member)
     send(system, topic, b"3")
     poll_until(lambda: len(member.values()) == 6, member)
@@ -545,7 +545,7 @@ def test_starting_a_partition_of_another_member_changes_nothing(
     owner = Member(system, topic, group)
     poll_until(lambda: owner.values() == [b"0"], owner)
     other = system.consumer(topic, group)
-    other.start(0, 0)
+    other.seek(0, 0)
     for _ in range(5):
         assert other.poll(0.1).batches == []
     with pytest.raises(BrokerAwayError):
@@ -559,7 +559,7 @@ def test_the_end_of_a_partition_is_the_position_of_a_reader_that_caught_up(
     send(system, topic, b"0", b"1")
     member = Member(system, topic, unique_name("group"), starts=False)
     poll_until(lambda: member.owned == {0}, member)
-    member.consumer.start(0, 0)
+    member.consumer.seek(0, 0)
     assert member.consumer.bounds([0]) == {0: (0, 2)}
     assert member.consumer.position(0) == 0
     poll_until(lambda: len(member.values()) == 2, member)
@@ -589,7 +589,7 @@ def test_a_partition_is_read_on_from_its_first_record_when_the_wanted_one_was_de
     system.trim(topic, 0, 2)
     member = Member(system, topic, unique_name("group"), starts=False)
     poll_until(lambda: member.owned == {0}, member)
-    member.consumer.start(0, 0)
+    member.consumer.seek(0, 0)
     poll_until(lambda: len(member.values()) == 1, member)
     assert member.offsets() == [2]
 
@@ -639,7 +639,7 @@ def test_a_member_gets_its_partitions_however_short_its_polls_are(
     for _ in range(3):
         consumer = system.consumer(topic, unique_name("group"))
         deadline = time.monotonic() + 10
-        while not consumer.poll(0.005).taken:
+        while not consumer.poll(0.005).assigned:
             assert time.monotonic() < deadline, "a poll that ends while the group is being joined is followed by others"
         consumer.close()
 
@@ -650,7 +650,7 @@ def test_a_member_gets_its_partitions_however_long_it_does_not_poll(
     topic = new_topic()
     consumer = system.consumer(topic, unique_name("group"))
     for _ in range(50):
-        if consumer.poll(0).taken:
+        if consumer.poll(0).assigned:
             return
         time.sleep(0.1)  # so that joining the group goes on while nobody asks for it
     pytest.fail("it never got its partition")
@@ -667,8 +667,8 @@ def test_two_consumers_share_the_partitions_and_the_one_that_stays_takes_over(
     second = Member(system, topic, group)
     poll_until(lambda: len(first.owned) == len(second.owned) == 2, first, second)
     assert first.owned | second.owned == {0, 1, 2, 3}
-    assert set(first.lost) == second.owned
-    assert second.lost == []
+    assert set(first.revoked) == second.owned
+    assert second.revoked == []
     for partition in range(4):
         send(system, topic, b"new", partition=partition)
     poll_until(lambda: sum(b"new" in m.values(p) for m in (first, second) for p in range(4)) == 4, first, second)
@@ -689,7 +689,7 @@ def test_partitions_that_stay_are_neither_lost_nor_taken_again(
     second = Member(system, topic, group)
     poll_until(lambda: len(first.owned) == len(second.owned) == 1, first, second)
     (kept,) = first.owned
-    assert first.lost == [1 - kept]
+    assert first.revoked == [1 - kept]
     assert first.offsets(kept) == [0]
 
 
@@ -703,7 +703,7 @@ def test_a_member_taken_for_dead_is_refused_its_commit_told_and_let_in_again(
     poll_until(lambda: member.values() == [b"0"], member)
     system.evict(member.consumer)
     assert member.consumer.commit({0: Position(1)}) is False
-    poll_until(lambda: member.lost == [0], member)
+    poll_until(lambda: member.revoked == [0], member)
     poll_until(lambda: len(member.values()) == 2, member)
     assert member.offsets() == [0, 0]
     assert member.consumer.commit({0: Position(1)})
@@ -1207,12 +1207,12 @@ def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll
     topic, sent = unique_name("topic"), [b"a", b"b", b"c"]
     admin, producer = connect.get_admin(config), connect.get_producer(config)
     admin.create(Topic(name=topic, partitions=1))
-    consumer = connect.get_consumer(config, topic, unique_name("group"), gathers=True)
+    consumer = connect.get_consumer(config, topic, unique_name("group"), fewer_fetches=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (taken := consumer.poll(0.1).taken):
+    while not (assigned := consumer.poll(0.1).assigned):
         assert time.monotonic() < deadline
-    for partition in taken:
-        consumer.start(partition, 0)
+    for partition in assigned:
+        consumer.seek(partition, 0)
     assert not consumer.poll(0.5).batches, "now the broker is asked for records"
     for value in sent:
         producer.send(topic, value)
@@ -1267,10 +1267,10 @@ class StaticMember:
 
     def poll(self) -> None:
         polled = self.consumer.poll(0.1)
-        self.changes += bool(polled.lost or polled.taken)
-        self.owned = (self.owned - polled.lost) | polled.taken
-        for partition in polled.taken:
-            self.consumer.start(partition, 0)
+        self.changes += bool(polled.revoked or polled.assigned)
+        self.owned = (self.owned - polled.revoked) | polled.assigned
+        for partition in polled.assigned:
+            self.consumer.seek(partition, 0)
 
 
 def wait_for(condition: Callable[[], bool], *members: StaticMember) -> None:

@@ -61,7 +61,7 @@ def late_and_future(run: Run) -> None:
 
 def late(run: Run) -> None:
     frames, expected = late_stream(run, run.scale(6_000, 30_000), SPAN_SECONDS, RETENTION_SECONDS)
-    rules = {"bucketer": {"retention_seconds": RETENTION_SECONDS}, "counter": {"retention_seconds": 0}}
+    rules = {"bucketer": {"allowed_lateness_seconds": RETENTION_SECONDS}, "counter": {"retention_seconds": 0}}
     with run.system(rules) as system:
         run.injected += expected.total()
         count_all(run, system, frames)
@@ -76,8 +76,11 @@ def counter_forgets(run: Run) -> None:
     """The counter's retention as short as the bucketer's, which is allowed, and a stream that is not in order."""
     sample = run.sample(run.scale(6_000, 30_000), seconds=SPAN_SECONDS)
     frames = shuffled(run, sample, 300, SPAN_SECONDS)
-    rules = {"retention_seconds": RETENTION_SECONDS}
-    with run.system({"bucketer": rules, "counter": rules}) as system:
+    rules = {
+        "bucketer": {"allowed_lateness_seconds": RETENTION_SECONDS},
+        "counter": {"retention_seconds": RETENTION_SECONDS},
+    }
+    with run.system(rules) as system:
         run.inject()
         count_all(run, system, frames)
         # What has left the memory stays right in the topic counts.

@@ -102,7 +102,7 @@ def changes(system: System) -> list[tuple[list[str], list[str]]]:
         (["counter.intervals=[minute]", "counter.estimates=[]"], EVERYTHING),
         (["counter.timezone=Asia/Tokyo"], ["day", "week", "month", "year"]),
         ([f"counter.estimates=[{', '.join(other)}]"], ESTIMATES),
-        (["bucketer.retention_seconds=60", "counter.retention_seconds=60"], ["retention"]),
+        (["bucketer.allowed_lateness_seconds=60", "counter.retention_seconds=60"], ["retention"]),
     ]
 
 

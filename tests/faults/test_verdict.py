@@ -75,7 +75,7 @@ def test_users_lost_and_extra_are_summed_over_buckets_in_the_worst_view() -> Non
 
 
 def test_a_state_may_lack_what_is_past_its_retention_and_nothing_else() -> None:
-    keeps = Config().counter.retention_seconds - Config().bucketer.retention_seconds
+    keeps = Config().counter.retention_seconds - Config().bucketer.allowed_lateness_seconds
     right = counts_of(USERS)
 
     def lacking(bucket: Bucket, low_watermark: int | None) -> Counts:

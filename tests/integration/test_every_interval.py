@@ -26,7 +26,7 @@ FRAMES = [
     *sample_frames(500, 2_000, 7_200, seed=8, start=int(datetime(2016, 12, 31, 22, tzinfo=UTC).timestamp())),
 ]
 HALF = len(FRAMES) // 2
-SETTINGS = ["bucketer.retention_seconds=0", "counter.retention_seconds=0", f"counter.timezone={ZONE.key}"]
+SETTINGS = ["bucketer.allowed_lateness_seconds=0", "counter.retention_seconds=0", f"counter.timezone={ZONE.key}"]
 ALL = f"counter.intervals=[{', '.join(INTERVALS)}]"
 
 

@@ -21,7 +21,7 @@ from unique_users.messages.offset_metadata import OffsetMetadata
 MAY, JUNE = (int(datetime(2016, month, 10, 12, tzinfo=UTC).timestamp()) for month in (5, 6))
 DAY = 86_400
 MONTHS = [Bucket("month", Calendar().start("month", at)) for at in (MAY, JUNE)]
-SETTINGS = ["bucketer.retention_seconds=86400", "counter.retention_seconds=86400"]
+SETTINGS = ["bucketer.allowed_lateness_seconds=86400", "counter.retention_seconds=86400"]
 MONTHLY = [*SETTINGS, "counter.intervals=[minute, month]"]
 
 

@@ -129,8 +129,8 @@ def records(running: Running, topic: str, count: int) -> Iterator[tuple[bytes | 
     try:
         while sum(len(batch.values) for batch in batches) < count and time.monotonic() < deadline:
             polled = consumer.poll(0.5)
-            for partition in polled.taken:
-                consumer.start(partition, 0)
+            for partition in polled.assigned:
+                consumer.seek(partition, 0)
             batches += polled.batches
     finally:
         consumer.close()
@@ -265,7 +265,11 @@ ON_TWO_PARTITIONS = [
 CHANGES = {
     "combined records": ["bucketer.combine=true"],
     "longer retention and faster publishing": [
-        *("bucketer.retention_seconds=172800", "counter.retention_seconds=345600", "counter.publish_seconds=0.5"),
+        *(
+            "bucketer.allowed_lateness_seconds=172800",
+            "counter.retention_seconds=345600",
+            "counter.publish_seconds=0.5",
+        ),
     ],
     "the other client": [f"client={'kafka-python' if CLIENT == 'librdkafka' else 'librdkafka'}"],
 }

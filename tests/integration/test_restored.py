@@ -43,11 +43,11 @@ class Reader:
     def has_read(self, value: bytes) -> bool:
         polled = self.consumer.poll(0.1)
         self.values += [value for batch in polled.batches for value in batch.values]
-        self._unopened = self._unopened - polled.lost | polled.taken
+        self._unopened = self._unopened - polled.revoked | polled.assigned
         try:
             self.consumer.ends([0])  # as a report does
             for partition, (first, _) in self.consumer.bounds(self._unopened).items():
-                self.consumer.start(partition, first)
+                self.consumer.seek(partition, first)
                 self._unopened.discard(partition)
         except BrokerAwayError:
             return False

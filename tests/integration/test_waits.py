@@ -53,8 +53,8 @@ class Replay:
 
     def poll(self) -> None:
         polled = self.consumer.poll(0.1)
-        for partition in polled.taken:
-            self.consumer.start(partition, 0)
+        for partition in polled.assigned:
+            self.consumer.seek(partition, 0)
         self.read += [value for batch in polled.batches for value in batch.values]
 
     def poll_until(self, condition: Callable[[], bool]) -> None:
@@ -209,20 +209,20 @@ def test_the_next_records_are_asked_for_when_the_first_of_an_answer_are_handed_o
 
 def test_a_broker_gathers_only_what_is_not_there_yet(replay: Callable[..., Replay]) -> None:
     read = replay(max_partition_fetch_bytes=ANSWER_BYTES, fetch_min_bytes=1_000_000)
-    gathers: list[bool] = []
+    fewer_fetches: list[bool] = []
     send = read.fetcher._manager.send
 
     def noted(request: Any, **settings: Any) -> Future:
         if isinstance(request, FetchRequest):
-            gathers.append(request.min_bytes > 1)
+            fewer_fetches.append(request.min_bytes > 1)
         return send(request, **settings)
 
     read.fetcher._manager.send = noted
     read.poll_until(lambda: len(read.read) >= RECORDS)
     read.on_io_thread(lambda: None)
     assert not read.fetcher.in_flight_fetches()  # a commit would wait behind it
-    read.poll_until(lambda: gathers[-1])
-    behind = gathers[gathers.index(False) : -1]  # the broker has answered once, and told how much it has
+    read.poll_until(lambda: fewer_fetches[-1])
+    behind = fewer_fetches[fewer_fetches.index(False) : -1]  # the broker has answered once, and told how much it has
     assert len(behind) > 2
     assert not any(behind)
 
@@ -261,7 +261,7 @@ def test_what_was_fetched_ahead_is_not_handed_out_from_another_place(replay: Cal
     read.poll_until(lambda: bool(read.read))
     read.on_io_thread(lambda: None)
     wait_until(read.answer_waits)
-    read.consumer.start(0, 3)
+    read.consumer.seek(0, 3)
     read.read.clear()
     read.poll_until(lambda: len(read.read) >= RECORDS - 3)
     assert read.read == VALUES[3:]

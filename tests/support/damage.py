@@ -13,7 +13,7 @@ from unique_users.clients.protocols import Batch
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.state.store import Store
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
@@ -22,7 +22,7 @@ BUCKETS = 8
 
 def open_ledger(directory: Path, origin: Origin) -> CountedPartition:
     """The ledger of a state, which forgets nothing."""
-    return CountedPartition(Store(directory, origin), origin, Cascade(Calendar()), 0, 1_000_000)
+    return CountedPartition(Store(directory, origin), origin, Rollup(Calendar()), 0, 1_000_000)
 
 
 def flip_in_process(run: Run, times: int) -> None:

@@ -244,8 +244,8 @@ class FakeConsumer:
         self.topic = topic
         self.group_name = group
         self.owned: set[int] = set()
-        self._taken: set[int] = set()
-        self._lost: set[int] = set()
+        self._assigned: set[int] = set()
+        self._revoked: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
         self.asked = Counter[str]()  # the broker, by what
         self.closed = False
@@ -257,14 +257,14 @@ class FakeConsumer:
         if self not in self._group.members:
             self._group.members.append(self)
             self._kafka.balance(self._group, self.topic)
-        taken, lost = frozenset(self._taken), frozenset(self._lost)
-        self._taken, self._lost = set(), set()
-        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], taken, lost)
+        assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
+        self._assigned, self._revoked = set(), set()
+        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], assigned, revoked)
         if polled == Polled([]):
             self._kafka.clock.advance(timeout_seconds)
         return polled
 
-    def start(self, partition: int, offset: int) -> None:
+    def seek(self, partition: int, offset: int) -> None:
         if partition in self.owned:
             self._positions[partition] = offset
 
@@ -284,7 +284,7 @@ class FakeConsumer:
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
-        if self not in self._group.members or self._lost:
+        if self not in self._group.members or self._revoked:
             return False
         self._group.committed.update(positions)
         return True
@@ -316,8 +316,8 @@ class FakeConsumer:
 
     def _assign(self, partitions: set[int]) -> None:
         gone = self.owned - partitions
-        self._taken = (self._taken - gone) | (partitions - self.owned)
-        self._lost |= gone
+        self._assigned = (self._assigned - gone) | (partitions - self.owned)
+        self._revoked |= gone
         self.owned = partitions
         for partition in gone:
             self._positions.pop(partition, None)

@@ -13,7 +13,7 @@ from worker import Worker
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.aggregation.sketches import Sketch
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.messages.counts import PublishedBucket, PublishedCount, merged_buckets
 from unique_users.messages.generations import Generation
 from unique_users.queries.recount import Recount
@@ -100,11 +100,11 @@ def with_closed(
 ) -> dict[Bucket, Count]:
     """The counts of a state, and those expected ones that it may have dropped: they are past their retention."""
     low_watermark, rules = system.low_watermark(), system.config
-    cascade = Cascade(Calendar(rules.counter.timezone))
+    rollup = Rollup(Calendar(rules.counter.timezone))
     if low_watermark is None or not rules.counter.retention_seconds:
         return dict(counts)
-    floor = low_watermark - (rules.counter.retention_seconds - rules.bucketer.retention_seconds)
-    return {**{b: count for b, count in expected.items() if cascade.last_minute(b) < floor}, **counts}
+    floor = low_watermark - (rules.counter.retention_seconds - rules.bucketer.allowed_lateness_seconds)
+    return {**{b: count for b, count in expected.items() if rollup.last_minute(b) < floor}, **counts}
 
 
 def count_once(system: System, state: Path, *, alone: bool = False) -> dict[Bucket, Count]:

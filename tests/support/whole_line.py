@@ -6,7 +6,7 @@ dead-letter topic with its reason, or be missing from buckets that are marked al
 
 import json
 import shutil
-from collections import Counter as Tally
+from collections import Counter as Numbers
 from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -123,7 +123,7 @@ class WholeLine(RuleBasedStateMachine):
         self.feed = Feed(
             self.kafka,
             FakeStop(self.kafka.clock),
-            retention_seconds=ALLOWED_SECONDS,
+            allowed_lateness_seconds=ALLOWED_SECONDS,
             future_seconds_max=FUTURE_SECONDS_MAX,
             commit_seconds=1,
             partition_by="uid" if by_uid else "bucket",
@@ -421,9 +421,9 @@ class WholeLine(RuleBasedStateMachine):
         oracle = Oracle(self.kafka, self.losses, floors, ever_idle=ever_idle)
         oracle.check(self.counter.read_published(), self.counter.config.counter.intervals)
         if not self.losses.feed_cut:
-            self.check_the_sum(Tally(letters_of_read(oracle.letters, self.losses)))
+            self.check_the_sum(Numbers(letters_of_read(oracle.letters, self.losses)))
 
-    def check_the_sum(self, rejected: Tally[str]) -> None:
+    def check_the_sum(self, rejected: Numbers[str]) -> None:
         line = self.counter.counting._line.current()
         assert line is not None
         totals = line.totals()

@@ -86,7 +86,7 @@ def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load
         ("topics: {fed: {name: x}}", "topics.fed: unknown key: did you mean 'feed'?"),
         ("topics: {feed: {name: x, partition: 1}}", "topics.feed.partition: unknown key: did you mean 'partitions'?"),
         ("producer: {qqq: 1}", "producer.qqq: unknown key: known here: file, compression"),
-        ("counter: {report_seconds: soon}", "counter.report_seconds: expected a number, got a text"),
+        ("counter: {report_seconds: soon}", "counter.report_seconds: expected a number, got a string"),
         ("counter: {report_seconds: [1]}", "counter.report_seconds: expected a number, got a list"),
         ("counter: {report_seconds: true}", "counter.report_seconds: expected a number, got true or false"),
         ("counter: 5", "counter: expected a section with keys, got a whole number"),
@@ -113,7 +113,7 @@ def test_a_wrong_key_or_type_is_named_with_its_path(load: Load, text: str, expec
         ("broker: {version: '3.0'}", "broker.version", "'3.0'"),
         ("client: other", "client", "'other'"),
         ("producer: {compression: lzma}", "producer.compression", "'lzma'"),
-        ("bucketer: {retention_seconds: -1}", "bucketer.retention_seconds", "-1"),
+        ("bucketer: {allowed_lateness_seconds: -1}", "bucketer.allowed_lateness_seconds", "-1"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_its_path_and_shown(load: Load, text: str, path: str, value: str) -> None:
@@ -329,11 +329,11 @@ def test_an_override_of_the_brokers_counts_however_the_name_is_written(load: Loa
 
 
 def test_the_counter_may_not_forget_what_the_bucketer_lets_in(load: Load) -> None:
-    message = complaint(load, "bucketer: {retention_seconds: 1000}\ncounter: {retention_seconds: 999}")
+    message = complaint(load, "bucketer: {allowed_lateness_seconds: 1000}\ncounter: {retention_seconds: 999}")
     assert message.startswith("config.yaml: counter.retention_seconds: ")
-    assert "config.yaml: counter.retention_seconds: " in complaint(load, "bucketer: {retention_seconds: 0}")
-    assert load("bucketer: {retention_seconds: 0}\ncounter: {retention_seconds: 0}")
-    assert load("bucketer: {retention_seconds: 1000}\ncounter: {retention_seconds: 1000}")
+    assert "config.yaml: counter.retention_seconds: " in complaint(load, "bucketer: {allowed_lateness_seconds: 0}")
+    assert load("bucketer: {allowed_lateness_seconds: 0}\ncounter: {retention_seconds: 0}")
+    assert load("bucketer: {allowed_lateness_seconds: 1000}\ncounter: {retention_seconds: 1000}")
 
 
 @pytest.mark.parametrize("fields", ["{uid: x, ts: x}", "{uid: ts}"])

@@ -64,7 +64,7 @@ class Counter:
         self.stop = stop or FakeStop(kafka.clock)
         allowed = min(86_400, rules.get("retention_seconds", 86_400))
         self.config = config_for(
-            "fake:1", bucketer={"retention_seconds": allowed}, counter=rules, state={"directory": str(directory)}
+            "fake:1", bucketer={"allowed_lateness_seconds": allowed}, counter=rules, state={"directory": str(directory)}
         )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
         self.drop: list[str] = []
@@ -100,7 +100,7 @@ class Counter:
     def bucketers_are_at(self, now: int, partition: int = 0) -> None:
         """A bucketer has read a partition of `feed` to its end, whose stream clock is at `now`."""
         self.kafka.append("feed", b"a frame", partition=partition)
-        clock = StreamClock(self.config.bucketer.retention_seconds)
+        clock = StreamClock(self.config.bucketer.allowed_lateness_seconds)
         clock.admit([now] * BLOCK)
         end = self.kafka.topics["feed"].partitions[partition].end
         metadata = OffsetMetadata("a-feed", clock.to_metadata())

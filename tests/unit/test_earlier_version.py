@@ -12,7 +12,7 @@ from unique_users.aggregation.counts import Count, Estimate
 from unique_users.counter.drops import refuse_drops
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.event_time.rollup import Rollup, Rule
 from unique_users.state.store import Store, Stores
 
 SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
@@ -51,8 +51,8 @@ def test_a_start_that_is_refused_leaves_a_state_of_form_2_as_it_is(directory: Pa
     (state,) = Stores(directory).look("bucketed")
     assert state.counts == saved_counts()
     with pytest.raises(UsageError, match=r"put month back into counter\.intervals"):
-        refuse_drops([state], Cascade(Calendar()), 60, [])
-    kept = Cascade(Calendar(state.intervals["month"].zone), state.intervals, estimates_of(state.intervals))
+        refuse_drops([state], Rollup(Calendar()), 60, [])
+    kept = Rollup(Calendar(state.intervals["month"].zone), state.intervals, estimates_of(state.intervals))
     refuse_drops([state], kept, 60, [])  # its retention is not known
     assert (directory / "bucketed-0.sqlite").read_bytes() == before
 

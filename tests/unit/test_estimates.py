@@ -25,7 +25,7 @@ from unique_users.aggregation.sketches import Sketch
 from unique_users.commands.arguments import require_estimates
 from unique_users.errors import StateError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.messages.counts import PublishedBucket, PublishedCount, encode_count, merged_buckets
 from unique_users.queries.recount import differences, recount
 from unique_users.state.store import Store
@@ -54,15 +54,15 @@ def crowd(letters: set[str]) -> set[str]:
 def users_by_bucket(counted: Counted) -> dict[Bucket, set[str]]:
     users: dict[Bucket, set[str]] = {}
     for minute, uids in counted.log:
-        for name in counted.cascade.intervals:
-            users.setdefault(Bucket(name, counted.cascade.calendar.start(name, minute)), set()).update(uids)
+        for name in counted.rollup.intervals:
+            users.setdefault(Bucket(name, counted.rollup.calendar.start(name, minute)), set()).update(uids)
     return users
 
 
 def plain(counted: Counted) -> dict[Bucket, Count]:
     """The counts by a set or one sketch for each bucket."""
     return {
-        bucket: sketch_of(users).estimate() if bucket.interval in counted.cascade.estimates else len(users)
+        bucket: sketch_of(users).estimate() if bucket.interval in counted.rollup.estimates else len(users)
         for bucket, users in users_by_bucket(counted).items()
     }
 
@@ -76,7 +76,7 @@ def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
     with TemporaryDirectory() as directory, patch("unique_users.aggregation.bucket_users.SKETCHES_MAX", sketches_max):
         counted = Counted(Path(directory), uids_max)
         counted.ledger.close()
-        counted.cascade = Cascade(Calendar(), INTERVALS, ["hour", "week", "month"])
+        counted.rollup = Rollup(Calendar(), INTERVALS, ["hour", "week", "month"])
         counted.open()
         for event in events:
             if event == SAVE:
@@ -89,7 +89,7 @@ def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
             elif isinstance(event, list):
                 intervals, zone, estimates = event
                 counted.ledger.close()
-                counted.cascade = Cascade(Calendar(zone), intervals, (estimates & intervals) - {"minute"})
+                counted.rollup = Rollup(Calendar(zone), intervals, (estimates & intervals) - {"minute"})
                 counted.open()
             else:
                 counted.log.append((event[0], crowd(event[1])))
@@ -100,7 +100,7 @@ def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
         store = Store(Path(directory), ORIGIN)
         assert store.counts == plain(counted)
         for bucket, users in users_by_bucket(counted).items():
-            if bucket.interval in counted.cascade.estimates:
+            if bucket.interval in counted.rollup.estimates:
                 assert store.load_sketch(bucket).to_bytes() == sketch_of(users).to_bytes()
             else:
                 assert set(store.load(bucket)) == users
@@ -110,23 +110,23 @@ def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
 def test_a_save_writes_the_sketches_that_changed_and_no_others(tmp_path: Path) -> None:
     counted = Counted(tmp_path, 1_000)
     counted.ledger.close()
-    counted.cascade = Cascade(Calendar(), ["day", "month"], ["day"])
+    counted.rollup = Rollup(Calendar(), ["day", "month"], ["day"])
     counted.open()
     counted.log = [(TIMES[0], {"a"}), (TIMES[-1], {"b"})]
     counted.read_on()
-    tally = counted.ledger._tally
-    assert len(tally.unsaved_sketches()) == 2
+    users = counted.ledger._users
+    assert len(users.unsaved_sketches()) == 2
     counted.ledger.save()
     counted.log += [(TIMES[0] + 60, {"a"}), (TIMES[-1], {"c"})]
     counted.read_on()
-    assert list(tally.unsaved_sketches()) == [Bucket("day", Calendar().start("day", TIMES[-1]))]
-    assert "day" not in {bucket.interval for bucket in tally._users}, "no uids of estimated buckets in memory"
+    assert list(users.unsaved_sketches()) == [Bucket("day", Calendar().start("day", TIMES[-1]))]
+    assert "day" not in {bucket.interval for bucket in users._users}, "no uids of estimated buckets in memory"
     counted.ledger.close()
 
 
 def test_the_source_of_a_bucket_is_always_an_exact_one() -> None:
-    cascade = Cascade(Calendar(), INTERVALS, ["hour", "day", "year"])
-    steps = cascade.steps(TIMES[0])
+    rollup = Rollup(Calendar(), INTERVALS, ["hour", "day", "year"])
+    steps = rollup.steps(TIMES[0])
     assert [steps[step.source].bucket.interval for step in steps] == [
         "minute", "minute", "5 minutes", "5 minutes", "5 minutes", "week", "month",
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def write_days(directory: Path) -> None:
     """A saved state with two estimated days."""
     counted = Counted(directory, 1_000)
     counted.ledger.close()
-    counted.cascade = Cascade(Calendar(), ["day"], ["day"])
+    counted.rollup = Rollup(Calendar(), ["day"], ["day"])
     counted.open()
     counted.log = [(TIMES[0], crowd({"a", "b"})), (TIMES[-1], crowd({"c"}))]
     counted.read_on()

@@ -50,7 +50,7 @@ def test_two_years_of_history_are_counted_exactly_with_bounded_memory(kafka: Fak
             counter.step()
         (ledger,) = counter.counting.partitions.open.values()
         buckets_held = max(buckets_held, len(ledger.buckets()))
-        uids_held = max(uids_held, ledger._tally.uids_in_memory)
+        uids_held = max(uids_held, ledger._users.uids_in_memory)
     feed.finish()
     counter.finish()
     assert counter.published() == {start: len(users) for start, users in expected.users.items()}

@@ -16,7 +16,7 @@ from unique_users.clients.protocols import Batch
 from unique_users.counter.backfill import follow
 from unique_users.counter.partition import CountedPartition
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.state.store import Store
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
@@ -38,12 +38,12 @@ records = st.tuples(st.sampled_from(TIMES), st.sets(st.sampled_from("abcdef"), m
 events = st.lists(records | records | st.sampled_from([CRASH, SAVE]) | changes.map(list), max_size=25)
 
 
-def plain(stream: Iterable[tuple[int, Iterable[str]]], cascade: Cascade) -> dict[Bucket, int]:
+def plain(stream: Iterable[tuple[int, Iterable[str]]], rollup: Rollup) -> dict[Bucket, int]:
     """The counts by a set for each bucket of each interval."""
     users: dict[Bucket, set[str]] = {}
     for minute, uids in stream:
-        for name in cascade.intervals:
-            users.setdefault(Bucket(name, cascade.calendar.start(name, minute)), set()).update(uids)
+        for name in rollup.intervals:
+            users.setdefault(Bucket(name, rollup.calendar.start(name, minute)), set()).update(uids)
     return {bucket: len(found) for bucket, found in users.items()}
 
 
@@ -53,13 +53,13 @@ class Counted:
     def __init__(self, directory: Path, uids_max: int) -> None:
         self.directory, self.uids_max = directory, uids_max
         self.log: list[tuple[int, set[str]]] = []
-        self.cascade = Cascade(Calendar(), INTERVALS)
+        self.rollup = Rollup(Calendar(), INTERVALS)
         self.open()
 
     def open(self) -> None:
         store = Store(self.directory, ORIGIN)
-        follow(store, self.cascade)
-        self.ledger = CountedPartition(store, ORIGIN, self.cascade, 0, self.uids_max)
+        follow(store, self.rollup)
+        self.ledger = CountedPartition(store, ORIGIN, self.rollup, 0, self.uids_max)
 
     def read_on(self) -> None:
         for offset in range(self.ledger.position, len(self.log)):
@@ -85,24 +85,24 @@ def test_every_interval_is_counted_as_by_plain_sets_whatever_happens(events: Seq
                 counted.open()
             elif isinstance(event, list):
                 counted.ledger.close()
-                counted.cascade = Cascade(Calendar(event[1]), event[0])
+                counted.rollup = Rollup(Calendar(event[1]), event[0])
                 counted.open()
             else:
                 counted.log.append(event)
             counted.read_on()
-            assert counted.counts() == plain(counted.log, counted.cascade)
+            assert counted.counts() == plain(counted.log, counted.rollup)
         counted.ledger.save()
         counted.ledger.close()
         store = Store(Path(directory), ORIGIN)
-        assert store.counts == plain(counted.log, counted.cascade)
+        assert store.counts == plain(counted.log, counted.rollup)
         assert all(len(set(store.load(bucket))) == count for bucket, count in store.counts.items())
         store.close()
 
 
 def test_only_who_is_new_in_a_narrower_bucket_is_looked_at_in_a_wider_one() -> None:
-    berlin = Cascade(Calendar("Europe/Berlin"), INTERVALS)
+    berlin = Rollup(Calendar("Europe/Berlin"), INTERVALS)
     assert [step.source for step in berlin.steps(TIMES[0])] == [0, 0, 1, 2, 3, 4, 5], "this week lies in one month"
-    kolkata = Cascade(Calendar("Asia/Kolkata"), INTERVALS)
+    kolkata = Rollup(Calendar("Asia/Kolkata"), INTERVALS)
     midnight = int(datetime.fromisoformat("2016-10-30T18:30:00Z").timestamp())
     assert [step.source for step in kolkata.steps(midnight)] == [0, 0, 1, 1, 3, 3, 5], "an hour lies in two days"
 
@@ -111,44 +111,44 @@ def test_equal_users_are_one_text_in_memory_in_all_buckets(tmp_path: Path) -> No
     counted = Counted(tmp_path, 1_000)
     counted.log = [(TIMES[0], {"user 1"}), (TIMES[0] + 60, {"user 1"}), (TIMES[-1], {"user 1"})]
     counted.read_on()
-    sets = counted.ledger._tally._users.values()
+    sets = counted.ledger._users._users.values()
     assert len({id(uid) for users in sets for uid in users}) == 1
     counted.ledger.close()
 
 
 def test_short_intervals_leave_memory_before_long_ones(tmp_path: Path) -> None:
     counted = Counted(tmp_path, 1_000)
-    counted.cascade = Cascade(Calendar(), ["month"])
+    counted.rollup = Rollup(Calendar(), ["month"])
     counted.ledger.close()
     counted.open()
     counted.log = [(TIMES[0], {"a", "b"}), (TIMES[-1], {"c"}), (TIMES[-1] + 60, {"d"})]
     counted.read_on()
     counted.ledger.save()
-    tally = counted.ledger._tally
-    assert tally.evict(5)
-    assert [bucket.interval for bucket in tally._users] == ["month", "minute", "month"]
-    assert tally.evict(0), "the bucket of each interval that was used last stays"
-    assert [bucket.interval for bucket in tally._users] == ["minute", "month"]
+    users = counted.ledger._users
+    assert users.evict(5)
+    assert [bucket.interval for bucket in users._users] == ["month", "minute", "month"]
+    assert users.evict(0), "the bucket of each interval that was used last stays"
+    assert [bucket.interval for bucket in users._users] == ["minute", "month"]
     counted.ledger.close()
 
 
 def test_late_users_bring_no_minute_back_each_time_where_wide_buckets_take_all_memory(tmp_path: Path) -> None:
     """memory for 40 of a month's 100 users: the last minute stays, and 4 users of others: no minute is read again"""
     counted = Counted(tmp_path, 40)
-    counted.cascade = Cascade(Calendar(), ["month"])
+    counted.rollup = Rollup(Calendar(), ["month"])
     counted.ledger.close()
     counted.open()
     counted.log = [(TIMES[0], {f"user {number}" for number in range(100)})]
     counted.read_on()
-    tally = counted.ledger._tally
+    users = counted.ledger._users
     reads: list[Bucket] = []
-    load = tally._load
-    tally._load = lambda bucket: reads.append(bucket) or load(bucket)  # type: ignore[func-returns-value]
+    load = users._load
+    users._load = lambda bucket: reads.append(bucket) or load(bucket)  # type: ignore[func-returns-value]
     late = [(TIMES[0] + 120 + 60 * (number % 2), {f"late {number}"}) for number in range(6)]
     counted.log += late
     counted.read_on()
     assert reads == []
-    assert [bucket.interval for bucket in tally._users] == ["minute", "minute", "month"]
+    assert [bucket.interval for bucket in users._users] == ["minute", "minute", "month"]
     counted.ledger.close()
 
 
@@ -159,9 +159,9 @@ def test_memory_is_given_back_when_many_users_have_left_it(tmp_path: Path, monke
     counted = Counted(tmp_path, 4)
     monkeypatch.setattr(
         "unique_users.counter.partition.give_memory_back",
-        lambda: given_back.append(counted.ledger._tally.uids_in_memory),
+        lambda: given_back.append(counted.ledger._users.uids_in_memory),
     )
-    counted.cascade = Cascade(Calendar())
+    counted.rollup = Rollup(Calendar())
     counted.ledger.close()
     counted.open()
     counted.log = [(60 * minute, {"a", "b"}) for minute in range(8)]

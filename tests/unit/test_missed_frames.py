@@ -13,7 +13,7 @@ DAY = 86_400
 
 @pytest.fixture
 def feed(kafka: FakeKafka, stop: FakeStop) -> Feed:
-    feed = Feed(kafka, stop, retention_seconds=DAY, future_seconds_max=600)
+    feed = Feed(kafka, stop, allowed_lateness_seconds=DAY, future_seconds_max=600)
     feed.step()
     return feed
 

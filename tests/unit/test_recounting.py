@@ -44,7 +44,9 @@ def test_users_of_a_minute_are_counted_once_and_bad_frames_by_reason() -> None:
 
 
 def test_the_rules_come_from_the_configuration() -> None:
-    config = config_for("h:1", bucketer={"retention_seconds": 60}, frame={"uid": "who", "ts": "when", "ts_unit": "ms"})
+    config = config_for(
+        "h:1", bucketer={"allowed_lateness_seconds": 60}, frame={"uid": "who", "ts": "when", "ts_unit": "ms"}
+    )
     frames = [json.dumps({"who": "u", "when": MINUTE * 1000}).encode()] * 101
     frames += [json.dumps({"who": "u", "when": (MINUTE - after) * 1000}).encode() for after in (60, 61)]
     result = recount(frames, config, MINUTE * 1000)

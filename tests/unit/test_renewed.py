@@ -23,18 +23,18 @@ def test_a_topic_that_became_another_one_is_read_by_a_new_consumer_that_takes_wh
 ) -> None:
     renewing = Renewing(kafka)
     consumer = renewing.consumer
-    assert consumer.poll(0).taken == {0}
+    assert consumer.poll(0).assigned == {0}
     kafka.delete("feed")
     kafka.create("feed")
     kafka.append("feed", b"x")
     renewing.recreated += 1
     polled = consumer.poll(0)
-    assert polled.lost == {0}
-    assert not polled.taken
+    assert polled.revoked == {0}
+    assert not polled.assigned
     assert not polled.batches
     assert renewing.made[0].closed
-    assert consumer.poll(0).taken == {0}
-    consumer.start(0, 0)
+    assert consumer.poll(0).assigned == {0}
+    consumer.seek(0, 0)
     assert consumer.poll(0).batches[0].values == [b"x"]
     assert consumer.commit({0: Position(1)})
     assert (consumer.committed([0])[0].offset, consumer.ends([0]), consumer.bounds([0])) == (1, {0: 1}, {0: (0, 1)})
@@ -49,6 +49,6 @@ def test_while_no_broker_answers_the_old_consumer_stays_and_a_poll_is_empty(kafk
     assert renewing.consumer.poll(0) == ([], frozenset(), frozenset())
     assert not renewing.made[0].closed
     kafka.away = False
-    assert renewing.consumer.poll(0).lost == {0}
+    assert renewing.consumer.poll(0).revoked == {0}
     renewing.consumer.close()
     assert renewing.made[-1].closed

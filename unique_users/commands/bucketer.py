@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     with stop_on_signals() as stop, watched(config.health.stuck_seconds):
         used = [topics.feed, topics.bucketed, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=topics.feed)
-        new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, gathers=True)
+        new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, fewer_fetches=True)
         first = when_broker_answers(config, stop, new_consumer)
         if not admin or not first:
             return 0

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         topics = config.topics
         used = [bucketed, topics.counts, topics.rejected]
         admin = prepare_topics(config, used, stop, reads=bucketed)
-        new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, gathers=True)
+        new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, fewer_fetches=True)
         first = when_broker_answers(config, stop, new_consumer)
         if not admin or not first:
             return 0

@@ -61,10 +61,10 @@ def _check_kafka_values(config: Config, path: str) -> None:
 
 def _check_retention(config: Config, path: str) -> None:
     """The counter must keep every minute that the bucketer still lets in."""
-    lets_in, keeps = config.bucketer.retention_seconds, config.counter.retention_seconds
+    lets_in, keeps = config.bucketer.allowed_lateness_seconds, config.counter.retention_seconds
     if keeps and (not lets_in or keeps < lets_in):
         message = (
-            f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.retention_seconds"
+            f"{path}: counter.retention_seconds: expected 0 (never) or at least bucketer.allowed_lateness_seconds"
             f" ({lets_in}), got {keeps}"
         )
         raise UsageError(message)

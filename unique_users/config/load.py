@@ -17,6 +17,9 @@ from unique_users.config.schema import PATTERNS, Config
 from unique_users.config.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
 from unique_users.errors import UsageError
 
+# Keys of earlier versions.
+RENAMED = {("bucketer", "retention_seconds"): "bucketer.allowed_lateness_seconds"}
+
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
     """Read and check the configuration in the YAML file `path`, with `section.key=value` overrides.
@@ -144,7 +147,7 @@ _AT = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?"
 _WORDS = {
     "`int`": "a whole number",
     "`float`": "a number",
-    "`str`": "a text",
+    "`str`": "a string",
     "`bool`": "true or false",
     "`object`": "a section with keys",
     "`array`": "a list",
@@ -160,6 +163,8 @@ def _explained(message: str, tree: dict[str, Any], path: str, sources: Mapping[t
     if (unknown := re.search(r"unknown field `(.+)`", what, re.DOTALL)) is not None:
         keys = (*keys, unknown[1])
         known = _known_keys(keys[:-1])
+        if keys in RENAMED:
+            return f"{sources.get(keys, path)}: {'.'.join(keys)}: is {RENAMED[keys]} now: rename it"
         near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         said = f"unknown key: {hint}"

@@ -15,8 +15,8 @@ _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
 # What is said in place of a pattern.
 PATTERNS = {
-    _NAME: "a text that is not empty and has no control characters",
-    _TEXT: "a text without control characters",
+    _NAME: "a string that is not empty and has no control characters",
+    _TEXT: "a string without control characters",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
 }
 _FLOAT_MAX = 1.7e308  # beyond are infinity and what is no number
@@ -112,7 +112,7 @@ class Bucketer(Section, frozen=True, kw_only=True):
     group: Name = "bucketer"
     partition_by: Literal["bucket", "uid"] = "bucket"
     combine: bool = False
-    retention_seconds: LongSeconds = 86_400
+    allowed_lateness_seconds: LongSeconds = 86_400
     future_seconds_max: LongSeconds = 3_600
     commit_seconds: Seconds = 1
     report_seconds: Seconds = 60

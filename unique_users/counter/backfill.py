@@ -7,46 +7,46 @@ from msgspec.structs import replace
 
 from unique_users.aggregation.marks import Gap, Why, why_not_whole, with_gaps
 from unique_users.event_time.buckets import INTERVALS, Bucket
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.state.facts import Facts
 from unique_users.state.store import Store
 
 
-def follow(store: Store, cascade: Cascade) -> list[str]:
-    """Bring a state to the intervals of `cascade` in one transaction; return those that were filled.
+def follow(store: Store, rollup: Rollup) -> list[str]:
+    """Bring a state to the intervals of `rollup` in one transaction; return those that were filled.
 
     An interval whose zone has changed, or that is estimated now or not any more, is another one. What is filled holds
-    the users that the state still knows: all that stand in the narrower exact intervals, so that the cascade's promise
+    the users that the state still knows: all that stand in the narrower exact intervals, so that the rollup's promise
     holds. In the same transaction, what is dropped is noted as withdrawn, and what is filled too late as a gap.
     """
-    wanted = cascade.rules
+    wanted = rollup.rules
     if store.intervals == wanted:
         return []
     kept = {name for name, rule in store.intervals.items() if wanted.get(name) == rule}
     dropped = [bucket for bucket in store.counts if bucket.interval not in kept]
-    new = [name for name in cascade.intervals if name not in kept]
+    new = [name for name in rollup.intervals if name not in kept]
     known = kept | set(new)
-    facts = _facts(store, cascade, kept, new, dropped)
-    store.change_intervals(wanted, dropped, _filled(store, cascade, new, known), facts)
+    facts = _facts(store, rollup, kept, new, dropped)
+    store.change_intervals(wanted, dropped, _filled(store, rollup, new, known), facts)
     return [name for name in new if any(bucket.interval == name for bucket in store.counts)]
 
 
-def _facts(store: Store, cascade: Cascade, kept: set[str], new: list[str], dropped: list[Bucket]) -> Facts:
+def _facts(store: Store, rollup: Rollup, kept: set[str], new: list[str], dropped: list[Bucket]) -> Facts:
     facts = store.facts
     of_kept, former = ([gap for gap in gaps if gap.interval in {"", *kept}] for gaps in (facts.gaps, facts.former_gaps))
-    late = [gap for name in new for gap in _filled_late(store, cascade, kept, name)]
+    late = [gap for name in new for gap in _filled_late(store, rollup, kept, name)]
     withdrawn = tuple(dict.fromkeys([*facts.withdrawn, *dropped]))
     return replace(facts, gaps=with_gaps(of_kept, late), former_gaps=tuple(former), withdrawn=withdrawn)
 
 
-def _filled_late(store: Store, cascade: Cascade, kept: set[str], name: str) -> list[Gap]:
+def _filled_late(store: Store, rollup: Rollup, kept: set[str], name: str) -> list[Gap]:
     """What a new interval misses: from the start of its bucket that holds the floor, as far as nothing held covers it.
 
     A narrower bucket outlives its minutes, and covers all of its time unless it was filled late itself.
     """
-    calendar, floor = cascade.calendar, store.floor
+    calendar, floor = rollup.calendar, store.floor
     target = Bucket(name, calendar.start(name, floor))
-    narrower = kept.intersection(INTERVALS[: INTERVALS.index(name)]) - cascade.estimates
+    narrower = kept.intersection(INTERVALS[: INTERVALS.index(name)]) - rollup.estimates
     covering = [
         bucket
         for bucket in store.counts
@@ -60,29 +60,29 @@ def _filled_late(store: Store, cascade: Cascade, kept: set[str], name: str) -> l
     return [Gap(name, target.start, missing_to, Why.FILLED_LATE)] if target.start < missing_to else []
 
 
-def _filled(store: Store, cascade: Cascade, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:
+def _filled(store: Store, rollup: Rollup, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:
     """Each new bucket with its users, short intervals first; each is counted by the store before the next one."""
-    exact = known - cascade.estimates
+    exact = known - rollup.estimates
     for name in new:
         narrower = [other for other in INTERVALS[: INTERVALS.index(name)] if other in exact]
         buckets = [bucket for bucket in store.counts if bucket.interval in narrower]
         wide: dict[Bucket, list[Bucket]] = {}
         for bucket in buckets:
-            target = Bucket(name, cascade.calendar.start(name, bucket.start))
-            if cascade.calendar.holds(name, bucket):
+            target = Bucket(name, rollup.calendar.start(name, bucket.start))
+            if rollup.calendar.holds(name, bucket):
                 wide.setdefault(target, []).append(bucket)
         for target, parts in sorted(wide.items()):
-            yield target, chain.from_iterable(_users(store, cascade, parts))
+            yield target, chain.from_iterable(_users(store, rollup, parts))
 
 
-def _users(store: Store, cascade: Cascade, parts: list[Bucket]) -> Iterator[list[str]]:
+def _users(store: Store, rollup: Rollup, parts: list[Bucket]) -> Iterator[list[str]]:
     """The users of all parts, of which those that lie in a wider one need no look."""
     taken: set[Bucket] = set()
     parts.sort(key=lambda bucket: INTERVALS.index(bucket.interval), reverse=True)
     names = {bucket.interval for bucket in parts}
     for part in parts:
         wider = [name for name in names if INTERVALS.index(name) > INTERVALS.index(part.interval)]
-        around = (Bucket(name, cascade.calendar.start(name, part.start)) for name in wider)
-        if not any(bucket in taken and cascade.calendar.holds(bucket.interval, part) for bucket in around):
+        around = (Bucket(name, rollup.calendar.start(name, part.start)) for name in wider)
+        if not any(bucket in taken and rollup.calendar.holds(bucket.interval, part) for bucket in around):
             yield store.load(part)
         taken.add(part)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
-from unique_users.event_time.rollup import Cascade, Rule
+from unique_users.event_time.rollup import Rollup, Rule
 from unique_users.state.facts import Snapshot
 
 RETENTION = "retention"  # its name beside those of the intervals
@@ -20,13 +20,11 @@ class Drop(NamedTuple):
     keep: str
 
 
-def refuse_drops(
-    states: Iterable[Snapshot], cascade: Cascade, retention_seconds: int, allowed: Collection[str]
-) -> None:
+def refuse_drops(states: Iterable[Snapshot], rollup: Rollup, retention_seconds: int, allowed: Collection[str]) -> None:
     """Raise UsageError where a start with these settings would drop from the states what is not `allowed`."""
     drops: dict[str, list[Drop]] = {}
     for state in states:
-        for drop in _drops(state, cascade, retention_seconds):
+        for drop in _drops(state, rollup, retention_seconds):
             if drop.name not in allowed:
                 drops.setdefault(drop.name, []).append(drop)
     if drops:
@@ -35,8 +33,8 @@ def refuse_drops(
         raise UsageError(message)
 
 
-def _drops(state: Snapshot, cascade: Cascade, retention_seconds: int) -> Iterator[Drop]:
-    wanted = cascade.rules
+def _drops(state: Snapshot, rollup: Rollup, retention_seconds: int) -> Iterator[Drop]:
+    wanted = rollup.rules
     for name, rule in state.intervals.items():
         counts = {bucket: count for bucket, count in state.counts.items() if bucket.interval == name}
         if wanted.get(name) != rule and counts:
@@ -49,7 +47,7 @@ def _drops(state: Snapshot, cascade: Cascade, retention_seconds: int) -> Iterato
     past = {
         bucket: count
         for bucket, count in state.counts.items()
-        if former_floor <= cascade.last_minute(bucket) < floor and wanted.get(bucket.interval) == _rule(state, bucket)
+        if former_floor <= rollup.last_minute(bucket) < floor and wanted.get(bucket.interval) == _rule(state, bucket)
     }
     if past:
         yield Drop(RETENTION, past, keep)

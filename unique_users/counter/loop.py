@@ -7,7 +7,7 @@ from unique_users.counter.publishing import Publishing
 from unique_users.counter.reporter import Reporter
 from unique_users.runtime.pulse import alive, busy
 from unique_users.runtime.signals import Stop
-from unique_users.runtime.timer import NO_PARTITION_SECONDS, Every
+from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 
 POLL_SECONDS = 0.5
 
@@ -32,9 +32,9 @@ class Counting:
         self._line = line
         self._stop = stop
         settings = config.counter
-        self._save_due = Every(min(settings.save_seconds, settings.publish_seconds), stop.monotonic)
-        self._report_due = Every(settings.report_seconds, stop.monotonic)
-        self._no_partition_due = Every(NO_PARTITION_SECONDS, stop.monotonic)
+        self._save_due = Timer(min(settings.save_seconds, settings.publish_seconds), stop.monotonic)
+        self._report_due = Timer(settings.report_seconds, stop.monotonic)
+        self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
 
     def step(self) -> bool:
@@ -45,7 +45,7 @@ class Counting:
         polled = self.partitions.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for batch in polled.batches:
             self._reporter.messages_read += self.partitions.add(batch)
-        self.partitions.follow(polled.taken)
+        self.partitions.follow(polled.assigned)
         if self._save_due.due():
             self.save()
         if self._report_due.due() and not self.partitions.has_end:

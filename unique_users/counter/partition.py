@@ -5,13 +5,13 @@ from collections.abc import Container, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from unique_users.aggregation.bucket_users import Origin, Tally
+from unique_users.aggregation.bucket_users import BucketUsers, Origin
 from unique_users.aggregation.counts import Count
 from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.clients.protocols import Batch
 from unique_users.counter.publisher import Due
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.log_history.past import Past
 from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
 from unique_users.messages.checkpoints import Found
@@ -33,14 +33,14 @@ class CountedPartition:
     """
 
     def __init__(
-        self, store: Store, origin: Origin, cascade: Cascade, keep_seconds: int | None, uids_in_memory_max: int
+        self, store: Store, origin: Origin, rollup: Rollup, keep_seconds: int | None, uids_in_memory_max: int
     ) -> None:
         self.origin = origin
         self.facts = store.facts
         self._published_gaps: tuple[Gap, ...] = ()
         self._store = store
-        self._cascade = cascade
-        self._tally = Tally(self._store.counts, self._store.load, self._store.load_sketch, cascade)
+        self._rollup = rollup
+        self._users = BucketUsers(self._store.counts, self._store.load, self._store.load_sketch, rollup)
         self._keep_seconds = keep_seconds
         self._uids_in_memory_max = uids_in_memory_max
         self._low_watermark: int | None = None
@@ -50,7 +50,7 @@ class CountedPartition:
         self.past = Past(self._store.facts.history)
         self._freed_uids = 0  # since memory was given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
-        self.unpublished = set(self._tally.counts())  # a crash may have come between saving and publishing
+        self.unpublished = set(self._users.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
         self.unreadable = 0
@@ -61,16 +61,16 @@ class CountedPartition:
 
     def count(self, bucket: Bucket) -> Count:
         """The unique users of a bucket."""
-        return self._tally.counts().get(bucket, 0)
+        return self._users.counts().get(bucket, 0)
 
     def sketches(self, buckets: Iterable[Bucket]) -> dict[Bucket, bytes]:
         """The bytes of the sketches of those buckets that are estimated."""
-        estimates = self._cascade.estimates
-        return {bucket: self._tally.sketch(bucket).to_bytes() for bucket in buckets if bucket.interval in estimates}
+        estimates = self._rollup.estimates
+        return {bucket: self._users.sketch(bucket).to_bytes() for bucket in buckets if bucket.interval in estimates}
 
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
-        return set(self._tally.counts())
+        return set(self._users.counts())
 
     @property
     def floor(self) -> int:
@@ -84,7 +84,7 @@ class CountedPartition:
 
     def why(self, bucket: Bucket) -> tuple[Why, ...]:
         """Why the count of a bucket may be wrong; empty for a whole one."""
-        return why_not_whole(self.facts.gaps, bucket, self._cascade.calendar)
+        return why_not_whole(self.facts.gaps, bucket, self._rollup.calendar)
 
     def mark(self, gaps: Iterable[Gap]) -> None:
         """Note gaps, of which it may know some already. Buckets that are marked by them are due to be published."""
@@ -102,7 +102,7 @@ class CountedPartition:
 
         What is counted again after it was dropped is deleted right before its new count, so only together with that.
         """
-        held = self._tally.counts()
+        held = self._users.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
         withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
         gaps = with_gaps(self.facts.former_gaps, self.facts.gaps)
@@ -118,7 +118,7 @@ class CountedPartition:
             self.facts = replace(self.facts, withdrawn=left)
 
     def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
-        counts, calendar, before = self._tally.counts(), self._cascade.calendar, self.facts.gaps
+        counts, calendar, before = self._users.counts(), self._rollup.calendar, self.facts.gaps
         known, gaps = gaps, still_needed(gaps, self.floor, counts, calendar)
         if gaps != before:
             self.unpublished.update(
@@ -130,7 +130,7 @@ class CountedPartition:
             self.facts = replace(self.facts, gaps=gaps, former_gaps=former)
 
     def add(self, batch: Batch, now: float = 0.0) -> None:
-        """Count a batch of records at a monotonic time. May save in between, when memory is full: see Tally.evict."""
+        """Count a batch of records at a monotonic time. May save when memory is full: see BucketUsers.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
         if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
@@ -138,7 +138,7 @@ class CountedPartition:
             self._undelivered_users += sum(len(users.by_bucket.pop(minute)) for minute in late)
         for minute, uids in users.by_bucket.items():
             self.past.cover(minute)
-            new = self._tally.add(minute, uids)
+            new = self._users.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
             if not self._evict():
@@ -156,14 +156,14 @@ class CountedPartition:
 
     def save(self) -> None:
         """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
-        tally = self._tally
-        added = tally.unsaved() or tally.unsaved_sketches()
+        users = self._users
+        added = users.unsaved() or users.unsaved_sketches()
         position = self._undelivered_from if self.undelivered else self.position
         if position == self.saved_offset and not added and self.facts == self._store.facts:
             return
         self.facts = replace(self.facts, history=self.past.remember())
-        self._store.save(tally.unsaved(), tally.unsaved_sketches(), tally.counts(), position, self.facts)
-        tally.mark_saved()
+        self._store.save(users.unsaved(), users.unsaved_sketches(), users.counts(), position, self.facts)
+        users.mark_saved()
         self.saved_offset = position
 
     def follow(self, low_watermark: int, end: int) -> None:
@@ -187,7 +187,7 @@ class CountedPartition:
         self.undelivered, self._undelivered_users = [], 0
         self.save()
         # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
-        self.unpublished = set(self._tally.counts())
+        self.unpublished = set(self._users.counts())
         self.publish_from = min(self.publish_from, found.end)
         return minutes
 
@@ -199,7 +199,7 @@ class CountedPartition:
         due = self.unpublished
         if self.position < self.publish_from:
             floor = self._retention_floor()
-            due = {bucket for bucket in due if self._cascade.last_minute(bucket) < floor}
+            due = {bucket for bucket in due if self._rollup.last_minute(bucket) < floor}
         counts = {bucket: self.count(bucket) for bucket in sorted(due)}
         self.unpublished = self.unpublished - due
         return counts
@@ -215,21 +215,21 @@ class CountedPartition:
         """
         self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
         # After a crash, what is noted as withdrawn and not held would be deleted from the topic once more.
-        again = self._tally.counts().keys() & self._store.facts.withdrawn
-        waiting = self.unpublished.union(self._tally.unsaved(), self._tally.unsaved_sketches(), again)
-        floor = min([self._retention_floor(), *map(self._cascade.last_minute, waiting)])
+        again = self._users.counts().keys() & self._store.facts.withdrawn
+        waiting = self.unpublished.union(self._users.unsaved(), self._users.unsaved_sketches(), again)
+        floor = min([self._retention_floor(), *map(self._rollup.last_minute, waiting)])
         if floor <= self._store.floor:
             return {}
-        dropped = self._tally.drop_before(floor)
+        dropped = self._users.drop_before(floor)
         if dropped:
             self._store.drop(list(dropped), floor)
         return dropped
 
     def _evict(self) -> bool:
-        """See Tally.evict."""
-        before = self._tally.uids_in_memory
-        done = self._tally.evict(self._uids_in_memory_max)
-        self._freed_uids += before - self._tally.uids_in_memory
+        """See BucketUsers.evict."""
+        before = self._users.uids_in_memory
+        done = self._users.evict(self._uids_in_memory_max)
+        self._freed_uids += before - self._users.uids_in_memory
         if self._freed_uids >= GIVE_BACK_UIDS:
             give_memory_back()
             self._freed_uids = 0

@@ -60,7 +60,7 @@ class CountedPartitions:
     def poll(self, timeout_seconds: float) -> Polled:
         """What has come; partitions that are revoked are saved and closed."""
         polled = self._consumer.poll(timeout_seconds)
-        for partition in polled.lost:
+        for partition in polled.revoked:
             self._revoke(partition)
         self._history.notice({p: each.past for p, each in self.open.items()})
         return polled
@@ -220,7 +220,7 @@ class CountedPartitions:
                     raise
                 continue
             self.open[partition] = opened
-            self._consumer.start(partition, opened.position)
+            self._consumer.seek(partition, opened.position)
             del self._unopened[partition]
 
     def _settle_doubts(self) -> None:
@@ -237,7 +237,7 @@ class CountedPartitions:
                 else:  # what is cut off may be what it still had to catch up with
                     _, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
                     each.publish_from = min(each.publish_from, end)
-                self._consumer.start(partition, each.position)
+                self._consumer.seek(partition, each.position)
             except BrokerAwayError:
                 return
             self._history.settle(partition, each.past)

@@ -38,8 +38,8 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, Pub
     begun: set[int] = set()
     while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
         polled = consumer.poll(POLL_SECONDS)
-        for partition, (first, _) in consumer.bounds(polled.taken).items():
-            consumer.start(partition, first)
+        for partition, (first, _) in consumer.bounds(polled.assigned).items():
+            consumer.seek(partition, first)
             begun.add(partition)
         for batch in polled.batches:
             for key, value in zip(batch.keys, batch.values, strict=True):

@@ -15,7 +15,7 @@ from unique_users.counter.drops import refuse_drops
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.event_time.buckets import Calendar, iso_time
-from unique_users.event_time.rollup import Cascade
+from unique_users.event_time.rollup import Rollup
 from unique_users.log_history.check import HistoryCheck
 from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.messages.checkpoints import Found
@@ -46,7 +46,7 @@ class Recovery:
         self._topics = topics
         self._stores = stores
         settings = config.counter
-        self._cascade = Cascade(Calendar(settings.timezone), settings.intervals, settings.estimates)
+        self._rollup = Rollup(Calendar(settings.timezone), settings.intervals, settings.estimates)
         self._drop = drop
         self.history = history
         self._looked = False
@@ -142,7 +142,7 @@ class Recovery:
             if (state.origin.topic_id, state.origin.partitions) == topic
             and state.origin.partition not in self._outdated
         ]
-        refuse_drops(kept, self._cascade, self._config.counter.retention_seconds, self._drop)
+        refuse_drops(kept, self._rollup, self._config.counter.retention_seconds, self._drop)
         self._looked = True
 
     def _with_state(self, origin: Origin) -> CountedPartition:
@@ -155,14 +155,14 @@ class Recovery:
             aside = self._stores.set_aside(origin)
             _log.info(f"{error}; counting the new one from its start, the old state is {aside}")
             store = self._stores.open(origin)
-        if filled := follow(store, self._cascade):
+        if filled := follow(store, self._rollup):
             since = f"; buckets that began before {iso_time(store.floor)} may be too low" if store.floor else ""
             _log.info(f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}{since}")
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
-        retention, allowed = settings.retention_seconds, self._config.bucketer.retention_seconds
+        retention, allowed = settings.retention_seconds, self._config.bucketer.allowed_lateness_seconds
         counted = CountedPartition(
-            store, origin, self._cascade, max(0, retention - allowed) if retention else None, uids_max
+            store, origin, self._rollup, max(0, retention - allowed) if retention else None, uids_max
         )
         counted.facts = self._facts(store, origin)
         return counted

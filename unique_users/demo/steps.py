@@ -18,7 +18,7 @@ from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.producer.frame_files import FrameFile
 from unique_users.queries.recount import recount, require_accepted
-from unique_users.runtime.timer import Every
+from unique_users.runtime.timer import Timer
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def wait_until_counted(config: Config, scripts: Scripts) -> None:
     """Wait until bucketer and counter have done all that is there. Raises DemoError when they get nowhere."""
     left = None
     moved = time.monotonic()
-    say_due = Every(SAY_SECONDS, time.monotonic)
+    say_due = Timer(SAY_SECONDS, time.monotonic)
     admin = get_admin(config)
     try:
         while (now_left := _left(admin, config) or left) != (0, 0):

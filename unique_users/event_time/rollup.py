@@ -21,7 +21,7 @@ class Step(NamedTuple):
     source: int
 
 
-class Cascade:
+class Rollup:
     """The counted intervals, from short to long; the minute always is one of them, as the others come from it.
 
     Who is not new in a bucket is not new in a wider one that holds all of it. So only what is new in the widest of the

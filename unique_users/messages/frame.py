@@ -223,7 +223,7 @@ _SECOND = datetime.resolution * 1_000_000
 _KINDS = {
     dict: "an object",
     list: "a list",
-    str: "a text",
+    str: "a string",
     bool: "a boolean",
     int: "a number",
     float: "a number",

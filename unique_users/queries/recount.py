@@ -76,7 +76,7 @@ def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recou
     """Count `frames` as if all of them had come through one partition of `feed` at `timestamp_ms`."""
     rules = config.bucketer
     parser = FrameParser(**asdict(config.frame))
-    clock = StreamClock(rules.retention_seconds)
+    clock = StreamClock(rules.allowed_lateness_seconds)
     last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()

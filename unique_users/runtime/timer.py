@@ -6,7 +6,7 @@ from collections.abc import Callable
 NO_PARTITION_SECONDS = 60.0
 
 
-class Every:
+class Timer:
     """Becomes due every `seconds` of `monotonic`, for the first time `seconds` from now."""
 
     def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:

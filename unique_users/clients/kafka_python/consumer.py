@@ -26,27 +26,27 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._taken: set[int] = set()
-        self._lost: set[int] = set()
+        self._assigned: set[int] = set()
+        self._revoked: set[int] = set()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         with self._lock:
-            self._taken |= {partition.partition for partition in assigned}
+            self._assigned |= {partition.partition for partition in assigned}
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         with self._lock:
             gone = {partition.partition for partition in revoked}
-            self._taken -= gone
-            self._lost |= gone
+            self._assigned -= gone
+            self._revoked |= gone
 
     def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
         self.on_partitions_revoked(lost)
 
     def changes(self) -> tuple[frozenset[int], frozenset[int]]:
         with self._lock:
-            taken, lost = frozenset(self._taken), frozenset(self._lost)
-            self._taken, self._lost = set(), set()
-        return taken, lost
+            assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
+            self._assigned, self._revoked = set(), set()
+        return assigned, revoked
 
 
 class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
@@ -56,13 +56,13 @@ class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
 class KafkaPythonConsumer:
     """See clients.Consumer."""
 
-    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:
+    def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:
         self._config = config
         self._topic = topic
         self._listener = _Listener()
         self._started: set[int] = set()
         own = {**CONSUMER, "group_id": group}
-        if gathers:
+        if fewer_fetches:
             own |= {"fetch_min_bytes": GATHER_BYTES, "fetch_max_wait_ms": round(GATHER_SECONDS * 1000)}
         settings = settings_of(config, own, KafkaConsumer.DEFAULT_CONFIG)
         settings["enable_auto_commit"] = False
@@ -78,17 +78,17 @@ class KafkaPythonConsumer:
                 polled = self._consumer.poll(timeout_ms=max(0, timeout_seconds) * 1000, max_records=1)
         except BrokerAwayError:
             polled = {}
-        taken, lost = self._listener.changes()
-        self._started -= lost
+        assigned, revoked = self._listener.changes()
+        self._started -= revoked
         batches = [
             Batch(partition.partition, *run)
             for partition, records in polled.items()
             if partition.partition in self._started and records
             for run in runs([columns(record) for record in records])
         ]
-        return Polled(batches, taken, lost)
+        return Polled(batches, assigned, revoked)
 
-    def start(self, partition: int, offset: int) -> None:
+    def seek(self, partition: int, offset: int) -> None:
         with explained(self._config):
             try:
                 self._consumer.seek(self._partition(partition), offset)

@@ -38,12 +38,12 @@ class LibrdkafkaConsumer:
     gathered at the broker, as polls and fetches cost little here.
     """
 
-    def __init__(self, config: Config, topic: str, group: str, *, gathers: bool = False) -> None:  # noqa: ARG002
+    def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:  # noqa: ARG002
         self._config = config
         self._topic = topic
         self._owned: set[int] = set()
-        self._taken: set[int] = set()
-        self._lost: set[int] = set()
+        self._assigned: set[int] = set()
+        self._revoked: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
         self._searches: dict[int, Search] = {}  # in partitions whose next batch cannot be unpacked
         self._ahead: list[Message] = []
@@ -72,7 +72,7 @@ class LibrdkafkaConsumer:
             while not messages:
                 # Asked for many, librdkafka would wait until it has them all: one first, then what is there.
                 messages = self._consumer.consume(1, max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
-                if self._taken or self._lost or monotonic() >= deadline:
+                if self._assigned or self._revoked or monotonic() >= deadline:
                     break
             if messages:
                 more = min(POLL_RECORDS_MAX - 1, POLL_BYTES_MAX // (len(messages[0]) + 1))
@@ -88,11 +88,11 @@ class LibrdkafkaConsumer:
         batches = [*passed, *self._batches(messages)]
         for partition, base in failed.items():
             self._search(partition, base)
-        taken, lost = frozenset(self._taken), frozenset(self._lost)
-        self._taken, self._lost = set(), set()
-        return Polled(batches, taken, lost)
+        assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
+        self._assigned, self._revoked = set(), set()
+        return Polled(batches, assigned, revoked)
 
-    def start(self, partition: int, offset: int) -> None:
+    def seek(self, partition: int, offset: int) -> None:
         if partition not in self._owned:
             return  # lost meanwhile: the next poll says so, or has said so
         self._searches.pop(partition, None)
@@ -228,8 +228,8 @@ class LibrdkafkaConsumer:
         """Go on as another client and member; the next poll says that all partitions are lost."""
         former, self._consumer = self._consumer, self._subscribed()
         Thread(target=former.close, daemon=True).start()
-        self._lost |= self._owned
-        self._owned, self._taken, self._positions, self._ahead = set(), set(), {}, []
+        self._revoked |= self._owned
+        self._owned, self._assigned, self._positions, self._ahead = set(), set(), {}, []
 
     def close(self) -> None:
         # It waits for the broker as long as that takes: in a thread that is left behind in time.
@@ -240,9 +240,9 @@ class LibrdkafkaConsumer:
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
-        taken = {partition.partition for partition in partitions}
-        self._owned |= taken
-        self._taken |= taken
+        assigned = {partition.partition for partition in partitions}
+        self._owned |= assigned
+        self._assigned |= assigned
         # To assign something, be it nothing, is what the group waits for.
         (consumer.incremental_assign if self._incremental else consumer.assign)([])
 
@@ -251,8 +251,8 @@ class LibrdkafkaConsumer:
             return
         lost = {partition.partition for partition in partitions}
         self._owned -= lost
-        self._taken -= lost
-        self._lost |= lost
+        self._assigned -= lost
+        self._revoked |= lost
         for partition in lost:
             self._searches.pop(partition, None)
         started = [self._partition(number) for number in lost if self._positions.pop(number, None) is not None]
