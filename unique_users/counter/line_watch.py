@@ -13,12 +13,12 @@ from unique_users.errors import BrokerAwayError, BrokerError
 
 _log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 4.0
 STALE_SECONDS = 15.0
 
 
 class LineWatch:
-    """Looks at the line every two seconds in a thread of its own, so that no loop has to wait for a silent broker.
+    """Looks at the line every four seconds in a thread of its own, so that no loop has to wait for a silent broker.
 
     The admin client is made in that thread too, as a start need not wait for it.
     """
