@@ -117,9 +117,9 @@ class Bucketing:
                 alive()
                 self.partitions.stay()
         except DeliveryError as error:
-            _log.info(f"{error}; these frames are read again at the next start")
+            _log.warning(f"{error}; these frames are read again at the next start")
         if uncommitted := self.partitions.uncommitted_frames():
-            _log.info(f"{uncommitted} frames are not committed: they are read again at the next start")
+            _log.warning(f"{uncommitted} frames are not committed: they are read again at the next start")
         self.report()
         self._writer.close()
         self.partitions.close()
@@ -163,7 +163,7 @@ class Bucketing:
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
         self._give_up_if_stuck(error)
-        _log.info(f"{error}; reading again from the last commit")
+        _log.warning(f"{error}; reading again from the last commit")
         self._writer.close()
         self._read_again()
         self._stop.wait(ACKNOWLEDGE_SECONDS)

@@ -22,6 +22,7 @@ from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameParser
 from unique_users.messages.partitioning import Layout
+from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    log_to_stderr(config.log.format)
     topics = config.topics
 
     with stop_on_signals() as stop, watched(config.health.stuck_seconds):

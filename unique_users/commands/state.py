@@ -74,7 +74,7 @@ def for_each(states: Sequence[StateName], action: Callable[[StateName], None]) -
             action(state)
         except StateError as error:
             failed += 1
-            _log.info(f"error: {error}")
+            _log.error(error)
     return 1 if failed else 0
 
 

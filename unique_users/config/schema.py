@@ -145,6 +145,12 @@ class Health(Section, frozen=True, kw_only=True):
     stuck_seconds: Seconds = 60
 
 
+class Log(Section, frozen=True, kw_only=True):
+    """How the three scripts log, on stderr."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Broker(Section, frozen=True, kw_only=True):
     """The local Kafka of broker.py."""
 
@@ -164,6 +170,7 @@ class Config(Section, frozen=True, kw_only=True):
     counter: Counter = Counter()
     state: State = State()
     health: Health = Health()
+    log: Log = Log()
     broker: Broker = Broker()
 
     @property
