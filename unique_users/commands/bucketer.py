@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--until-caught-up", action="store_true", help="end when all that is in the topic now is re-keyed"
     )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="of the reports; default: text")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
             Writer(config, watch, began, new_producer),
             rekeyer,
             stop,
+            arguments.format,
         )
         with leaving_on_error(consumer):
             bucketing.open()

@@ -176,5 +176,5 @@ class Config(Section, frozen=True, kw_only=True):
     @property
     def bootstrap_servers(self) -> list[str]:
         """The addresses in `kafka.bootstrap_servers`, each `host:port`."""
-        servers: list[str] = self.kafka["bootstrap_servers"]
-        return servers
+        servers: str | list[str] = self.kafka["bootstrap_servers"]
+        return [text.strip() for text in servers.split(",")] if isinstance(servers, str) else servers
