@@ -2,7 +2,7 @@
 
 A save is one transaction: the uids added to each bucket since the last save, the counts, and the next offset. Its cost
 follows from what is new, not from what is there; now and then it joins small blocks of uids. What the file says is
-never trusted blindly, see snapshot.py; a save brings the checksum over counts and position forward without reading what is
+never trusted blindly (snapshot.py); a save brings the checksum over counts and position forward without reading what is
 there.
 
 Longer than other modules: every statement that writes the file stands here, and nowhere else.
