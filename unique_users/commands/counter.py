@@ -32,6 +32,7 @@ from unique_users.counter.reporter import Reporter
 from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.log_history.check import HistoryCheck
+from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 from unique_users.state.store import Stores
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    log_to_stderr(config.log.format)
     require_estimates(config)
     bucketed = config.topics.bucketed
 

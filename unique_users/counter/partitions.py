@@ -261,7 +261,7 @@ class CountedPartitions:
         self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = each.origin.topic
-        _log.info(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
+        _log.warning(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
         self._unopened[partition] = self._monotonic()
         if not each.origin.topic_id:
             self._recovery.begin_anew(partition)
