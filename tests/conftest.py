@@ -4,22 +4,26 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from contract_systems import FakeSystem, KafkaPythonSystem, LibrdkafkaSystem, Names, System
+from fake_bucketer import Feed
+from fake_counter import Counter
 from fakes import FakeClock, FakeKafka, FakeStop
 from running import Running
 
+from unique_users.config.schema import Topic
+from unique_users.errors import BrokerAwayError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 from unique_users.runtime.log import log_to_stderr
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for one: kafka-python reads its schemas in a way that Python 3.11 calls deprecated."""
+def pytest_configure() -> None:
     log_to_stderr()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +68,49 @@ def running(broker: str, tmp_path: Path) -> Iterator[Running]:
     running = Running(broker, tmp_path)
     yield running
     running.end_all()
+
+
+@pytest.fixture
+def feed(kafka: FakeKafka, stop: FakeStop) -> Feed:
+    """A bucketer that has its partition and waits for frames."""
+    feed = Feed(kafka, stop)
+    feed.step()
+    return feed
+
+
+@pytest.fixture
+def counter(kafka: FakeKafka, stop: FakeStop, tmp_path: Path) -> Iterator[Counter]:
+    """A counter that has its partition and waits for records; killed at the end, whatever became of it."""
+    counter = Counter(kafka, tmp_path / "state", stop)
+    counter.step()
+    yield counter
+    counter.crash()
+
+
+@pytest.fixture(params=["fake", "kafka-python", "librdkafka"])
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    system: System
+    if request.param == "fake":
+        system = FakeSystem()
+    else:
+        make = {"kafka-python": KafkaPythonSystem, "librdkafka": LibrdkafkaSystem}[request.param]
+        system = make(request.getfixturevalue("broker"))
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def new_topic(system: System, unique_name: Names) -> Iterator[Callable[..., str]]:
+    """Makes topics with names of their own, and deletes them afterwards."""
+    names: list[str] = []
+
+    def new_topic(partitions: int = 1, **settings: str | int) -> str:
+        names.append(unique_name("topic"))
+        admin = system.admin()
+        admin.create(Topic(name=names[-1], partitions=partitions, settings=dict(settings)))
+        admin.close()
+        return names[-1]
+
+    yield new_topic
+    with suppress(BrokerAwayError):
+        system.admin().delete(names)

@@ -5,15 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from unique_users.runtime.pulse import PULSE, Pulse, alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.watchdog import CLOSE_SECONDS, LEAVING, SLICE_SECONDS, SUSPENDED_SECONDS, Watch, watched
 
-ROOT = Path(__file__).resolve().parents[2]
 TERM = bytes([signal.SIGTERM])
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import msgspec
+from fake_counter import MINUTE, Counter
 from fakes import FakeKafka
-from test_counting import MINUTE, Counter
 
 from unique_users.event_time.buckets import Bucket
 

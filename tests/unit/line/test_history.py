@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from fake_bucketer import Feed
+from fake_counter import Counter
 from fakes import FakeKafka
-from test_bucketing import Feed
-from test_counting import Counter
 
 from unique_users.event_time.stream_clock import BLOCK, MEDIANS
 from unique_users.queries.recount import recount

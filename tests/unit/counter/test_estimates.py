@@ -12,13 +12,15 @@ from unittest.mock import patch
 
 import pytest
 from brokers import config_for
+from counted_intervals import CRASH, ORIGIN, SAVE, TIMES, ZONES, Counted
+from fake_counter import Counter
 from fakes import FakeKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_counting import Counter
-from test_intervals import CRASH, ORIGIN, SAVE, TIMES, ZONES, Counted
 
 pytest.importorskip("datasketches", reason="estimates need the package datasketches")
+
+from repository import ROOT
 
 from unique_users.aggregation.counts import Count, Estimate, add_up
 from unique_users.aggregation.sketches import Sketch
@@ -30,7 +32,6 @@ from unique_users.messages.counts import PublishedBucket, PublishedCount, encode
 from unique_users.queries.recount import differences, recount
 from unique_users.state.store import Store
 
-ROOT = Path(__file__).parents[2]
 AGAIN = "AGAIN"
 DAY = Bucket("day", Calendar().start("day", TIMES[0]))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from brokers import config_for
+from fake_counter import Counter
 from fakes import FakeKafka, FakeStop
-from test_counting import Counter
 
 from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.errors import UsageError

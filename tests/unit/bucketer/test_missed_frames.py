@@ -1,8 +1,8 @@
 """Frames that were deleted before they were read: the bucketer tells the counters with its commits."""
 
 import pytest
+from fake_bucketer import Feed
 from fakes import FakeKafka, FakeStop
-from test_bucketing import Feed
 
 from unique_users.aggregation.marks import Gap, Why
 from unique_users.messages.offset_metadata import OffsetMetadata

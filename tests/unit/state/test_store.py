@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zstandard
+from repository import ROOT
 
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import users_in
@@ -21,7 +22,6 @@ from unique_users.state.store import SMALL_BLOCK_BYTES, SMALL_BLOCKS_MAX, WAL_BY
 
 ORIGIN = Origin("bucketed", "an-id", 0, 1)
 MINUTE = 1_468_244_340
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

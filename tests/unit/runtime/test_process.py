@@ -6,16 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from fakes import FakeClock
+from repository import ROOT
 
 from unique_users.errors import InputError, UniqueUsersError, UsageError
 from unique_users.runtime.process import run_script
 from unique_users.runtime.signals import Stop, stop_on_signals
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def exit_code(main_result: int | BaseException) -> int | str | None:

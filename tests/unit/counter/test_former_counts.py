@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from fake_counter import MINUTE, Counter, settle
 from fakes import FakeKafka, FakeStop
-from test_counting import MINUTE, Counter, settle
 
 from unique_users.aggregation.marks import Why
 from unique_users.event_time.buckets import Bucket

@@ -1,11 +1,11 @@
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from repository import ROOT
 
 from unique_users.event_time.stream_clock import BLOCK, MEDIANS, StreamClock
 from unique_users.messages.offset_metadata import OffsetMetadata
@@ -14,7 +14,7 @@ NOW = 1_468_244_384
 DAY = 86_400
 YEAR_2300 = 10_413_792_000
 METADATA_CHARACTERS_MAX = 1_100
-SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
+SAVED = ROOT / "tests" / "data" / "version-0.1"
 
 
 class NaiveClock:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+from fake_bucketer import Feed
+from fake_counter import MINUTE, Counter
 from fakes import FakeClock, FakeKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bucketing import Feed
-from test_counting import MINUTE, Counter, counter
 
 from unique_users.aggregation.marks import Gap, Why, why_not_whole
 from unique_users.clients.protocols import Position
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.offset_metadata import OffsetMetadata
-
-__all__ = ["counter"]
 
 NOTICED = [True, False]
 

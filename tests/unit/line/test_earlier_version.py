@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import Count, Estimate
@@ -15,7 +16,7 @@ from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Rollup, Rule
 from unique_users.state.store import Store, Stores
 
-SAVED = Path(__file__).parents[1] / "data" / "version-0.1"
+SAVED = ROOT / "tests" / "data" / "version-0.1"
 ORIGIN = Origin("bucketed", "8c6f7a3e-0000-4000-8000-000000000001", 0, 1)
 
 
