@@ -20,10 +20,26 @@ from unique_users.local_kafka.broker import LocalKafka, free_port
 from unique_users.runtime.log import log_to_stderr
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(NamesFailures(config))
     log_to_stderr()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class NamesFailures:
+    """Names what fails at once, beside the dots; the traces come at the end, as always."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            terminal.write_line("")
+            terminal.write_line(f"FAILED {report.nodeid}: {str(getattr(crash, 'message', '')).partition(chr(10))[0]}")
 
 
 @pytest.fixture(scope="session")

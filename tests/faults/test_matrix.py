@@ -6,8 +6,11 @@ from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from harness import Run, execute, new_broker
 from rows import ROWS
+
+QUICK = {14}  # of a few seconds: these belong to `make test`, the others to `make faults-short`
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +20,13 @@ def faults_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield kafka.bootstrap_servers
 
 
+def parameter(number: int) -> ParameterSet:
+    marks = () if number in QUICK else (pytest.mark.slow,)
+    return pytest.param(number, id=f"row {number}, {ROWS[number].fault}", marks=marks)
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", sorted(ROWS), ids=lambda number: f"row {number}, {ROWS[number].fault}")
+@pytest.mark.parametrize("number", map(parameter, sorted(ROWS)))
 def test_no_fault_changes_a_count(number: int, faults_broker: str, tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED") or SystemRandom().randrange(1_000_000))
     run = execute(number, Run(tmp_path / "run", faults_broker, seed, full=False))
