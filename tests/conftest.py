@@ -128,5 +128,6 @@ def new_topic(system: System, unique_name: Names) -> Iterator[Callable[..., str]
         return names[-1]
 
     yield new_topic
+    system.come_back()
     with suppress(BrokerAwayError):
         system.admin().delete(names)

@@ -16,6 +16,8 @@ from unique_users.clients import connect, kafka_python, librdkafka
 from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Producer
 
 PATIENCE_SECONDS = 30.0
+# Members hear of a rebalance with a heartbeat: 0.2 s instead of 1. Who waits for a session to run out waits too long.
+GROUP = {"heartbeat_interval_ms": 200, "session_timeout_ms": 60_000}
 MIB = 1024 * 1024
 Names = Callable[[str], str]
 
@@ -32,6 +34,7 @@ class System(Protocol):
     def headers(self, topic: str) -> list[Headers]: ...
     def send_unreadable(self, topic: str, count: int) -> None: ...
     def go_away(self) -> None: ...
+    def come_back(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -67,6 +70,9 @@ class FakeSystem:
     def go_away(self) -> None:
         self.kafka.away = True
 
+    def come_back(self) -> None:
+        self.kafka.away = False
+
     def close(self) -> None:
         pass
 
@@ -75,8 +81,7 @@ class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
         self._proxy = FreezableProxy()
-        # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1.
-        quick = {"heartbeat_interval_ms": 200, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
+        quick = {**GROUP, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
         self._built: list[Consumer | Producer | Admin | Peek] = []
 
@@ -134,6 +139,9 @@ class KafkaPythonSystem:
     def go_away(self) -> None:
         self._proxy.freeze()
 
+    def come_back(self) -> None:
+        self._proxy.thaw()
+
     def close(self) -> None:
         for built in self._built:
             with suppress(Exception):
@@ -149,8 +157,7 @@ class LibrdkafkaSystem(KafkaPythonSystem):
         super().__init__(broker)
         self._proxy.close()
         self._proxy = RewritingProxy(broker)
-        kafka = {"heartbeat_interval_ms": 200}
-        self.config = config_for(f"127.0.0.1:{self._proxy.port}", client="librdkafka", kafka=kafka)
+        self.config = config_for(f"127.0.0.1:{self._proxy.port}", client="librdkafka", kafka=GROUP)
         self._groups: dict[Consumer, str] = {}
 
     def consumer(self, topic: str, group: str) -> Consumer:

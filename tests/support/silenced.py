@@ -23,6 +23,9 @@ class FreezableProxy:
     def freeze(self) -> None:
         self._running.clear()
 
+    def thaw(self) -> None:
+        self._running.set()
+
     def close(self) -> None:
         for end in self._sockets:
             with suppress(OSError):

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -33,7 +32,7 @@ def test_a_signal_asks_to_stop_and_the_former_handler_is_back_afterwards(number:
     with stop_on_signals() as stop:
         assert not stop.requested
         os.kill(os.getpid(), number)
-        assert stop.wait(5)
+        assert stop.wait(120)
         assert stop.requested
         assert signal.getsignal(number) is not former
     assert signal.getsignal(number) is former
@@ -127,11 +126,11 @@ def test_a_signal_later_than_a_second_after_the_first_ends_by_force(forced: list
         os.kill(os.getpid(), signal.SIGINT)
         clock.advance(1.0)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(5)
+        assert stop.wait(120)
         assert not forced
         clock.advance(0.1)
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(5)
+        assert stop.wait(120)
         assert forced == [1]
 
 
@@ -139,7 +138,7 @@ def test_a_stop_that_was_requested_otherwise_makes_no_signal_a_second_one(forced
     with stop_on_signals(FakeClock().monotonic) as stop:
         stop.request()
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(5)
+        assert stop.wait(120)
     assert not forced
 
 
@@ -150,9 +149,9 @@ def test_a_late_second_signal_ends_the_process_with_exit_code_1() -> None:
         "signals.TOGETHER_SECONDS = 0\n"
         "with signals.stop_on_signals() as stop:\n"
         "    print('ready', flush=True)\n"
-        "    stop.wait(30)\n"
+        "    stop.wait(600)\n"
         "    print('asked', flush=True)\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
@@ -162,7 +161,7 @@ def test_a_late_second_signal_ends_the_process_with_exit_code_1() -> None:
             process.send_signal(signal.SIGINT)
             assert process.stdout.readline() == b"asked\n"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 1
+            assert process.wait(120) == 1
             assert b"stopped by force" in process.stderr.read()
         finally:
             process.kill()
@@ -173,9 +172,7 @@ def test_waiting_ends_when_a_stop_is_requested() -> None:
     assert stop.wait(0) is False
     timer = threading.Timer(0.05, stop.request)
     timer.start()
-    started = time.monotonic()
-    assert stop.wait(20) is True
-    assert time.monotonic() - started < 10
+    assert stop.wait(600) is True, "long before the test's own time is over"
     timer.join()
 
 
