@@ -12,11 +12,11 @@ from contract_systems import FakeSystem, KafkaPythonSystem, LibrdkafkaSystem, Na
 from fake_bucketer import Feed
 from fake_counter import Counter
 from fakes import FakeClock, FakeKafka, FakeStop
+from harness import new_broker
 from running import Running
 
 from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError
-from unique_users.local_kafka.broker import LocalKafka, free_port
 from unique_users.runtime.log import log_to_stderr
 
 
@@ -49,7 +49,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     data: Path = tmp_path_factory.mktemp("kafka") / "data"
-    with LocalKafka("4.3.1", data, free_port()) as kafka:
+    with new_broker(data) as kafka:
         yield kafka.bootstrap_servers
 
 

@@ -10,12 +10,15 @@ from _pytest.mark.structures import ParameterSet
 from harness import Run, execute, new_broker
 from rows import ROWS
 
-QUICK = {14}  # of a few seconds: these belong to `make test`, the others to `make faults-short`
+QUICK = {13, 23}  # of a few seconds: these belong to `make test`, the others to `make faults-short`
 
 
 @pytest.fixture(scope="session")
-def faults_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker for the rows that do not harm it, which notices dead members soon."""
+def faults_broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker for the rows that do not harm it, which notices dead members soon: that of the other tests, if ours."""
+    if not os.environ.get("TEST_BOOTSTRAP_SERVERS"):
+        yield request.getfixturevalue("broker")
+        return
     with new_broker(tmp_path_factory.mktemp("faults") / "kafka") as kafka:
         yield kafka.bootstrap_servers
 

@@ -20,7 +20,20 @@ RULES = settings(
 )
 
 
-@pytest.mark.parametrize("name", FAULTS)
+MANY_EXAMPLES = {
+    "a gap ends one minute too early",
+    "a log that was cut back is read on as if it was the same",
+    "counts count as published although nobody acknowledged them",
+    "marks are not published",
+    "partitions without a commit are ignored",
+    "readers ignore the generation",
+    "the marks of a state are forgotten at a restart",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in MANY_EXAMPLES else []) for name in FAULTS]
+)
 def test_a_planted_fault_is_found(name: str) -> None:
     class Planted(WholeLine):
         examples = 0
