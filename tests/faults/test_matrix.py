@@ -6,7 +6,6 @@ from pathlib import Path
 from random import SystemRandom
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 from harness import Run, execute, new_broker
 from rows import ROWS
 
@@ -23,13 +22,14 @@ def faults_broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         yield kafka.bootstrap_servers
 
 
-def parameter(number: int) -> ParameterSet:
-    marks = () if number in QUICK else (pytest.mark.slow,)
-    return pytest.param(number, id=f"row {number}, {ROWS[number].fault}", marks=marks)
-
-
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", map(parameter, sorted(ROWS)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(n, id=f"row {n}, {ROWS[n].fault}", marks=[] if n in QUICK else [pytest.mark.slow])
+        for n in sorted(ROWS)
+    ],
+)
 def test_no_fault_changes_a_count(number: int, faults_broker: str, tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED") or SystemRandom().randrange(1_000_000))
     run = execute(number, Run(tmp_path / "run", faults_broker, seed, full=False))
