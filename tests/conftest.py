@@ -13,6 +13,7 @@ from fake_bucketer import Feed
 from fake_counter import Counter
 from fakes import FakeClock, FakeKafka, FakeStop
 from harness import new_broker
+from hypothesis import HealthCheck, settings
 from running import Running
 
 from unique_users.config.schema import Topic
@@ -23,6 +24,9 @@ from unique_users.runtime.log import log_to_stderr
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(NamesFailures(config))
     log_to_stderr()
+    no_clock = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("however slow the machine is", no_clock)
+    settings.load_profile("however slow the machine is")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

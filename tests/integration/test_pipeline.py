@@ -105,7 +105,7 @@ def test_kafkas_own_console_producer_feeds_the_same_topic(running: Running, tmp_
     arguments = ["tool", "kafka-console-producer", "--topic", running.topic("feed")]
     line = [*command("broker"), "--set", f"kafka.bootstrap_servers={running.broker}"]
     subprocess.run(
-        [*line, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=90, cwd=tmp_path
+        [*line, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=120, cwd=tmp_path
     )
     assert running.counts() == expected
 
@@ -117,7 +117,7 @@ def test_kcat_feeds_the_same_topic(running: Running) -> None:
     text, expected = sample()
     running.run("bucketer", "--until-caught-up")
     command = [str(kcat), "-P", "-b", running.broker, "-t", running.topic("feed")]
-    subprocess.run(command, input=text, check=True, timeout=60)
+    subprocess.run(command, input=text, check=True, timeout=120)
     assert running.counts() == expected
 
 

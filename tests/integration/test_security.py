@@ -44,7 +44,7 @@ class Secured:
         settings = f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"
         line = [*command("broker"), "--config", str(ROOT / "config.yaml"), "--set", settings]
         line += ["--set", f"broker.data={self.kafka.data}", "tool", name, *arguments]
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

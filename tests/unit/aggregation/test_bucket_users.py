@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
 
 uids = st.sampled_from("abcdefgh")
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 additions = st.lists(st.tuples(st.sampled_from([0, 60, 120, 180, 240]), st.lists(uids, max_size=6)), max_size=30)
 
 

@@ -16,7 +16,7 @@ from unique_users.aggregation.sketches import LG_K, Sketch
 # From a handful of users to more than the sketch has rows: each form that CPC has inside.
 sizes = st.sampled_from([0, 1, 7, 300, 2_500, 30_000])
 chance = st.integers(0, 2**32).map(Random)
-histories = settings(max_examples=40, deadline=None)
+histories = settings(max_examples=40)
 
 
 def users(count: int, seed: int = 0) -> list[str]:

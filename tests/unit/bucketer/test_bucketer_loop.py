@@ -80,7 +80,7 @@ def test_a_crash_loses_nothing(kafka: FakeKafka, events: list[int | str]) -> Non
     run_events(Feed(kafka), events)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(0, 1) | st.sampled_from([CRASH, COMMIT, REFUSE, EVICT, AWAY, BACK]), max_size=25))
 @example([0, 1, REFUSE, COMMIT, EVICT, 0, COMMIT, CRASH, 1])
 def test_no_order_of_faults_loses_a_frame(events: list[int | str]) -> None:

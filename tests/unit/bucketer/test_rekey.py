@@ -47,7 +47,7 @@ uids = st.text(min_size=1, max_size=20).filter(lambda uid: uid.isprintable())
 frames = st.lists(st.tuples(uids, st.integers(NOW - 600, NOW + 600)), max_size=60)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(frames)
 def test_users_come_back_in_the_buckets_of_their_frames(frames: list[tuple[str, int]]) -> None:
     expected = defaultdict(list)
@@ -68,7 +68,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(anything, max_size=300), st.booleans())
 def test_every_frame_is_accepted_or_rejected_once(frames: list[bytes | None], judges: bool) -> None:  # noqa: FBT001
     clock = clock_at(NOW) if judges else StreamClock(DAY)

@@ -73,7 +73,7 @@ uids = st.text(min_size=1, max_size=20).filter(lambda uid: uid.isprintable())
 frames = st.lists(st.tuples(uids, st.integers(NOW - 600, NOW + 600)), max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frames, st.lists(st.booleans(), min_size=10, max_size=10))
 def test_the_users_are_the_same_with_and_without_and_in_any_mixture(
     frames: list[tuple[str, int]], choices: list[bool]

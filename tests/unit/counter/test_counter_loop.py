@@ -43,7 +43,7 @@ def test_a_crash_changes_no_count(kafka: FakeKafka, tmp_path: Path, events: list
     run_events(Counter(kafka, tmp_path), events)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 5) | st.sampled_from([CRASH, SAVE, EVICT, AWAY, BACK, REFUSE]), max_size=20))
 @example([0, SAVE, 1, CRASH, 0, SAVE, EVICT, 2, SAVE])
 def test_no_order_of_faults_changes_a_count(events: list[int | str]) -> None:

@@ -68,7 +68,7 @@ def plain(counted: Counted) -> dict[Bucket, Count]:
     }
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(events, st.integers(0, 300), st.integers(0, 3))
 def test_an_estimate_is_that_of_an_undisturbed_run_whatever_happens(
     events: Sequence[Any], uids_max: int, sketches_max: int

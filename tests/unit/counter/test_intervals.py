@@ -29,7 +29,7 @@ def plain(stream: Iterable[tuple[int, Iterable[str]]], rollup: Rollup) -> dict[B
     return {bucket: len(found) for bucket, found in users.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events, st.integers(0, 12))
 def test_every_interval_is_counted_as_by_plain_sets_whatever_happens(events: Sequence[Any], uids_max: int) -> None:
     """records, saves, crashes, other intervals and other zones in any order, with any memory"""

@@ -81,7 +81,7 @@ looks = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(looks)
 def test_it_never_passes_a_partition_that_may_bring_more_and_never_goes_back(
     sequence: list[tuple[list[tuple[int, int, int]], int]],

@@ -56,7 +56,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps, st.lists(st.integers(0, 2_400), max_size=8), st.sampled_from([0, 1, 40, 100]))
 @example([(0, 60), (1, 60), (-101, 60), (3, 60)], [], 100)
 def test_any_chunking_and_any_restart_judges_as_the_naive_clock_does(
@@ -179,7 +179,7 @@ def test_the_text_of_another_program_makes_a_new_clock(text: str) -> None:
     assert clock.admit([NOW] * 101) == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text() | st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)).map("clock2:".__add__))
 def test_no_text_is_too_strange_for_a_clock(text: str) -> None:
     StreamClock.from_metadata(DAY, text).admit([NOW])

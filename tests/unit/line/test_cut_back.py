@@ -148,7 +148,7 @@ CUT, CRASH, GROW, STEP, BREAK = "CUT", "CRASH", "GROW", "STEP", "BREAK"
 
 
 @given(st.integers(0, 1 << 60), st.sampled_from([0, -1]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_cut_loses_a_user_of_the_present_log_or_adds_one_to_a_bucket_that_is_not_marked(
     tmp_path_factory: pytest.TempPathFactory, seed: int, leader_epoch: int
 ) -> None:

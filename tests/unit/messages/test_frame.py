@@ -262,7 +262,7 @@ def by_the_rules(raw: bytes) -> tuple[str, int] | Reason:
     return uid, math.floor(ts)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(objects())
 @example(b'{"uid": "u", "ts": "253402300799.999"}')
 def test_the_parser_says_what_json_loads_and_the_rules_say(raw: bytes) -> None:
@@ -297,7 +297,7 @@ def parse_or_refuse(raw: bytes) -> None:
     assert type(ts) is int
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=200) | st.text().map(lambda text: f'{{"uid":"{text}","ts":"{text}"}}'.encode(errors="replace"))
 )
@@ -319,7 +319,7 @@ def test_a_valid_frame_cut_anywhere_is_no_json() -> None:
         assert reason(VALID[:length]) is Reason.NOT_JSON
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_valid_frame_with_some_bytes_replaced_is_parsed_or_refused(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(VALID)))

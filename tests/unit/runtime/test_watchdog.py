@@ -153,7 +153,7 @@ def child(program: str) -> subprocess.CompletedProcess[str]:
         "def stand_still(): ctypes.CDLL(None).pause()\n"  # goes back to Python at a signal only, and so it is blocked
     )
     return subprocess.run(
-        [sys.executable, "-c", begin + program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", begin + program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
 
 
