@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit faults soak bench check format lock clean
+.PHONY: help setup demo test unit faults-short faults soak bench check format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
@@ -26,11 +26,14 @@ setup: $(VENV)/runtime  ## make the virtual environment in .venv
 demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that they are exact
 	@$(BIN)/unique-users demo
 
-test: $(VENV)/dev  ## all tests, on real brokers that they start and stop
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: $(VENV)/dev  ## the tests but for the slow ones, on real brokers that they start and stop: 4 minutes on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
-unit: $(VENV)/dev  ## the tests that need no broker, in seconds
-	$(BIN)/python -m pytest tests/unit
+unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
+
+faults-short: $(VENV)/dev  ## the slow tests: above all each fault once, in its short form
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
 	$(BIN)/python tests/faults/matrix.py --times 5

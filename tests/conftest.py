@@ -4,22 +4,46 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from contract_systems import FakeSystem, KafkaPythonSystem, LibrdkafkaSystem, Names, System
+from fake_bucketer import Feed
+from fake_counter import Counter
 from fakes import FakeClock, FakeKafka, FakeStop
+from harness import new_broker
+from hypothesis import HealthCheck, settings
 from running import Running
 
-from unique_users.local_kafka.broker import LocalKafka, free_port
+from unique_users.config.schema import Topic
+from unique_users.errors import BrokerAwayError
 from unique_users.runtime.log import log_to_stderr
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for one: kafka-python reads its schemas in a way that Python 3.11 calls deprecated."""
+    config.pluginmanager.register(NamesFailures(config))
     log_to_stderr()
+    no_clock = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("however slow the machine is", no_clock)
+    settings.load_profile("however slow the machine is")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the scripts would ignore it too, but tests send it to them
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("filterwarnings", r"ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
+class NamesFailures:
+    """Names what fails at once, beside the dots; the traces come at the end, as always."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            terminal.write_line("")
+            terminal.write_line(f"FAILED {report.nodeid}: {str(getattr(crash, 'message', '')).partition(chr(10))[0]}")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +53,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     data: Path = tmp_path_factory.mktemp("kafka") / "data"
-    with LocalKafka("4.3.1", data, free_port()) as kafka:
+    with new_broker(data) as kafka:
         yield kafka.bootstrap_servers
 
 
@@ -64,3 +88,50 @@ def running(broker: str, tmp_path: Path) -> Iterator[Running]:
     running = Running(broker, tmp_path)
     yield running
     running.end_all()
+
+
+@pytest.fixture
+def feed(kafka: FakeKafka, stop: FakeStop) -> Feed:
+    """A bucketer that has its partition and waits for frames."""
+    feed = Feed(kafka, stop)
+    feed.step()
+    return feed
+
+
+@pytest.fixture
+def counter(kafka: FakeKafka, stop: FakeStop, tmp_path: Path) -> Iterator[Counter]:
+    """A counter that has its partition and waits for records; killed at the end, whatever became of it."""
+    counter = Counter(kafka, tmp_path / "state", stop)
+    counter.step()
+    yield counter
+    counter.crash()
+
+
+@pytest.fixture(params=["fake", "kafka-python", "librdkafka"])
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    system: System
+    if request.param == "fake":
+        system = FakeSystem()
+    else:
+        make = {"kafka-python": KafkaPythonSystem, "librdkafka": LibrdkafkaSystem}[request.param]
+        system = make(request.getfixturevalue("broker"))
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def new_topic(system: System, unique_name: Names) -> Iterator[Callable[..., str]]:
+    """Makes topics with names of their own, and deletes them afterwards."""
+    names: list[str] = []
+
+    def new_topic(partitions: int = 1, **settings: str | int) -> str:
+        names.append(unique_name("topic"))
+        admin = system.admin()
+        admin.create(Topic(name=names[-1], partitions=partitions, settings=dict(settings)))
+        admin.close()
+        return names[-1]
+
+    yield new_topic
+    system.come_back()
+    with suppress(BrokerAwayError):
+        system.admin().delete(names)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rows", default=",".join(map(str, sorted(ROWS))), help="numbers with commas between")
     parser.add_argument("--times", type=int, default=5, help="runs of each row, from different seeds (default: 5)")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000), help="of the first run")
-    parser.add_argument("--short", action="store_true", help="the form that `make test` runs")
+    parser.add_argument("--short", action="store_true", help="the form that `make test` and `make faults-short` run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     arguments = parser.parse_args(argv)
     end_in_order_when_terminated()

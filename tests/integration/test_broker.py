@@ -198,6 +198,7 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
     assert kafka.pid is None
 
 
+@pytest.mark.slow
 def test_three_nodes_are_one_cluster_and_stop_together(make: Callable[..., Broker]) -> None:
     broker = make()
     started = broker.run("start", "--nodes", "3")
@@ -215,6 +216,7 @@ def test_three_nodes_are_one_cluster_and_stop_together(make: Callable[..., Broke
     assert not list(broker.data.glob("*/kafka.pid"))
 
 
+@pytest.mark.slow
 def test_kafka_2_4_starts_with_its_zookeeper_and_survives_a_kill(make: Callable[..., Broker]) -> None:
     broker = make("2.4.0").started()
     created = broker.run("tool", "kafka-topics", "--create", "--topic", "old")

@@ -181,9 +181,10 @@ def of_minutes(counts: dict[int, int]) -> dict[Bucket, int]:
     return {Bucket("minute", start): count for start, count in counts.items()}
 
 
-def test_the_demo_shows_every_interval_and_compares_the_exact_ones(run_demo: Callable[..., Demo]) -> None:
+def test_the_demo_shows_every_interval_and_compares_the_exact_ones(run_demo: Callable[..., Demo], broker: str) -> None:
     intervals = ["--set=counter.intervals=[hour, day, month]", "--set=counter.estimates=[month]"]
-    demo = run_demo(*intervals, "--set=counter.timezone=Europe/Berlin")
+    cluster = f"--set=kafka.bootstrap_servers={broker},{broker}"
+    demo = run_demo(*intervals, cluster, "--set=counter.timezone=Europe/Berlin")
     assert demo.ends() == 0, demo.said()
     assert re.search(r"2024-01-01T00:00:00\+01:00  month  [\d,]+ unique users \([\d,]+ to [\d,]+\)", demo.said())
     compared = demo.said().partition("recount: ")[2]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from brokers import config_for
 from running import Running
 
@@ -101,6 +102,7 @@ def test_every_interval_is_exact_through_a_clock_change(running: Running) -> Non
     assert {line.split("  ")[1] for line in differs.stdout.splitlines()} >= {"minute"}
 
 
+@pytest.mark.slow
 def test_intervals_added_later_are_filled_from_the_saved_minutes_without_reading_again(running: Running) -> None:
     """minutes, half of the frames | all intervals, the other half | an hour and a day alone | all again"""
     running.settings = SETTINGS

@@ -27,6 +27,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_an_admin_survives_a_coordinator_that_is_not_ready(client: str, tmp_path: Path) -> None:
     with LocalKafka("4.3.1", tmp_path / "data", free_port()) as kafka:

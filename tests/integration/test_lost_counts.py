@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from brokers import config_for
 from kafka import KafkaAdminClient, TopicPartition
 from running import CLIENT, Running
@@ -62,6 +63,7 @@ def of_interval(found: Mapping[Bucket, PublishedBucket], interval: str) -> dict[
     return {bucket: what for bucket, what in found.items() if bucket.interval == interval}
 
 
+@pytest.mark.slow
 def test_a_month_that_the_configuration_forgot_is_not_lost(running: Running) -> None:
     """June 10: 2,000 users | June 12: 1,000 others | a start that forgot the month, its first minutes are gone"""
     running.settings = MONTHLY

@@ -105,7 +105,7 @@ def test_kafkas_own_console_producer_feeds_the_same_topic(running: Running, tmp_
     arguments = ["tool", "kafka-console-producer", "--topic", running.topic("feed")]
     line = [*command("broker"), "--set", f"kafka.bootstrap_servers={running.broker}"]
     subprocess.run(
-        [*line, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=90, cwd=tmp_path
+        [*line, "--config", str(ROOT / "config.yaml"), *arguments], input=text, check=True, timeout=120, cwd=tmp_path
     )
     assert running.counts() == expected
 
@@ -117,7 +117,7 @@ def test_kcat_feeds_the_same_topic(running: Running) -> None:
     text, expected = sample()
     running.run("bucketer", "--until-caught-up")
     command = [str(kcat), "-P", "-b", running.broker, "-t", running.topic("feed")]
-    subprocess.run(command, input=text, check=True, timeout=60)
+    subprocess.run(command, input=text, check=True, timeout=120)
     assert running.counts() == expected
 
 
@@ -189,6 +189,7 @@ def test_bad_frames_are_rejected_with_their_reason_and_stop_nothing(running: Run
     assert running.counts() == expected
 
 
+@pytest.mark.slow
 def test_the_scripts_may_start_before_the_broker(tmp_path: Path) -> None:
     text, expected = sample()
     port = free_port()
@@ -207,6 +208,7 @@ def test_the_scripts_may_start_before_the_broker(tmp_path: Path) -> None:
         running.end_all()
 
 
+@pytest.mark.slow
 def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(tmp_path: Path) -> None:
     kafka = LocalKafka("4.3.1", tmp_path / "kafka", free_port())
     running = Running(kafka.bootstrap_servers, tmp_path, ["counter.report_seconds=1"])
@@ -224,6 +226,7 @@ def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(
         kafka.stop()
 
 
+@pytest.mark.slow
 def test_it_works_on_kafka_2_4_with_zookeeper(tmp_path: Path) -> None:
     text, expected = sample()
     with LocalKafka("2.4.0", tmp_path / "kafka", free_port()) as kafka:

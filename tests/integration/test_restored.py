@@ -14,7 +14,7 @@ from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, DeliveryError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 
-pytestmark = pytest.mark.timeout(600)  # a broker that is started four times
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a broker that is started four times
 PATIENCE_SECONDS = 120.0
 TOPIC = "t"
 
@@ -100,7 +100,7 @@ def test_every_client_goes_on_with_a_broker_that_was_restored_from_a_copy(
     shutil.rmtree(kafka.data)
     shutil.copytree(tmp_path / "copy", kafka.data)
     kafka.start()
-    assert peek.record_at(0, 1, PATIENCE_SECONDS) is None
+    await_true(lambda: answers(lambda: peek.record_at(0, 1, 5) is None))
     await_true(lambda: sender.has_sent(b"new"))
     await_true(lambda: reader.has_read(b"new"))
     after = peek.record_at(0, 1, PATIENCE_SECONDS)

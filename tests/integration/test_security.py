@@ -44,7 +44,7 @@ class Secured:
         settings = f"kafka.bootstrap_servers={self.kafka.bootstrap_servers}"
         line = [*command("broker"), "--config", str(ROOT / "config.yaml"), "--set", settings]
         line += ["--set", f"broker.data={self.kafka.data}", "tool", name, *arguments]
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -133,6 +133,7 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     assert not said_by_brokers(secured)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_same(
     secured: Secured, granted: str, client: str
@@ -152,6 +153,7 @@ def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_sam
     assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_counter_that_may_not_see_the_bucketers_says_so_and_counts_all_the_same(
     secured: Secured, granted: str, client: str
@@ -176,6 +178,7 @@ def said_by_brokers(secured: Secured) -> list[str]:
     return [secret for secret in secrets(secured.security) if any(secret in text for text in texts)]
 
 
+@pytest.mark.slow
 def test_a_secured_cluster_lets_the_same_users_in_when_one_of_its_nodes_is_killed(tmp_path: Path) -> None:
     security = Security(tmp_path / "data" / "secure")
     with LocalCluster("4.3.1", tmp_path / "data", free_port(), 3, security=security) as cluster:

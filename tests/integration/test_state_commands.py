@@ -25,7 +25,7 @@ def command(running: Running, *arguments: str) -> list[str]:
 
 def run(running: Running, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command(running, *arguments), capture_output=True, text=True, check=False, timeout=60, cwd=ROOT
+        command(running, *arguments), capture_output=True, text=True, check=False, timeout=120, cwd=ROOT
     )
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from running import Running
 
+pytestmark = pytest.mark.slow  # each waits until a watchdog is certain
 SOURCE = Path(__file__).with_name("clock.c")
 HOUR = 3_600
 STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine

@@ -66,13 +66,13 @@ class Running:
     def end(self, process: subprocess.Popen[str]) -> int:
         """Ask a script to stop as Ctrl-C does; return its exit code."""
         process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
-        return process.wait(30)
+        return process.wait(SECONDS)
 
     def end_all(self) -> None:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.wait(30)
+            process.wait(SECONDS)
 
     def counts(self) -> dict[int, int]:
         """Re-key and count what is in `feed` now; the counts by the bucket's start."""

@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import msgspec
+from fake_bucketer import Feed
+from fake_counter import Counter
 from fakes import FakeAdmin, FakeClock, FakeKafka, FakeStop
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Losses, Oracle, letters_of_read
-from test_bucketing import Feed
-from test_counting import Counter
 
 from unique_users.clients.protocols import Position
 from unique_users.counter import line

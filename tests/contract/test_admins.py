@@ -1,0 +1,122 @@
+"""Topics, their settings and ends, and a group's commits, as an admin tells them."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from contract_systems import MIB, PATIENCE_SECONDS, Member, Names, System, poll_until, send
+
+from unique_users.clients.protocols import Position
+from unique_users.config.schema import Topic
+from unique_users.errors import BrokerAwayError, TopicError
+
+
+def test_a_missing_topic_is_described_as_none(system: System, unique_name: Names) -> None:
+    assert system.admin().describe(unique_name("missing")) is None
+
+
+def test_the_settings_of_a_missing_topic_are_no_answer(system: System, unique_name: Names) -> None:
+    with pytest.raises(BrokerAwayError):
+        system.admin().settings(unique_name("missing"))
+
+
+def test_a_topic_is_created_as_wanted_and_described(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=3, **{"cleanup.policy": "compact", "max.message.bytes": 5 * MIB})
+    admin = system.admin()
+    state = admin.describe(topic)
+    assert state is not None
+    assert state.partitions == 3
+    assert state.id
+    settings = admin.settings(topic)
+    assert settings["cleanup.policy"] == "compact"
+    assert settings["max.message.bytes"] == str(5 * MIB)
+    assert settings["retention.ms"] == "604800000", "the broker's default"
+
+
+def test_creating_a_topic_that_exists_leaves_it_as_it_is(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=2)
+    before = system.admin().describe(topic)
+    system.admin().create(Topic(name=topic, partitions=5))
+    assert system.admin().describe(topic) == before
+
+
+def test_a_topic_that_the_broker_refuses_raises_topic_error(system: System, unique_name: Names) -> None:
+    name = unique_name("topic")
+    with pytest.raises(TopicError, match=name):
+        system.admin().create(Topic(name=name, replication=5))
+    assert system.admin().describe(name) is None
+
+
+def test_a_deleted_topic_is_gone_and_one_made_again_has_another_id(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    admin = system.admin()
+    before = admin.describe(topic)
+    admin.delete([topic, unique_name("missing")])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while admin.describe(topic) is not None:
+        assert time.monotonic() < deadline
+    admin.create(Topic(name=topic))
+    again = admin.describe(topic)
+    assert before is not None
+    assert again is not None
+    assert before.id != again.id
+
+
+def test_lag_counts_what_the_group_has_not_committed(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=2)
+    group = unique_name("group")
+    send(system, topic, b"0", b"1", b"2", partition=0)
+    send(system, topic, b"0", partition=1)
+    member = Member(system, topic, group)
+    poll_until(lambda: member.owned == {0, 1}, member)
+    assert system.admin().lag(group, topic) == 4
+    assert member.consumer.commit({0: Position(2)})
+    assert system.admin().lag(group, topic) == 2
+    assert member.consumer.commit({0: Position(3), 1: Position(1)})
+    assert system.admin().lag(group, topic) == 0
+
+
+def test_an_admin_tells_what_a_group_has_committed_of_a_topic(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic, other = new_topic(partitions=3), new_topic()
+    group = unique_name("group")
+    member, of_other = Member(system, topic, group), Member(system, other, unique_name("group"))
+    poll_until(lambda: member.owned == {0, 1, 2} and of_other.owned == {0}, member, of_other)
+    admin = system.admin()
+    assert admin.committed(group, topic) == {}
+    long = "clock1:" + "x" * 3_993
+    assert member.consumer.commit({0: Position(7, long), 2: Position(0)})
+    assert of_other.consumer.commit({0: Position(1)})
+    assert admin.committed(group, topic) == {0: Position(7, long), 2: Position(0)}
+    assert admin.committed(group, other) == admin.committed(group, unique_name("missing")) == {}
+    assert admin.committed(unique_name("missing"), topic) == {}
+
+
+def test_an_admin_tells_the_ends_of_a_topic(system: System, new_topic: Callable[..., str], unique_name: Names) -> None:
+    topic = new_topic(partitions=3)
+    send(system, topic, b"0", b"1", partition=0)
+    send(system, topic, b"0", b"1", b"2", partition=2)
+    system.trim(topic, 2, 2)
+    admin = system.admin()
+    assert admin.ends(topic) == {0: 2, 1: 0, 2: 3}
+    with pytest.raises(BrokerAwayError):
+        admin.ends(unique_name("missing"))
+
+
+def test_an_admin_tells_the_time_of_the_newest_record_of_each_partition(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(partitions=3)
+    for partition in (0, 2):
+        send(system, topic, b"0", b"1", partition=partition)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(0)) == len(member.values(2)) == 2, member)
+    admin = system.admin()
+    assert admin.newest_ms(topic) == {p: max(row[3] for row in member.rows[p]) for p in (0, 2)}
+    with pytest.raises(BrokerAwayError):
+        admin.newest_ms(unique_name("missing"))

@@ -1,0 +1,54 @@
+"""A peek gives the record at an offset, and no other."""
+
+from collections.abc import Callable
+
+import pytest
+from contract_systems import PATIENCE_SECONDS, Member, Names, System, poll_until, send
+
+from unique_users.clients.protocols import Peeked
+from unique_users.errors import BrokerAwayError
+
+
+def test_a_peek_gives_the_record_at_an_offset_and_no_other(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    """offsets   trimmed: 0 1 │ kept: 2 3 4 │ to come: 5"""
+    topic = new_topic(partitions=2)
+    producer = system.producer()
+    for value in (b"0", b"1", b"2", b"", b"4"):
+        producer.send(topic, value, b"k" if value else None, partition=1)  # in one batch, or a few
+    assert producer.flush(PATIENCE_SECONDS)
+    system.trim(topic, 1, 2)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values(1)) == 3, member)
+    peek = system.peek(topic)
+    for _ in range(2):
+        for row in member.rows[1]:
+            record = peek.record_at(1, row[0], PATIENCE_SECONDS)
+            assert record is not None
+            assert record.leader_epoch >= 0
+            assert record == Peeked(row[0], record.leader_epoch, *row[1:])
+            assert {record.leader_epoch} == member.leader_epochs
+        for missing in (0, 1, 5, 6, 1_000):
+            assert peek.record_at(1, missing, PATIENCE_SECONDS) is None
+        assert peek.record_at(0, 0, PATIENCE_SECONDS) is None
+    send(system, topic, b"5", partition=1)
+    later = peek.record_at(1, 5, PATIENCE_SECONDS)
+    assert later is not None
+    assert later.value == b"5"
+    system.trim(topic, 1, 4)
+    assert peek.record_at(1, 3, PATIENCE_SECONDS) is None, "it was there, and was asked for, a moment ago"
+
+
+def test_a_peek_at_a_topic_that_is_missing_or_a_broker_that_is_silent_raises_broker_away_error(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0")
+    with pytest.raises(BrokerAwayError):
+        system.peek(unique_name("missing")).record_at(0, 0, 0.5)
+    peek = system.peek(topic)
+    assert peek.record_at(0, 0, PATIENCE_SECONDS) is not None
+    system.go_away()
+    with pytest.raises(BrokerAwayError):
+        peek.record_at(0, 0, 0.5)
