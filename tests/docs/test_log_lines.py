@@ -25,7 +25,8 @@ def said() -> str:
 
 def quoted(guide: str) -> list[str]:
     """The lines in the first column of the first table."""
-    table = guide.split("## What a script says")[1].split("\n## ")[0]
+    _, _, rest = guide.partition("## What a script says")
+    table, _, _ = rest.partition("\n## ")
     return re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
 
 
