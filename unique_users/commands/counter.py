@@ -1,5 +1,6 @@
 """Print the number of unique users per minute, hour, … from the topic `bucketed`."""
 
+import argparse
 import logging
 import time
 from collections.abc import Sequence
@@ -47,23 +48,7 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
-    parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--until-caught-up",
-        action="store_true",
-        help="count what is in the topic now, report once, end",
-    )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
-    parser.add_argument(
-        "--drop",
-        action="append",
-        default=[],
-        choices=[*INTERVALS, RETENTION],
-        metavar="NAME",
-        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
-        " shorter `retention`; repeatable",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
     require_estimates(config)
@@ -103,6 +88,27 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         _log.info("counter: finished")
     return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="count what is in the topic now, report once, end",
+    )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        choices=[*INTERVALS, RETENTION],
+        metavar="NAME",
+        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
+        " shorter `retention`; repeatable",
+    )
+    return parser.parse_args(argv)
 
 
 def new_publisher(config: Config) -> Publisher:

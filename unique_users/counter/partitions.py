@@ -1,4 +1,7 @@
-"""The partitions of `bucketed` that this member of the group has been assigned."""
+"""The partitions of `bucketed` that this member of the group has been assigned.
+
+Longer than other modules: what a rebalance, a recreated topic and a log in doubt do to a partition must stay in step.
+"""
 
 import logging
 from collections import Counter

@@ -2,6 +2,8 @@
 
 Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; so must the
 sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
+
+Longer than other modules: every statement that reads the file stands here, and nowhere else.
 """
 
 import os
