@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from unique_users.runtime.pulse import alive
+from unique_users.runtime.heartbeat import alive
 
 SLICE_SECONDS = 0.05  # a sleep goes on after a signal's handler; this is how soon the request is seen
 TOGETHER_SECONDS = 1.0  # signals that come within so long are one request
