@@ -33,7 +33,7 @@ unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
 
 faults-short: $(VENV)/dev  ## the slow tests: above all each fault once, in its short form
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
 	$(BIN)/python tests/faults/matrix.py --times 5
