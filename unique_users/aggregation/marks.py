@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.event_time.buckets import LONGEST_SECONDS, Bucket, Calendar
 
 ALWAYS = 1 << 62  # an end that no bucket reaches
 UNTIL_KNOWN = ALWAYS + 1  # the same, until the first record that is left tells the end
@@ -53,12 +53,7 @@ def why_range(gaps: Iterable[Gap], start: int, end: int, interval: str) -> tuple
 
 def why_missing(gaps: Iterable[Gap], bucket: Bucket) -> tuple[Why, ...]:
     """As `why_not_whole`, without knowing where a day or longer bucket ends: one right before a gap is marked too."""
-    return why_range(gaps, bucket.start, bucket.start + _SECONDS_MAX[bucket.interval], bucket.interval)
-
-
-_HOUR, _DAY = 3_600, 86_400
-_SECONDS_MAX = {"minute": 60, "5 minutes": 300, "hour": _HOUR, "day": _DAY + _HOUR, "week": 7 * _DAY + _HOUR}
-_SECONDS_MAX |= {"month": 31 * _DAY + _HOUR, "year": 366 * _DAY + _HOUR}
+    return why_range(gaps, bucket.start, bucket.start + LONGEST_SECONDS[bucket.interval], bucket.interval)
 
 
 def with_gaps(gaps: Iterable[Gap], more: Iterable[Gap], gaps_max: int = GAPS_MAX) -> tuple[Gap, ...]:

@@ -172,7 +172,7 @@ class FeedPartitions:
             check_layout(then.layout)
         # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
-            _log.info(f"{self._name}-{partition}: was deleted and recreated: reading it from its start")
+            _log.warning(f"{self._name}-{partition}: was deleted and recreated: reading it from its start")
             wanted, then = 0, OffsetMetadata(gaps=then.gaps, missed=then.missed)
         past = remembered(then.history)
         if found := self._history.opened(partition, past, wanted, bounds):
@@ -227,4 +227,6 @@ class FeedPartitions:
         first, _ = self._consumer.bounds([partition])[partition]
         each.go_back(max(first, committed))
         each.recorded = committed
-        _log.info(f"{self._name}-{partition}: what was committed went back: reading again from offset {each.position}")
+        _log.warning(
+            f"{self._name}-{partition}: what was committed went back: reading again from offset {each.position}"
+        )

@@ -6,6 +6,7 @@ count.
 """
 
 import logging
+import time
 from contextlib import suppress
 
 from unique_users.bucketer.feed_partitions import FeedPartitions
@@ -17,7 +18,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Too
 from unique_users.log_history.lost_records import say_unreadable
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
-from unique_users.reports.report import bucketer_report
+from unique_users.reports.report import BucketerReport, Format
 from unique_users.runtime.pulse import alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
@@ -39,6 +40,7 @@ class Bucketing:
         writer: Writer,
         rekeyer: Rekeyer,
         stop: Stop,
+        form: Format = "text",
     ) -> None:
         self._config = config
         self._writer = writer
@@ -52,6 +54,8 @@ class Bucketing:
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
         self.counts = FrameCounts()  # committed by this process
+        self._form: Format = form
+        self._reported, self._reported_at = FrameCounts(), stop.monotonic()
 
     def open(self) -> None:
         """Connect the producer; waits for the broker."""
@@ -105,9 +109,12 @@ class Bucketing:
         """Print what this process has committed, and what it has still to do."""
         missing = self._writer.missing_topics()
         left = None if self._config.topics.feed.name in missing else self.partitions.lag()
-        line = bucketer_report(self.counts, left, len(self.partitions.open), missing)
+        now, new = self._monotonic(), self.counts - self._reported
+        seconds = now - self._reported_at
+        report = BucketerReport(int(time.time()), self.counts, new, seconds, left, len(self.partitions.open), missing)
         with busy():
-            print(line, flush=True)
+            print(report.line(self._form), flush=True)
+        self._reported, self._reported_at = self.counts, now
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -117,9 +124,9 @@ class Bucketing:
                 alive()
                 self.partitions.stay()
         except DeliveryError as error:
-            _log.info(f"{error}; these frames are read again at the next start")
+            _log.warning(f"{error}; these frames are read again at the next start")
         if uncommitted := self.partitions.uncommitted_frames():
-            _log.info(f"{uncommitted} frames are not committed: they are read again at the next start")
+            _log.warning(f"{uncommitted} frames are not committed: they are read again at the next start")
         self.report()
         self._writer.close()
         self.partitions.close()
@@ -163,7 +170,7 @@ class Bucketing:
     def _start_over(self, error: DeliveryError) -> None:
         """Go back to the last commit with a new producer: nothing after it is known to have arrived."""
         self._give_up_if_stuck(error)
-        _log.info(f"{error}; reading again from the last commit")
+        _log.warning(f"{error}; reading again from the last commit")
         self._writer.close()
         self._read_again()
         self._stop.wait(ACKNOWLEDGE_SECONDS)

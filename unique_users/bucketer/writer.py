@@ -59,7 +59,7 @@ class Writer:
         if self._gone:
             return False
         self._gone = True
-        _log.info(f"{', '.join(f'no topic {name!r}' for name in missing)}; reading again from the last commit")
+        _log.warning(f"{', '.join(f'no topic {name!r}' for name in missing)}; reading again from the last commit")
         self.close()
         return True
 
@@ -127,7 +127,7 @@ class Writer:
     def _keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)
         if not keeps_up and not self._waiting:
-            _log.info("waiting for the broker to acknowledge …")
+            _log.warning("waiting for the broker to acknowledge …")
             self._waiting = True
         if not keeps_up:
             with suppress(BrokerAwayError):

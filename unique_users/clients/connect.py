@@ -129,7 +129,7 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
             built = build()
         except BrokerAwayError:
             if not waited:
-                _log.info(f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)} …")
+                _log.warning(f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)} …")
             waited = True
             stop.wait(RETRY_SECONDS)
         else:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 from msgspec.structs import replace
 
 from unique_users.config.schema import Config, Topic
-from unique_users.event_time.buckets import iso_time
+from unique_users.event_time.buckets import LONGEST_SECONDS, iso_time
 
 DAY = 86_400
 HOUR = 3_600
@@ -15,17 +15,6 @@ MARGIN_SECONDS = DAY  # beyond what a rebuild needs: somebody has to notice firs
 RETENTION_SECONDS_MIN = 7 * DAY  # Kafka's default; it is never shortened
 FEED_SECONDS_MIN = DAY  # a bucketer that fails in the evening is repaired in the morning
 RECORD_BYTES = 63  # of one frame in `bucketed`, on disk
-
-# An hour more where the clock may be set back.
-_LONGEST_SECONDS = {
-    "minute": 60,
-    "5 minutes": 300,
-    "hour": HOUR,
-    "day": DAY + HOUR,
-    "week": 7 * DAY + HOUR,
-    "month": 31 * DAY + HOUR,
-    "year": 366 * DAY,
-}
 
 Settings = Mapping[str, Mapping[str, str]]  # of each topic, by its name
 
@@ -37,7 +26,7 @@ def rebuild_seconds(config: Config) -> int | None:
     """
     if not config.bucketer.allowed_lateness_seconds:
         return None
-    longest = max(_LONGEST_SECONDS[name] for name in config.counter.intervals)
+    longest = max(LONGEST_SECONDS[name] for name in config.counter.intervals)
     return longest + config.bucketer.allowed_lateness_seconds + config.bucketer.future_seconds_max
 
 

@@ -139,9 +139,9 @@ class Watched:
         except (BrokerError, TopicError) as error:
             if str(error) != self._refused:
                 self._refused = str(error)
-                _log.info(f"topic {self.topic.name!r} is gone and cannot be created: {error}")
+                _log.warning(f"topic {self.topic.name!r} is gone and cannot be created: {error}")
         else:
             before = self.recreated
             self.look(admin.describe(self.topic.name), time.monotonic())
             if self.recreated > before:
-                _log.info(f"topic {self.topic.name!r} was gone: it is created again as configured, and empty")
+                _log.warning(f"topic {self.topic.name!r} was gone: it is created again as configured, and empty")

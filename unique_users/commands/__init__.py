@@ -27,11 +27,12 @@ def run(command: str, prog: str, arguments: "list[str]") -> None:
         main = import_module("unique_users.commands." + command).main
         run_script = import_module("unique_users.runtime.process").run_script
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("unique_users"):
+        package = (error.name or "").partition(".")[0]
+        if package == "unique_users":
             raise
-        extra = EXTRAS.get(error.name or "")
+        extra = EXTRAS.get(package)
         how = f"run `make setup` and use .venv/bin/{PROG}, or `pip install '.{f'[{extra}]' if extra else ''}'`"
-        sys.exit(f"error: {prog} needs the package {error.name!r}, which is not installed: {how}")
+        sys.exit(f"error: {prog} needs the package {package!r}, which is not installed: {how}")
     except KeyboardInterrupt:
         sys.exit(1)
     run_script(main)

@@ -22,6 +22,7 @@ from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameParser
 from unique_users.messages.partitioning import Layout
+from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
@@ -39,8 +40,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--until-caught-up", action="store_true", help="end when all that is in the topic now is re-keyed"
     )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="of the reports; default: text")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    log_to_stderr(config.log.format)
     topics = config.topics
 
     with stop_on_signals() as stop, watched(config.health.stuck_seconds):
@@ -65,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
             Writer(config, watch, began, new_producer),
             rekeyer,
             stop,
+            arguments.format,
         )
         with leaving_on_error(consumer):
             bucketing.open()

@@ -1,5 +1,6 @@
 """Print the number of unique users per minute, hour, … from the topic `bucketed`."""
 
+import argparse
 import logging
 import time
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from unique_users.counter.reporter import Reporter
 from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.log_history.check import HistoryCheck
+from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 from unique_users.state.store import Stores
@@ -46,24 +48,9 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
-    parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--until-caught-up",
-        action="store_true",
-        help="count what is in the topic now, report once, end",
-    )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
-    parser.add_argument(
-        "--drop",
-        action="append",
-        default=[],
-        choices=[*INTERVALS, RETENTION],
-        metavar="NAME",
-        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
-        " shorter `retention`; repeatable",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
+    log_to_stderr(config.log.format)
     require_estimates(config)
     bucketed = config.topics.bucketed
 
@@ -101,6 +88,27 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         _log.info("counter: finished")
     return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="count what is in the topic now, report once, end",
+    )
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        choices=[*INTERVALS, RETENTION],
+        metavar="NAME",
+        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
+        " shorter `retention`; repeatable",
+    )
+    return parser.parse_args(argv)
 
 
 def new_publisher(config: Config) -> Publisher:

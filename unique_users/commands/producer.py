@@ -17,6 +17,7 @@ from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.producer.frame_files import FrameFile
 from unique_users.producer.replay import Replay
+from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.rate is not None:
         check_rate(arguments.rate)
     config = load_config(arguments.config, arguments.set)
+    log_to_stderr(config.log.format)
     topics = config.topics
 
     with (

@@ -25,18 +25,17 @@ from unique_users.state.copies import StateName, backed_up, checked, restored, s
 _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
-  python -m unique_users.commands.state show                     the states in state.directory
-  python -m unique_users.commands.state show --format json       one JSON line for each
-  python -m unique_users.commands.state check                    exit code 0 only when all are whole
-  python -m unique_users.commands.state check backup             the same of copies
-  python -m unique_users.commands.state backup backup            copies into the directory `backup`, which is made
-  python -m unique_users.commands.state restore backup           after the counter is stopped"""
+  unique-users state show                     the states in state.directory
+  unique-users state show --format json       one JSON line for each
+  unique-users state check                    exit code 0 only when all are whole
+  unique-users state check backup             the same of copies
+  unique-users state backup backup            copies into the directory `backup`, which is made
+  unique-users state restore backup           after the counter is stopped"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when all was done and all is whole."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.prog = "python -m unique_users.commands.state"
     parser.add_argument("command", choices=["show", "check", "backup", "restore"])
     parser.add_argument(
         "directory", nargs="?", metavar="DIRECTORY", help="of the copies; show and check: state.directory without it"
@@ -74,7 +73,7 @@ def for_each(states: Sequence[StateName], action: Callable[[StateName], None]) -
             action(state)
         except StateError as error:
             failed += 1
-            _log.info(f"error: {error}")
+            _log.error(error)
     return 1 if failed else 0
 
 

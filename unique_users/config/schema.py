@@ -145,6 +145,12 @@ class Health(Section, frozen=True, kw_only=True):
     stuck_seconds: Seconds = 60
 
 
+class Log(Section, frozen=True, kw_only=True):
+    """How the three scripts log, on stderr."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Broker(Section, frozen=True, kw_only=True):
     """The local Kafka of broker.py."""
 
@@ -164,10 +170,11 @@ class Config(Section, frozen=True, kw_only=True):
     counter: Counter = Counter()
     state: State = State()
     health: Health = Health()
+    log: Log = Log()
     broker: Broker = Broker()
 
     @property
     def bootstrap_servers(self) -> list[str]:
         """The addresses in `kafka.bootstrap_servers`, each `host:port`."""
-        servers: list[str] = self.kafka["bootstrap_servers"]
-        return servers
+        servers: str | list[str] = self.kafka["bootstrap_servers"]
+        return [text.strip() for text in servers.split(",")] if isinstance(servers, str) else servers

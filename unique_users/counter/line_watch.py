@@ -52,7 +52,7 @@ class LineWatch:
         except BrokerError as error:
             if str(error) != self._refusal:
                 self._refusal = str(error)
-                _log.info(f"cannot see how far the bucketers are, so no bucket leaves the state: {error}")
+                _log.warning(f"cannot see how far the bucketers are, so no bucket leaves the state: {error}")
 
     def close(self) -> None:
         """Stop looking and close the admin client."""

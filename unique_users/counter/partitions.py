@@ -1,4 +1,7 @@
-"""The partitions of `bucketed` that this member of the group has been assigned."""
+"""The partitions of `bucketed` that this member of the group has been assigned.
+
+Longer than other modules: what a rebalance, a recreated topic and a log in doubt do to a partition must stay in step.
+"""
 
 import logging
 from collections import Counter
@@ -261,7 +264,7 @@ class CountedPartitions:
         self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = each.origin.topic
-        _log.info(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
+        _log.warning(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
         self._unopened[partition] = self._monotonic()
         if not each.origin.topic_id:
             self._recovery.begin_anew(partition)

@@ -72,10 +72,10 @@ class Publishing:
     def say_what_is_left(self, partitions: CountedPartitions) -> None:
         """Say what the next start has to do."""
         if unpublished := sum(len(each.unpublished) for each in partitions.open.values()):
-            _log.info(f"{unpublished} counts are saved but not published: the next start publishes them")
+            _log.warning(f"{unpublished} counts are saved but not published: the next start publishes them")
         if undelivered := sum(len(each.undelivered) for each in partitions.open.values()):
             name = self._config.topics.rejected.name
-            _log.info(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
+            _log.warning(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
 
     def close(self) -> None:
         """Let go of the publisher and of what it has in flight."""

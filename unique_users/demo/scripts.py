@@ -48,6 +48,7 @@ class Scripts:
 
     def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
         self._options = ["--config", config_file, *(f"--set={override}" for override in overrides)]
+        self._options.append("--set=log.format=json")
         self._calendar = calendar
         self._stop = stop
         self._words: SimpleQueue[Word] = SimpleQueue()
@@ -137,7 +138,7 @@ class Scripts:
         if word.result and word.script == "counter":
             print(self._report_line(word.text), flush=True)
         else:
-            text = word.text.removeprefix(f"{word.script}: ").removesuffix("; Ctrl-C stops")
+            text = _message(word.text).removeprefix(f"{word.script}: ").removesuffix("; Ctrl-C stops")
             _log.info(f"{word.script}: {text}")
 
     def _report_line(self, line: str) -> str:
@@ -149,6 +150,14 @@ class Scripts:
         count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
         self.counts[bucket] = count
         return BucketCount(bucket.start, count, fields["new"], bucket.interval).line("text", self._calendar)
+
+
+def _message(line: str) -> str:
+    """The message of a line that a script logged; what is no such line, as a report, is shown as it is."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def _in_own_group(command: Sequence[str]) -> subprocess.Popen[str]:

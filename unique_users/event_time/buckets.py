@@ -28,7 +28,10 @@ IntervalName = Literal["minute", "5 minutes", "hour", "day", "week", "month", "y
 
 MINUTE = Interval("minute", 60)
 _FIXED = {"minute": 60, "5 minutes": 300, "hour": 3_600}
-INTERVALS = (*_FIXED, "day", "week", "month", "year")  # from short to long
+_DAYS_MAX = {"day": 1, "week": 7, "month": 31, "year": 366}
+INTERVALS = (*_FIXED, *_DAYS_MAX)  # from short to long
+# The longest that a bucket can be: an hour more than its days where the clock may be set back.
+LONGEST_SECONDS = {**_FIXED, **{name: days * 86_400 + 3_600 for name, days in _DAYS_MAX.items()}}
 
 # The last time that has a date in every zone: the calendar ends with the year 9999.
 _LAST = int(datetime(9999, 12, 30, tzinfo=UTC).timestamp())
@@ -109,7 +112,7 @@ def _first(interval: str, day: date) -> date:
 
 def _next(interval: str, first: date) -> date:
     """The first day after the bucket that begins with `first`; the calendar's last day where there is none."""
-    longest = {"day": 1, "week": 7, "month": 31, "year": 366}[interval]
+    longest = _DAYS_MAX[interval]
     if first > date.max - timedelta(days=longest):
         return date.max
     after = first + timedelta(days=longest)

@@ -3,6 +3,8 @@
 The directory `DATA` holds `kafka/` (and `zookeeper/` for 2.4), the settings in effect (`kafka.properties`),
 `logs/`, the version it belongs to, and while they run `kafka.pid` and `zookeeper.pid`; a secured one has its
 certificates and passwords in `secure/`. The processes outlive who started them.
+
+Longer than other modules: one class is what the commands, the demo and the tests start and stop.
 """
 
 import time

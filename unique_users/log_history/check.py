@@ -92,7 +92,7 @@ class HistoryCheck:
         """Say in one line what was found of a log that was read up to a position, and which minutes are marked."""
         if found.back_to is None:
             why = RECREATED if position > found.end else OTHER
-            _log.info(
+            _log.warning(
                 f"{self._topic}-{partition}: was read up to offset {position}, but {why}: reading it from its start"
             )
             return
@@ -100,7 +100,7 @@ class HistoryCheck:
         if minutes:
             first, last = map(iso_time, minutes)
             marked = f"; minutes {first} to {last} are marked, as they may hold users of lost records"
-        _log.info(
+        _log.warning(
             f"{self._topic}-{partition}: was cut back: offset {found.differs_at} does not hold the record that was read"
             f" there: reading again from offset {found.offset}, up to which it is the same{marked}"
         )

@@ -43,7 +43,7 @@ def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -
 
 def say_lost(topic: str, partition: int, position: int, first: int) -> None:
     """Say that retention was faster than this program."""
-    _log.info(
+    _log.warning(
         f"{topic}-{partition}: {first - position} records were deleted by the topic's retention before they were read"
         f" (offsets {position} to {first - 1}): the counts of their minutes are too low"
     )
@@ -51,7 +51,7 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
 
 def say_unreadable(topic: str, batch: Batch) -> None:
     """Say that records cannot be unpacked, and are passed."""
-    _log.info(
+    _log.warning(
         f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}"
     )
 
@@ -63,7 +63,7 @@ def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:
         if whole_from < ALWAYS
         else "no record has a time"
     )
-    _log.info(
+    _log.warning(
         f"{topic}-{batch.partition}: there is no state, and the topic's retention has deleted offsets 0 to"
         f" {batch.offsets[0] - 1}: {since}, earlier ones may be too low and are marked as not whole"
     )

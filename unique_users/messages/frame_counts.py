@@ -15,6 +15,9 @@ class FrameCounts:
     def __add__(self, other: "FrameCounts") -> "FrameCounts":
         return FrameCounts(self.read + other.read, self.accepted + other.accepted, self.rejected + other.rejected)
 
+    def __sub__(self, other: "FrameCounts") -> "FrameCounts":
+        return FrameCounts(self.read - other.read, self.accepted - other.accepted, self.rejected - other.rejected)
+
     def __str__(self) -> str:
         return self.sum_text("accepted")
 

@@ -35,6 +35,8 @@ class FrameFile:
         self.blank_lines = 0
         self.blank_lines_first = 0  # those before the first that is not
         self._begun = False
+        if path == "-" and sys.stdin is None:
+            raise UsageError("stdin is closed: name a file, or pipe the frames in")
         try:
             # Of stdin a reader of its own: Python cannot end while a thread waits in that of `sys`.
             self._file: Any = (

@@ -166,7 +166,7 @@ class Replay:
         while not ready(ROOM_SECONDS):
             alive()
             if not said:
-                _log.info("waiting for the broker to acknowledge what was sent …")
+                _log.warning("waiting for the broker to acknowledge what was sent …")
                 said = True
             if self._stop.requested:
                 patience -= 1

@@ -15,12 +15,42 @@ from unique_users.messages.frame_counts import FrameCounts
 Format = Literal["text", "json"]
 
 
-def bucketer_report(counts: FrameCounts, lag: int | None, partitions: int, missing: Sequence[str] = ()) -> str:
-    """The bucketer's line. `lag` is None when it is not known, `missing` the topics that are gone.
+class BucketerReport(NamedTuple):
+    """What the bucketer reports: what this process has committed, and what it has still to do."""
 
-    Without a partition there is nothing for it to do: others of its group have them all.
-    """
-    return f"{counts}, {_lag(lag, missing)}" + ("" if partitions else ", no partition")
+    at: int  # wall time in epoch seconds
+    counts: FrameCounts  # since the start
+    new: FrameCounts  # since the last report
+    seconds: float  # since the last report
+    lag: int | None  # frames; None when it is not known
+    partitions: int  # of feed that it has; without one there is nothing to do: others of its group have them all
+    missing: tuple[str, ...] = ()  # topics that are gone
+
+    @property
+    def frames_per_second(self) -> int:
+        """The rate since the last report."""
+        return round(self.new.read / self.seconds) if self.seconds > 0 else 0
+
+    def line(self, form: Format) -> str:
+        """As one line."""
+        if form == "json":
+            fields = {
+                "report": iso_time(self.at),
+                "frames_per_second": self.frames_per_second,
+                "frames": _fields(self.counts),
+                "new": _fields(self.new),
+                "lag": self.lag,
+                "partitions": self.partitions,
+                "broker_answers": self.lag is not None or bool(self.missing),
+                "missing": list(self.missing),
+            }
+            return orjson.dumps(fields).decode()
+        rate = f", {self.frames_per_second:,} frames/s" if self.frames_per_second else ""
+        return f"{self.counts}, {_lag(self.lag, self.missing)}{rate}" + ("" if self.partitions else ", no partition")
+
+
+def _fields(counts: FrameCounts) -> dict[str, Any]:
+    return {"read": counts.read, "accepted": counts.accepted, "rejected": dict(sorted(counts.rejected.items()))}
 
 
 class BucketCount(NamedTuple):

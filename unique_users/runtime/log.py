@@ -1,15 +1,57 @@
-"""What a process tells the person at the terminal, on stderr: results go to stdout."""
+"""What a process tells the person who runs it, on stderr: results go to stdout.
 
+Commands that answer and end say plain lines. The three scripts log, with time, level and logger, as text or JSON.
+"""
+
+import json
 import logging
 import sys
+import time
+from typing import Literal
 
 from unique_users.runtime.pulse import busy
+
+LogFormat = Literal["plain", "text", "json"]
+PACKAGE = "unique_users"
+
+
+class _Plain(logging.Formatter):
+    """The message; an error says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        before = "error: " if record.levelno >= logging.ERROR else ""
+        return before + super().format(record)
+
+
+class _Text(logging.Formatter):
+    """Time, level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{_time(record)} {record.levelname:<7} {_logger(record)}: {super().format(record)}"
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": _time(record), "level": record.levelname.lower(), "logger": _logger(record)}
+        return json.dumps({**fields, "message": super().format(record)}, ensure_ascii=False)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+
+
+def _logger(record: logging.LogRecord) -> str:
+    return record.name.removeprefix(f"{PACKAGE}.")
 
 
 class _Stderr(logging.Handler):
     """Writes to what `sys.stderr` is at that moment. Nothing that stderr does ends the process."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is None:
+            return
         try:
             with busy():
                 print(self.format(record), file=sys.stderr, flush=True)
@@ -18,11 +60,13 @@ class _Stderr(logging.Handler):
 
 
 _HANDLER = _Stderr()
+_FORMATTERS = {"plain": _Plain(), "text": _Text(), "json": _Json()}
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(log_format: LogFormat = "plain") -> None:
     """Have what this program and the local Kafka log appear on stderr."""
-    logger = logging.getLogger("unique_users")
+    _HANDLER.setFormatter(_FORMATTERS[log_format])
+    logger = logging.getLogger(PACKAGE)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     if _HANDLER not in logger.handlers:

@@ -23,27 +23,48 @@ def runs_script() -> bool:
 
 def run_script(main: Callable[[Sequence[str]], int]) -> None:
     """Run `main` on the command line's arguments and exit with its code, or with a user error's line and code."""
-    log_to_stderr()
     global _running_script  # noqa: PLW0603 - of the process, as are its signals
+    log_to_stderr()
     _running_script = True
     # Records come by thousands, live for one poll and form no cycles: looking through them more often finds nothing.
     gc.set_threshold(GC_OBJECTS)
     try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads the results any more; give the interpreter's own last flush somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _log.info("error: stdout was closed by its reader")
-        code = 1
+        code = _run(main)
     except KeyboardInterrupt:
         code = 1
-    except Exception as error:
-        # A user error says what to do, whichever room it comes from.
-        if (exit_code := getattr(error, "exit_code", None)) is None:
-            raise
-        _log.info(f"error: {error}")
-        code = exit_code
     finally:
         _running_script = False
     sys.exit(code)
+
+
+def _run(main: Callable[[Sequence[str]], int]) -> int:
+    if sys.stdout is None:
+        _log.error("stdout is closed, and results go there: send them to a file, or to /dev/null")
+        return 1
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _stop_writing()
+        _log.error("stdout was closed by its reader")
+    except OSError as error:
+        # Files are opened and read with errors of their own: what is left is stdout.
+        if error.filename is not None:
+            raise
+        _stop_writing()
+        _log.error(f"cannot write to stdout: {error.strerror}")
+    except Exception as error:
+        # A user error says what to do, whichever room it comes from.
+        exit_code = getattr(error, "exit_code", None)
+        if exit_code is None:
+            raise
+        _log.error(error)
+        return int(exit_code)
+    else:
+        return code
+    return 1
+
+
+def _stop_writing() -> None:
+    """Give the interpreter's own last flush of stdout somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,8 @@
 
 Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; so must the
 sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
+
+Longer than other modules: every statement that reads the file stands here, and nowhere else.
 """
 
 import os
@@ -179,14 +181,33 @@ class SavedState(SavedFile):
             message = f"{self.path}: there is no such state: start counter.py, or fix state.directory"
             raise StateError(message)
         with explained(self.path):
-            address = f"{self.path.absolute().as_uri()}?mode=ro"
-            self._db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
+            self._db = self._connected()
         try:
             with explained(self.path):
                 self.origin = self._read()
         except BaseException:
             self._db.close()
             raise
+
+    def _connected(self) -> sqlite3.Connection:
+        """SQLite shares a file by others beside it: who may write none of them can read what nobody has open."""
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            db.close()
+            if not any(said in str(error) for said in ("readonly", "unable to open")):
+                raise
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                message = (
+                    f"{self.path}: its last saves stand in {log.name}, and reading these takes the right to write"
+                    " there: ask for that right, or read a copy made by `unique-users state backup`"
+                )
+                raise StateError(message) from None
+            return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
+        return db
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,10 @@
 
 A save is one transaction: the uids added to each bucket since the last save, the counts, and the next offset. Its cost
 follows from what is new, not from what is there; now and then it joins small blocks of uids. What the file says is
-never trusted blindly, see saved.py; a save brings the checksum over counts and position forward without reading what is
+never trusted blindly (snapshot.py); a save brings the checksum over counts and position forward without reading what is
 there.
+
+Longer than other modules: every statement that writes the file stands here, and nowhere else.
 
 A counter holds a lock file beside the state, which ends with its process, and writes ahead (SQLite's WAL): so others
 can read what was saved last at any moment, and no reader can make a save wait or fail.

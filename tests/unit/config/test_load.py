@@ -27,7 +27,7 @@ def leaves(section: msgspec.Struct, address: str = "") -> Iterator[tuple[str, ob
 
 
 NUMBERS = [key for key, value in leaves(Config()) if type(value) in {int, float}]
-CHOICES = {"client", "frame.ts_unit", "producer.compression", "bucketer.partition_by", "broker.version"}
+CHOICES = {"client", "log.format", "frame.ts_unit", "producer.compression", "bucketer.partition_by", "broker.version"}
 TEXTS = [key for key, value in leaves(Config()) if isinstance(value, str) and key not in CHOICES]
 
 

@@ -2,7 +2,7 @@ import json
 from collections import Counter
 
 from unique_users.messages.frame_counts import FrameCounts
-from unique_users.reports.report import BucketCount, Summary, bucketer_report
+from unique_users.reports.report import BucketCount, BucketerReport, Summary
 
 MINUTE = 1_468_244_340
 
@@ -64,6 +64,21 @@ def test_the_summary_as_json_has_all_fields_always() -> None:
     }
     away = json.loads(Summary(MINUTE, 0, 0, None).lines("json")[0])
     assert (away["lag"], away["broker_answers"]) == (None, False)
+
+
+def bucketer_report(
+    counts: FrameCounts, lag: int | None, partitions: int, missing: tuple[str, ...] = (), new: FrameCounts | None = None
+) -> str:
+    return BucketerReport(MINUTE, counts, new or FrameCounts(), 2.0, lag, partitions, missing).line("text")
+
+
+def test_the_bucketers_line_tells_the_rate_and_its_json_what_is_new() -> None:
+    new = FrameCounts(500, 499, Counter({"late": 1}))
+    assert bucketer_report(FrameCounts(1_000, 1_000), 0, 1, (), new).endswith(", lag 0, 250 frames/s")
+    told = json.loads(BucketerReport(MINUTE, new + new, new, 2.0, None, 1).line("json"))
+    assert told["frames"] == {"read": 1_000, "accepted": 998, "rejected": {"late": 2}}
+    assert told["new"] == {"read": 500, "accepted": 499, "rejected": {"late": 1}}
+    assert (told["frames_per_second"], told["lag"], told["broker_answers"]) == (250, None, False)
 
 
 def test_the_bucketers_line_holds_the_counts_and_the_lag() -> None:

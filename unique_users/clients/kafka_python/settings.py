@@ -41,6 +41,8 @@ PRODUCER: dict[str, Any] = {
     "delivery_timeout_ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
     "max_block_ms": REQUEST_SECONDS * 1000,
 }
+# Without these a count could be wrong: a release that does not know one is refused, where others are left out.
+REQUIRED = {"acks", "auto_offset_reset", "enable_auto_commit", "isolation_level"}
 # Texts that have no default to tell so; a number would be one without its leading zeros.
 _TEXTS = {"sasl_plain_username", "sasl_plain_password", "ssl_password", "group_instance_id", "client_rack"}
 _KNOWN = {*KafkaConsumer.DEFAULT_CONFIG, *KafkaProducer.DEFAULT_CONFIG, *KafkaAdminClient.DEFAULT_CONFIG}
@@ -52,7 +54,13 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
     Names may be written with dots, as other clients do; texts from the environment become numbers where the client's
     default is one.
     """
-    settings = {name: value for name, value in {**_CLIENT, **own}.items() if name in takes}
+    ours = {**_CLIENT, **own}
+    if unknown := sorted(REQUIRED & ours.keys() - takes.keys()):
+        raise UsageError(
+            f"this release of kafka-python has no setting {unknown[0]!r}, which exact counts need: install the release"
+            " that pyproject.toml names"
+        )
+    settings = {name: value for name, value in ours.items() if name in takes}
     for dotted, given in config.kafka.items():
         name = dotted.replace(".", "_")
         if name not in _KNOWN:

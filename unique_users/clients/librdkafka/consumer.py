@@ -1,4 +1,8 @@
-"""The consumer of librdkafka."""
+"""The consumer of librdkafka.
+
+Longer than other modules: callbacks of a rebalance, polls and the search for the end of an unreadable batch change the
+same positions, and each has to see what the others did.
+"""
 # ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
 
 from collections import defaultdict
