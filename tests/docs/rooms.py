@@ -64,7 +64,7 @@ def with_picture(text: str) -> str:
 
 def main() -> None:
     """Draw it again."""
-    DOCUMENT.write_text(with_picture(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    DOCUMENT.write_text(with_picture(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

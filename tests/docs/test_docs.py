@@ -121,6 +121,20 @@ def test_a_flag_is_a_whole_word() -> None:
     assert not stands_in("--to", "--topic feed --to-offset 3 x--to")
 
 
+def test_the_figures_in_the_readme_are_those_of_the_performance_document() -> None:
+    numbers = README.split("## Numbers\n")[1]
+    measured = {
+        frozenset(cell.strip() for cell in line.split("|"))
+        for line in DOCUMENTS[ROOT / "docs" / "performance.md"].splitlines()
+        if line.startswith("|")
+    }
+    rows = [line for line in numbers.splitlines() if line.startswith("|") and re.search(r"\d", line)]
+    assert rows
+    for row in rows:
+        figures = {cell.strip() for cell in row.split("|")[2:]} - {""}
+        assert any(figures <= cells for cells in measured), row
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= README_LINES_MAX
 

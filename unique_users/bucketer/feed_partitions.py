@@ -113,6 +113,11 @@ class FeedPartitions:
         """Frames that were read and are not committed."""
         return sum(each.pending.read for each in self.open.values())
 
+    @property
+    def has_end(self) -> bool:
+        """Whether it is to be read up to some offsets alone."""
+        return self._until is not None
+
     def at_end(self) -> bool:
         """Whether all is read up to `until`."""
         if self._until is None or self._unopened or self._history.in_doubt:

@@ -78,7 +78,7 @@ class Bucketing:
                 return True
         except DeliveryError as error:
             self._start_over(error)
-        if self._report_due.due():
+        if self._report_due.due() or self._first_counts():
             self.report()
         return not finished
 
@@ -130,6 +130,10 @@ class Bucketing:
         self.report()
         self._writer.close()
         self.partitions.close()
+
+    def _first_counts(self) -> bool:
+        """Whether there is something to report for the first time: nobody waits a minute to see that it works."""
+        return bool(self.counts.read and not self._reported.read) and not self.partitions.has_end
 
     def _read_on(self) -> bool:
         """Poll once and handle what came; return whether the end is reached. Raises DeliveryError."""

@@ -35,6 +35,7 @@ class Counting:
         self._save_due = Timer(min(settings.save_seconds, settings.publish_seconds), stop.monotonic)
         self._report_due = Timer(settings.report_seconds, stop.monotonic)
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
+        self._saved = False
         self.partitions = partitions
 
     def step(self) -> bool:
@@ -48,7 +49,8 @@ class Counting:
         self.partitions.follow(polled.assigned)
         if self._save_due.due():
             self.save()
-        if self._report_due.due() and not self.partitions.has_end:
+            self._saved = True
+        if (self._report_due.due() or self._first_counts()) and not self.partitions.has_end:
             self.report()
         return not self._caught_up()
 
@@ -87,6 +89,10 @@ class Counting:
         self.report(everything=self.partitions.has_end)
         self._publishing.close()
         self.partitions.close()
+
+    def _first_counts(self) -> bool:
+        """Whether there is something to report for the first time: nobody waits a minute to see that it works."""
+        return not self._reporter.reported and self._saved and self._reporter.messages_read > 0
 
     @busy()
     def _drop_old(self) -> None:

@@ -33,6 +33,7 @@ class Reporter:
         self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
         self._closed_why: dict[Bucket, set[Why]] = {}
         self.messages_read = 0  # since the last report
+        self.reported = False
 
     def note_closed(self, partition: CountedPartition, dropped: dict[Bucket, Count]) -> None:
         """Have the next report tell the last counts of buckets that are dropped."""
@@ -62,6 +63,7 @@ class Reporter:
         self._closed.clear()
         self._closed_why.clear()
         self.messages_read = 0
+        self.reported = True
 
     def _shown(self, buckets: Iterable[Bucket]) -> set[Bucket]:
         return {bucket for bucket in buckets if bucket.interval in self._config.counter.intervals}
