@@ -47,6 +47,6 @@ def sketch_checksum(data: bytes) -> bytes:
 
 def sketch_class() -> type["Sketch"]:
     """Import the sketch class. Raises ImportError without the package datasketches, which only estimates need."""
-    from unique_users.aggregation.sketches import Sketch  # noqa: PLC0415 - not before it is needed
+    from unique_users.aggregation.sketches import Sketch  # noqa: PLC0415 - only when it is needed
 
     return Sketch

@@ -20,9 +20,9 @@ GAPS_MAX = 64  # of one interval and reason; beyond that, the nearest are joined
 class Why(StrEnum):
     """Why a count may be wrong. The list is closed."""
 
-    STATE_LOST = "state_lost"  # counted again from a topic whose start is gone: too low
+    STATE_LOST = "state_lost"  # recounted from a topic whose start is gone: too low
     RECORDS_DELETED = "records_deleted"  # the topic's retention deleted records before they were read: too low
-    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked, and was passed: too low
+    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked and was skipped: too low
     FILLED_LATE = "filled_late"  # the interval was added later, from what the state still held: too low
     LOG_CUT_BACK = "log_cut_back"  # the log lost records that were counted: too high
 

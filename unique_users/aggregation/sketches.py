@@ -59,7 +59,7 @@ class Sketch:
 
     def merge(self, other: "Sketch") -> None:
         """Add the users of another sketch."""
-        self._unite(self._sketch, other._sketch)  # noqa: SLF001 - one of its own kind
+        self._unite(self._sketch, other._sketch)  # noqa: SLF001 - the same class
 
     def estimate(self) -> Estimate:
         """How many users were added."""

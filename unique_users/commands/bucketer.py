@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--until-caught-up", action="store_true", help="exit once everything now in the topic is re-keyed"
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="of reports; default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)

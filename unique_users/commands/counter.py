@@ -98,7 +98,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="count what is in the topic now, report once, exit",
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     parser.add_argument(
         "--drop",
         action="append",

@@ -1,4 +1,4 @@
-"""Answer how many unique users there were between two times, exactly, from what the counters have saved."""
+"""Print the exact number of unique users between two times, from what the counters have saved."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         "--last", metavar="DURATION", help='instead of both: "15 minutes", "24 hours"; minutes, hours, days or weeks'
     )
     parser.add_argument("--by", choices=INTERVALS, metavar="INTERVAL", help=f"one answer each: {', '.join(INTERVALS)}")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     parser.add_argument(
         "--state",
         action="append",

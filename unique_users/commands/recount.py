@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differ."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     parser.add_argument("--against", choices=["counts"], help="print where the published counts differ")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)

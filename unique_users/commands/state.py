@@ -1,4 +1,4 @@
-"""Look at the saved states of the counters, check them, back them up and restore them.
+"""Show, check, back up and restore the counters' saved states.
 
 show     print what each state holds; counters may keep running
 check    read each state in full and compare it with its counts; counters may keep running

@@ -82,7 +82,7 @@ def _is_address(text: object) -> bool:
         if match["ipv6"]:
             IPv6Address(match["ipv6"])
         else:
-            match["name"].encode("idna")  # what a look-up does first
+            match["name"].encode("idna")  # as a lookup does first
     except ValueError:
         return False
     return True

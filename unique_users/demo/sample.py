@@ -98,7 +98,7 @@ _WRONG_TIMES: tuple[Any, ...] = (None, True, [], {}, "yesterday", ["12:30"], {"t
 
 
 def _draw(seed: int) -> Draw:
-    return Random(seed).random  # noqa: S311 - to be repeated, not to be secret
+    return Random(seed).random  # noqa: S311 - reproducible, not secret
 
 
 @lru_cache(maxsize=1)

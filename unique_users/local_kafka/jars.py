@@ -105,7 +105,7 @@ def _download_one(jar: LockedDependency, staging: Path, cache: Path) -> None:
         try:
             artifact.resolve()
             break
-        except Exception as error:  # noqa: BLE001 - jgo has no errors of its own, and any means: no jar
+        except Exception as error:  # noqa: BLE001 - jgo has no error types: any error means no jar
             # The next attempt would take a partial file for a whole one.
             staged.unlink(missing_ok=True)
             if attempt == DOWNLOAD_ATTEMPTS:

@@ -21,7 +21,7 @@ class _Doubt(NamedTuple):
 
 
 class HistoryCheck:
-    """Recognizes that the log of a partition was cut back under its reader.
+    """Recognises that the log of a partition was cut back under its reader.
 
     A partition is *in doubt* from the first sign of that until `settle` has looked at the log: the broker did not
     answer for a while, another leader took the new records, or these are before the position. Records that arrive

@@ -1,4 +1,4 @@
-"""Checkpoints: what a reader remembers of a log, to recognize one that was cut back. Pure.
+"""Checkpoints: what a reader remembers of a log, to recognise one that was cut back. Pure.
 
 A log is *cut back* when a broker loses records that were read: it was restored from a copy, or the election was
 unclean. Other records then take their offsets, so a position alone cannot tell that the history has changed.

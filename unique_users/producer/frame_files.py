@@ -1,4 +1,4 @@
-"""Files of frames, one JSON object per line: gzip, zstd or plain, recognized by their content."""
+"""Files of frames, one JSON object per line: gzip, zstd or plain, recognised by their content."""
 
 import os
 import stat

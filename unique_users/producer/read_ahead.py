@@ -44,7 +44,7 @@ def _read(blocks: Iterable[bytes], queue: "Queue[bytes | Exception | None]") -> 
     try:
         for block in blocks:
             queue.put(block)
-    except Exception as error:  # noqa: BLE001 - it is raised where the bytes are wanted
+    except Exception as error:  # noqa: BLE001 - raised where the bytes are read
         queue.put(error)
     else:
         queue.put(None)

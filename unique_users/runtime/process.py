@@ -23,7 +23,7 @@ def runs_script() -> bool:
 
 def run_script(main: Callable[[Sequence[str]], int]) -> None:
     """Run `main` on the command line's arguments; exit with its code, or with a user error's message and code."""
-    global _running_script  # noqa: PLW0603 - of the process, as are its signals
+    global _running_script  # noqa: PLW0603 - one per process, like its signals
     log_to_stderr()
     _running_script = True
     # Records arrive by the thousand, live for one poll and form no cycles: more frequent collections find nothing.

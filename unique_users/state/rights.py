@@ -33,7 +33,7 @@ def private_file(path: Path) -> None:
     except FileExistsError:
         if os.name == "posix":
             for suffix in _BESIDE:
-                with suppress(FileNotFoundError, PermissionError):  # gone by now; somebody else's, who lets us use it
+                with suppress(FileNotFoundError, PermissionError):  # gone by now; or another user's, which we may use
                     _narrow(path.with_name(path.name + suffix))
 
 

@@ -149,7 +149,7 @@ class SavedFile:
             for interval, start, count, lower, upper in rows
         }
         self._digest = digest_of(self._counts, self.version)
-        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that brought them
+        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that introduced them
         progress = self._db.execute(f"SELECT next_offset, floor, digest, {facts} FROM progress").fetchone()  # noqa: S608
         if progress is not None:
             self.next_offset, self.floor, digest, packed = progress
