@@ -97,12 +97,17 @@ def still_needed(gaps: Iterable[Gap], floor: int, held: Collection[Bucket], cale
     )
 
 
+RECORD_AHEAD_SECONDS = 3_600  # a broker's default of log.message.timestamp.after.max.ms
+
+
 def gap_of_deleted(why: Why, start: int, first_kept_ms: int, future_seconds_max: int) -> Gap:
     """What may be missing if records were deleted before one of this Kafka time, which is -1 if it has none.
 
-    A frame's time is at most `future_seconds_max` ahead of its record's.
+    A frame's time is at most `future_seconds_max` ahead of its record's, and that may be ahead of later ones by what a
+    broker lets the clocks of producers be ahead.
     """
-    end = first_kept_ms // 1000 + future_seconds_max if first_kept_ms >= 0 else ALWAYS
+    ahead = future_seconds_max + RECORD_AHEAD_SECONDS
+    end = first_kept_ms // 1000 + ahead if first_kept_ms >= 0 else ALWAYS
     return Gap("", start, max(start, end), why)
 
 

@@ -74,8 +74,8 @@ def test_a_gap_of_unknown_end_ends_with_the_first_record_that_is_left() -> None:
     assert why_not_whole([open_one], Bucket("minute", NOON), CALENDAR) == (Why.STATE_LOST,)
 
 
-def test_a_frame_is_at_most_so_far_ahead_of_its_record() -> None:
-    assert gap_of_deleted(Why.STATE_LOST, 0, NOON * 1000, HOUR) == Gap("", 0, NOON + HOUR, Why.STATE_LOST)
+def test_a_frame_is_at_most_so_far_ahead_of_its_record_and_that_of_later_ones() -> None:
+    assert gap_of_deleted(Why.STATE_LOST, 0, NOON * 1000, 60) == Gap("", 0, NOON + 60 + HOUR, Why.STATE_LOST)
     assert gap_of_deleted(Why.STATE_LOST, 5, -1, HOUR).end == ALWAYS, "a record without a time"
 
 

@@ -4,11 +4,12 @@ import pytest
 from fake_bucketer import Feed
 from fakes import FakeKafka, FakeStop
 
-from unique_users.aggregation.marks import Gap, Why
+from unique_users.aggregation.marks import RECORD_AHEAD_SECONDS, Gap, Why
 from unique_users.messages.offset_metadata import OffsetMetadata
 
 NOW = 1_468_244_400
 DAY = 86_400
+AHEAD = 600 + RECORD_AHEAD_SECONDS
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_what_was_deleted_unread_is_anything_from_the_watermark_on(feed: Feed, *
     if not runs:
         feed.start()
     go_on(feed)
-    missed = gap(NOW - DAY, at(feed, 103) + 600)
+    missed = gap(NOW - DAY, at(feed, 103) + AHEAD)
     assert gaps(feed) == (missed,)
     feed.crash()
     feed.start()
@@ -69,7 +70,7 @@ def test_a_feed_whose_start_is_gone_when_it_is_read_first_lacks_anything_up_to_t
     feed.kafka.trim("feed", 0, 2)
     feed.start()
     go_on(feed)
-    assert gaps(feed) == (gap(0, at(feed, 2) + 600),)
+    assert gaps(feed) == (gap(0, at(feed, 2) + AHEAD),)
 
 
 def test_what_an_old_feed_lacked_is_told_by_the_one_that_replaced_it_too(feed: Feed) -> None:
@@ -112,4 +113,4 @@ def test_that_frames_are_missing_is_remembered_until_the_next_frame_tells_up_to_
     feed.start()
     feed.put("later", NOW)
     go_on(feed)
-    assert gaps(feed) == (gap(0, at(feed, 3) + 600),)
+    assert gaps(feed) == (gap(0, at(feed, 3) + AHEAD),)

@@ -220,7 +220,7 @@ def test_a_lost_state_and_a_trimmed_topic_are_marked_where_it_stands_until_it_is
     (ledger,) = monthly.counting.partitions.open.values()
     assert [ledger.why(bucket) for bucket in (minute, MONTHS[1])] == [(LOST,), (LOST,)], "persisted"
     now = int(monthly.clock.wall()) // 60 * 60
-    assert not ledger.why(Bucket("minute", now + 7_200)), "of frames that came later"
+    assert not ledger.why(Bucket("minute", now + 10_800)), "of frames that came later"
     monthly.finish("json")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["why"] for line in lines if "interval" in line] == [["state_lost"]] * 2
@@ -240,7 +240,7 @@ def test_what_a_trimmed_topic_lacks_is_not_forgotten_by_a_crash_before_its_first
     monthly.put("c", JULY)
     go_on(monthly)
     at = int(monthly.kafka.records("bucketed")[-1].timestamp_ms // 1000)
-    assert ledger.facts.gaps == (Gap("", 0, at + 3_600, LOST),)
+    assert ledger.facts.gaps == (Gap("", 0, at + 7_200, LOST),)
     assert monthly.read_published()[Bucket("minute", JULY)].why == (LOST,)
 
 
@@ -256,7 +256,7 @@ def test_records_deleted_unread_are_marked_from_the_floor_on(monthly: Counter, *
     go_on(monthly)
     (ledger,) = monthly.counting.partitions.open.values()
     at = int(monthly.kafka.records("bucketed")[-1].timestamp_ms // 1000)
-    assert ledger.facts.gaps == (Gap("", ledger.floor, at + 3_600, DELETED),)
+    assert ledger.facts.gaps == (Gap("", ledger.floor, at + 7_200, DELETED),)
     assert monthly.read_published()[Bucket("minute", JULY)] == PublishedBucket(102, (DELETED,))
 
 
