@@ -103,8 +103,8 @@ RECORD_AHEAD_SECONDS = 3_600  # a broker's default of log.message.timestamp.afte
 def gap_of_deleted(why: Why, start: int, first_kept_ms: int, future_seconds_max: int) -> Gap:
     """What may be missing if records were deleted before one of this Kafka time, which is -1 if it has none.
 
-    A frame's time is at most `future_seconds_max` ahead of its record's, and that may be ahead of later ones by what a
-    broker lets the clocks of producers be ahead.
+    A frame's time is at most `future_seconds_max` ahead of its record's, which in turn may be ahead of later records:
+    by as much as a broker lets producers' clocks run ahead.
     """
     ahead = future_seconds_max + RECORD_AHEAD_SECONDS
     end = first_kept_ms // 1000 + ahead if first_kept_ms >= 0 else ALWAYS

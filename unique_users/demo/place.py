@@ -55,7 +55,7 @@ def _fresh_directory(config: Config) -> Path:
     if owner and owner.process(str(directory.absolute() / "kafka.properties")):
         message = (
             f"the Kafka of another demo runs in {str(directory)!r} (process {owner.pid}): wait for its end, or, if it"
-            f" was left behind, `python broker.py stop --set broker.data={directory}`"
+            f" was left behind, `unique-users broker stop --set broker.data={directory}`"
         )
         raise DemoError(message)
     try:

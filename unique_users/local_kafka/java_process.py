@@ -59,7 +59,7 @@ class JavaDaemon:
         """Write the file `base` of kafka-config/, overridden by `settings`, readable only by its owner."""
         lines = [f"{key}={_escaped(value)}" for key, value in settings.items()]
         text = (CONFIG_DIRECTORY / base).read_text(encoding="utf-8")
-        write_private(self.settings_path, "\n".join([text, "# Set at the start by broker.py.", *lines, ""]))
+        write_private(self.settings_path, "\n".join([text, "# Set at startup by `unique-users broker`.", *lines, ""]))
 
     def claim(self, address: str) -> bool:
         """Put this process in its place until it is spawned. Returns False if another process is already there."""

@@ -67,7 +67,7 @@ class Security:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         for user, password in passwords.items():
             tree = self._client(bootstrap_servers, data, user, password)
-            write_private(self.config(user), f"# Made by broker.py; the scripts are the user {user!r} with it.\n{tree}")
+            write_private(self.config(user), f"# By `unique-users broker`: to run the scripts as {user!r}.\n{tree}")
         write_private(self.tool_settings, self._tool_settings(passwords[ADMIN]))
         if not made:
             ca, broker = _certificates()
