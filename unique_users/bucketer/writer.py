@@ -108,7 +108,7 @@ class Writer:
     def checked_layout(self, former: Layout | None = None) -> Layout:
         """The layout of `bucketed` now. Raises TopicError if records cannot be added to those of a former layout.
 
-        Called before a commit: after a change of the topic, frames are not read until their records are spread right.
+        Checked before a commit, so that frames whose records a changed topic may have misplaced do not count as read.
         Raises BrokerAwayError.
         """
         former = former or self._began
