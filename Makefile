@@ -27,12 +27,12 @@ demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that
 	@$(BIN)/unique-users demo
 
 test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they start and stop: 4 minutes on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal -m "not slow"
 
 unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
 
-faults-short: $(VENV)/dev  ## the slow tests: mainly each fault once, in its short form
+faults-short: $(VENV)/dev  ## the slow tests, mainly each fault once in its short form: 8 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from unique_users.aggregation.marks import Why
+from unique_users.aggregation.completeness import Why
 from unique_users.commands import COMMANDS
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config

@@ -10,7 +10,7 @@ from repository import command as command_line
 from system import System
 
 from unique_users.errors import StateError
-from unique_users.state.copies import checked, states_in
+from unique_users.state.backups import checked, states_in
 
 COMMAND_SECONDS = 60
 

@@ -13,8 +13,8 @@ from system import BEFORE_NEW_YEAR, System
 from verdict import compare, count_once, expected_counts, judge, published_counts
 from worker import Worker
 
+from unique_users.aggregation.completeness import Why, why_not_whole
 from unique_users.aggregation.counts import Count
-from unique_users.aggregation.marks import Why, why_not_whole
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.local_kafka.broker import LocalKafka
 from unique_users.queries.recount import recount

@@ -13,7 +13,7 @@ from system import ESTIMATES, System
 from verdict import expected_counts, published_buckets, went_down
 from worker import Worker
 
-from unique_users.aggregation.marks import RECORD_AHEAD_SECONDS
+from unique_users.aggregation.completeness import RECORD_AHEAD_SECONDS
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.counts import merged_buckets
 from unique_users.queries.recount import recount

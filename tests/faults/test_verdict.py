@@ -8,8 +8,8 @@ import pytest
 from system import Record
 from verdict import published_counts, weigh, went_down, with_closed, wrong_sketches
 
+from unique_users.aggregation.completeness import Why
 from unique_users.aggregation.counts import Count, Estimate, users_in
-from unique_users.aggregation.marks import Why
 from unique_users.aggregation.sketches import Sketch
 from unique_users.config.schema import Config
 from unique_users.event_time.buckets import Bucket, Calendar

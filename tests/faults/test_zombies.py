@@ -3,13 +3,13 @@
 from brokers import config_for
 from fakes import FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
 
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.protocols import Position
-from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.frame import FrameParser
+from unique_users.partition_log.cut_back import HistoryCheck
 
 
 def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeConsumer]:

@@ -13,7 +13,7 @@ from running import Running
 from unique_users.aggregation.counts import users_in
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.clients.topics import current_state, ends_now
-from unique_users.counter.publisher import read_counts
+from unique_users.counter.counts_topic import read_counts
 from unique_users.demo.sample import frames as sample_frames
 from unique_users.event_time.buckets import INTERVALS
 

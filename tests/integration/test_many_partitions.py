@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from brokers import config_for
 
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Topic
-from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.frame import FrameParser
+from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.signals import Stop
 
 PARTITIONS = 300

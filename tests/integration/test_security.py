@@ -18,7 +18,7 @@ from unique_users.local_kafka.cluster import LocalCluster
 from unique_users.local_kafka.probe import free_port
 from unique_users.local_kafka.security import Security
 
-pytestmark = pytest.mark.timeout(600)  # a dozen Java tools, each of which takes seconds
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a dozen Java tools, each of which takes seconds
 CLIENTS = ["kafka-python", "librdkafka"]
 FRAMES = b"\n".join(frames(2_000)) + b"\nnot a frame\n"
 
@@ -133,7 +133,6 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     assert not said_by_brokers(secured)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_same(
     secured: Secured, granted: str, client: str
@@ -153,7 +152,6 @@ def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_sam
     assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_counter_that_may_not_see_the_bucketers_says_so_and_counts_all_the_same(
     secured: Secured, granted: str, client: str
@@ -178,7 +176,6 @@ def said_by_brokers(secured: Secured) -> list[str]:
     return [secret for secret in secrets(secured.security) if any(secret in text for text in texts)]
 
 
-@pytest.mark.slow
 def test_a_secured_cluster_lets_the_same_users_in_when_one_of_its_nodes_is_killed(tmp_path: Path) -> None:
     security = Security(tmp_path / "data" / "secure")
     with LocalCluster("4.3.1", tmp_path / "data", free_port(), 3, security=security) as cluster:

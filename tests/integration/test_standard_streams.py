@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command by way of a shell, which closes and redirects streams; "$@" stands for it."""
     return subprocess.run(
-        ["sh", "-c", line, "sh", *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=ROOT
+        ["sh", "-c", line, "sh", *arguments], capture_output=True, text=True, check=False, timeout=120, cwd=ROOT
     )
 
 
@@ -66,7 +66,7 @@ def test_a_full_stderr_does_not_end_the_counter(running: Running) -> None:
     assert counter.stdout is not None
     assert "report" in counter.stdout.readline()
     counter.send_signal(signal.SIGTERM)
-    counter.communicate(timeout=60)
+    counter.communicate(timeout=120)
     assert counter.returncode == 0
 
 
@@ -80,13 +80,13 @@ def test_ctrl_c_while_it_is_being_imported_says_nothing() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (1, "")
 
 
 def test_without_its_packages_it_says_what_to_do() -> None:
     done = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "counter.py")], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-S", str(ROOT / "counter.py")], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: counter.py needs the package 'msgspec', which is not installed: run `make")
@@ -100,7 +100,7 @@ def test_an_old_python_is_named_in_one_line() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         cwd=ROOT,
     )
     assert (done.returncode, done.stderr) == (1, "error: Python 3.11 or newer is needed, this is 3.10\n")
@@ -118,7 +118,7 @@ def test_who_may_only_read_gets_answers_when_the_counter_is_stopped(running: Run
         file.chmod(0o444)
     state.chmod(0o555)
     line = [*READ_ONLY, *running.arguments("query", "--last", "5 minutes")]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
     state.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert "1 unique users" in done.stdout

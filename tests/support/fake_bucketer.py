@@ -8,15 +8,15 @@ import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
 
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
 from unique_users.clients.topics import batch_bytes_max
-from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameParser
+from unique_users.partition_log.cut_back import HistoryCheck
 
 
 class Feed:

@@ -12,35 +12,35 @@ from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, Fa
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Position
 from unique_users.config.schema import Config
-from unique_users.counter.line import Line, look
+from unique_users.counter.assigned_partitions import CountedPartitions
+from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.loop import Counting
 from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.partitions import CountedPartitions
-from unique_users.counter.publisher import Publisher
+from unique_users.counter.progress import Progress, look
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.counts import PublishedBucket, merged_buckets, merged_counts
 from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.reports.report import Format
 from unique_users.state.store import Stores
 
 MINUTE = 1_468_244_340
 
 
-class FakeLine:
-    """See line.LineSource: looks whenever it is asked, as far as there is a feed."""
+class FakeProgress:
+    """See line.ProgressSource: looks whenever it is asked, as far as there is a feed."""
 
     def __init__(self, kafka: FakeKafka, config: Config) -> None:
         self._kafka = kafka
         self._config = config
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
 
-    def current(self) -> Line | None:
+    def current(self) -> Progress | None:
         if self._kafka.away or not {"feed", "bucketed"} <= self._kafka.topics.keys():
             return None
         return look(FakeAdmin(self._kafka), self._config, self._low_watermark, self._kafka.clock.monotonic())
@@ -72,7 +72,7 @@ class Counter:
         recovery = Recovery(self.config, self.consumer, self.topics, stores, history, self.drop)
         partitions = CountedPartitions(self.config, self.consumer, self.topics, recovery, self.stop, until)
         calendar = Calendar(self.config.counter.timezone)
-        line = FakeLine(self.kafka, self.config)
+        line = FakeProgress(self.kafka, self.config)
         self.counting = Counting(
             self.config,
             partitions,

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 from fakes import FakeClock, FakeKafka, Record
 
+from unique_users.aggregation.completeness import Why, why_missing
 from unique_users.aggregation.counts import users_in
-from unique_users.aggregation.marks import Why, why_missing
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
 from unique_users.messages.counts import PublishedBucket, PublishedGaps
 

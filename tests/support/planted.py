@@ -10,26 +10,27 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from unique_users.aggregation.marks import Gap
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.aggregation.completeness import Gap
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
 from unique_users.clients.sending import Sending
-from unique_users.counter import line, low_watermark
-from unique_users.counter import publisher as publish
-from unique_users.counter.line import Line
+from unique_users.counter import counts_topic as publish
+from unique_users.counter import low_watermark
+from unique_users.counter import progress as line
+from unique_users.counter.assigned_partitions import CountedPartitions
+from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.low_watermark import LowWatermark
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.partitions import CountedPartitions
-from unique_users.counter.publisher import Due, Publisher
+from unique_users.counter.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.log_history.check import HistoryCheck
-from unique_users.log_history.past import Past
 from unique_users.messages import counts as published
 from unique_users.messages.counts import ReadCounts, encode_count
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.partition_log.read_history import Past
 from unique_users.state.store import Store
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -256,7 +257,7 @@ def the_gaps_of_feed_are_forgotten_at_a_restart() -> AbstractContextManager[Any]
 
 @rare
 def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
-    def without_gaps(self: CountedPartitions, seen: Line | None) -> None:
+    def without_gaps(self: CountedPartitions, seen: Progress | None) -> None:
         if seen and seen.low_watermark is not None:
             for partition, state in self.open.items():
                 state.follow(seen.low_watermark, seen.bucketed_ends[partition])

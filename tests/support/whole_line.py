@@ -23,9 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Losses, Oracle, letters_of_read
 
 from unique_users.clients.protocols import Position
-from unique_users.counter import line
-from unique_users.counter.line import Line
+from unique_users.counter import progress as line
 from unique_users.counter.low_watermark import LowWatermark
+from unique_users.counter.progress import Progress
 from unique_users.event_time.buckets import bucket_timestamp
 
 BASE = 1_467_900_000
@@ -54,15 +54,15 @@ class RacingAdmin(FakeAdmin):
         return answer
 
 
-class RacingLine:
-    """See line.LineSource."""
+class RacingProgress:
+    """See line.ProgressSource."""
 
     def __init__(self, line: "WholeLine", counter: Counter) -> None:
         self._line = line
         self._config = counter.config
         self._low_watermark = LowWatermark(IDLE_SECONDS)
 
-    def current(self) -> Line | None:
+    def current(self) -> Progress | None:
         kafka = self._line.kafka
         if kafka.away:
             return None
@@ -145,7 +145,7 @@ class WholeLine(RuleBasedStateMachine):
 
     def start_counter(self, until: Mapping[int, int] | None = None) -> None:
         self.counter.start(until)
-        self.counter.counting._line = RacingLine(self, self.counter)
+        self.counter.counting._line = RacingProgress(self, self.counter)
 
     @rule(partition=st.integers(0, PARTITIONS - 1), minute=st.integers(0, MINUTES), frames=st.integers(1, 4))
     def put(self, partition: int, minute: int, frames: int) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unique_users.aggregation.marks import Gap, Why, gap_of_deleted, with_gaps
+from unique_users.aggregation.completeness import Gap, Why, gap_of_deleted, with_gaps
 from unique_users.clients.protocols import Batch, Position
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.log_history.past import Past
 from unique_users.messages.checkpoints import Checkpoint
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.messages.partitioning import Layout
+from unique_users.partition_log.read_history import Past
 
 
 @dataclass

@@ -9,17 +9,17 @@ import logging
 import time
 from contextlib import suppress
 
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.rekey import Rekeyer, all_rejected
 from unique_users.bucketer.writer import ACKNOWLEDGE_SECONDS, Writer
 from unique_users.clients.protocols import Batch, Polled
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
-from unique_users.log_history.lost_records import say_unreadable
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.partition_log.deleted_records import say_unreadable
 from unique_users.reports.report import BucketerReport, Format
-from unique_users.runtime.pulse import alive, busy
+from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 

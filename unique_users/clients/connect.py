@@ -11,7 +11,7 @@ from unique_users.clients.tls import explain_silence
 from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import BrokerAwayError, TopicError, UsageError
-from unique_users.runtime.pulse import alive
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)

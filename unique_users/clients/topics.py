@@ -10,7 +10,7 @@ from unique_users.clients.protocols import REQUEST_BYTES_MAX, Admin, Consumer, T
 from unique_users.clients.topic_settings import as_created, notes, refusal
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
-from unique_users.runtime.pulse import alive
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)

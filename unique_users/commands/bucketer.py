@@ -6,22 +6,22 @@ from functools import partial
 
 from msgspec.structs import asdict
 
-from unique_users.bucketer.feed_partitions import FeedPartitions
+from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
-from unique_users.clients.renewed import RenewedConsumer
+from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
 from unique_users.commands.arguments import argument_parser
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
-from unique_users.log_history.check import HistoryCheck
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameParser
 from unique_users.messages.partitioning import Layout
+from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched

@@ -15,24 +15,24 @@ from unique_users.clients.connect import (
     leaving_on_error,
     when_broker_answers,
 )
-from unique_users.clients.renewed import RenewedConsumer
+from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
 from unique_users.commands.arguments import argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
-from unique_users.counter.drops import RETENTION
-from unique_users.counter.line_watch import LineWatch
+from unique_users.counter.assigned_partitions import CountedPartitions
+from unique_users.counter.counts_topic import Publisher
+from unique_users.counter.drop_guard import RETENTION
 from unique_users.counter.loop import Counting
-from unique_users.counter.partitions import CountedPartitions
-from unique_users.counter.publisher import Publisher
+from unique_users.counter.progress_watch import ProgressWatch
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import INTERVALS, Calendar
-from unique_users.log_history.check import HistoryCheck
+from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         history = HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers)
         recovery = Recovery(config, consumer, watch, Stores(Path(config.state.directory)), history, arguments.drop)
         partitions = CountedPartitions(config, consumer, watch, recovery, stop, ends)
-        line = LineWatch(partial(get_admin, config), config)
+        line = ProgressWatch(partial(get_admin, config), config)
         output = Stdout(arguments.format, Calendar(config.counter.timezone))
         counting = Counting(
             config,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from unique_users.commands.arguments import argument_parser, check_rate, require_estimates
 from unique_users.config.load import load_config
-from unique_users.demo.place import kafka_place
 from unique_users.demo.scripts import Scripts
 from unique_users.demo.steps import compare, exact_intervals, recounted, stream_file, wait_until_counted
 from unique_users.demo.stop import stop_on_signals
+from unique_users.demo.surroundings import kafka_place
 from unique_users.event_time.buckets import Calendar
 
 _log = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Sequence
 from itertools import chain
 
-from unique_users.aggregation.marks import words
+from unique_users.aggregation.completeness import words
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.clients.topics import current_state, ends_now
 from unique_users.commands.arguments import argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
-from unique_users.counter.publisher import read_counts
+from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import PublishedBucket
 from unique_users.producer.frame_files import FrameFile

@@ -20,7 +20,7 @@ from unique_users.config.load import load_config
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import MINUTE, iso_time
 from unique_users.reports.report import Format
-from unique_users.state.copies import StateName, backed_up, checked, restored, states_in
+from unique_users.state.backups import StateName, backed_up, checked, restored, states_in
 
 _log = logging.getLogger(__name__)
 

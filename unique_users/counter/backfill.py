@@ -5,10 +5,10 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from unique_users.aggregation.marks import Gap, Why, why_not_whole, with_gaps
+from unique_users.aggregation.completeness import Gap, Why, why_not_whole, with_gaps
 from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.event_time.rollup import Rollup
-from unique_users.state.facts import Facts
+from unique_users.state.metadata import Facts
 from unique_users.state.store import Store
 
 

@@ -1,11 +1,11 @@
 """The counter's loop: records of `bucketed` become counts of unique users."""
 
 from unique_users.config.schema import Config
-from unique_users.counter.line import LineSource
-from unique_users.counter.partitions import CountedPartitions
+from unique_users.counter.assigned_partitions import CountedPartitions
+from unique_users.counter.progress import ProgressSource
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.reporter import Reporter
-from unique_users.runtime.pulse import alive, busy
+from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 
@@ -24,7 +24,7 @@ class Counting:
         partitions: CountedPartitions,
         publishing: Publishing,
         reporter: Reporter,
-        line: LineSource,
+        line: ProgressSource,
         stop: Stop,
     ) -> None:
         self._publishing = publishing

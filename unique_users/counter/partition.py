@@ -6,18 +6,18 @@ from collections.abc import Container, Iterable, Mapping
 from msgspec.structs import replace
 
 from unique_users.aggregation.bucket_users import BucketUsers, Origin
+from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.aggregation.counts import Count
-from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
 from unique_users.clients.protocols import Batch
-from unique_users.counter.publisher import Due
+from unique_users.counter.counts_topic import Due
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.event_time.rollup import Rollup
-from unique_users.log_history.past import Past
 from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
 from unique_users.messages.checkpoints import Found
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason
 from unique_users.messages.generations import continued
+from unique_users.partition_log.read_history import Past
 from unique_users.runtime.memory import give_memory_back
 from unique_users.state.store import Store
 

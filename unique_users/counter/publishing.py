@@ -6,13 +6,13 @@ from functools import partial
 
 from unique_users.clients.protocols import Topics
 from unique_users.config.schema import Config
+from unique_users.counter.assigned_partitions import CountedPartitions
+from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.partitions import CountedPartitions
-from unique_users.counter.publisher import Due, Publisher
 from unique_users.errors import BrokerAwayError, DeliveryError
-from unique_users.log_history.lost_records import ANSWER_SECONDS
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.runtime.pulse import alive
+from unique_users.partition_log.deleted_records import ANSWER_SECONDS
+from unique_users.runtime.heartbeat import alive
 
 _log = logging.getLogger(__name__)
 

@@ -6,22 +6,22 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from unique_users.aggregation.bucket_users import Origin
-from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
+from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.clients.protocols import Consumer, Topics, TopicState
 from unique_users.config.checks import wrong_layout
 from unique_users.config.schema import Config
 from unique_users.counter.backfill import follow
-from unique_users.counter.drops import refuse_drops
+from unique_users.counter.drop_guard import refuse_drops
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.event_time.buckets import Calendar, iso_time
 from unique_users.event_time.rollup import Rollup
-from unique_users.log_history.check import HistoryCheck
-from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED, say_lost
 from unique_users.messages.checkpoints import Found
 from unique_users.messages.generations import new_generation
-from unique_users.runtime.pulse import busy
-from unique_users.state.facts import Facts
+from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.partition_log.deleted_records import ANSWER_SECONDS, OTHER, RECREATED, say_lost
+from unique_users.runtime.heartbeat import busy
+from unique_users.state.metadata import Facts
 from unique_users.state.store import Store, Stores
 
 _log = logging.getLogger(__name__)

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from unique_users.aggregation.completeness import Why
 from unique_users.aggregation.counts import Count, add_up, users_in
-from unique_users.aggregation.marks import Why
 from unique_users.config.schema import Config
-from unique_users.counter.line import LineSource
+from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.partitions import CountedPartitions
+from unique_users.counter.progress import ProgressSource
 from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.reports.output import Output
 from unique_users.reports.report import BucketCount, Summary
-from unique_users.runtime.pulse import busy
+from unique_users.runtime.heartbeat import busy
 
 
 class Reporter:
@@ -21,7 +21,7 @@ class Reporter:
         self,
         config: Config,
         partitions: CountedPartitions,
-        line: LineSource,
+        line: ProgressSource,
         outputs: Sequence[Output],
         wall_clock: Callable[[], float],
     ) -> None:

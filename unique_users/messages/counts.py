@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from unique_users.aggregation.completeness import ALWAYS, Gap, Why, why_missing
 from unique_users.aggregation.counts import (
     Count,
     DamagedSketchError,
@@ -20,7 +21,6 @@ from unique_users.aggregation.counts import (
     sketch_class,
     users_in,
 )
-from unique_users.aggregation.marks import ALWAYS, Gap, Why, why_missing
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, Calendar, bucket_timestamp
 from unique_users.messages.generations import current
 

@@ -7,7 +7,7 @@ words of the form `name=value` follow; a reader skips those that it does not kno
 from collections import Counter
 from typing import NamedTuple, Self
 
-from unique_users.aggregation.marks import Gap, Why, with_gaps
+from unique_users.aggregation.completeness import Gap, Why, with_gaps
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.checkpoints import Checkpoint
 from unique_users.messages.frame_counts import FrameCounts

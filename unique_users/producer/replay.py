@@ -8,7 +8,7 @@ from typing import NamedTuple
 from unique_users.clients.protocols import Producer
 from unique_users.errors import DeliveryError, TooLargeError
 from unique_users.messages.frame import CutLine, Reason
-from unique_users.runtime.pulse import alive
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
+from unique_users.aggregation.completeness import Why, fields, why_range, words
 from unique_users.aggregation.counts import Count
-from unique_users.aggregation.marks import Why, fields, why_range, words
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp, iso_time
 from unique_users.reports.report import Format
-from unique_users.state.facts import Facts
+from unique_users.state.metadata import Facts
 
 _UNIT_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
 _DURATION = re.compile(r"\s*([0-9]{1,7})\s*(minute|hour|day|week)s?\s*", re.ASCII)

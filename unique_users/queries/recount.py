@@ -11,8 +11,8 @@ from typing import NamedTuple
 import orjson
 from msgspec.structs import asdict
 
+from unique_users.aggregation.completeness import fields, words
 from unique_users.aggregation.counts import Count, Estimate, sketch_class, users_in
-from unique_users.aggregation.marks import fields, words
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp

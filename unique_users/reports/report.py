@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from unique_users.aggregation.completeness import Why, fields, words
 from unique_users.aggregation.counts import Count, Estimate, users_in
-from unique_users.aggregation.marks import Why, fields, words
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, iso_time
 from unique_users.messages.frame_counts import FrameCounts
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Literal
 
-from unique_users.runtime.pulse import busy
+from unique_users.runtime.heartbeat import busy
 
 LogFormat = Literal["plain", "text", "json"]
 PACKAGE = "unique_users"

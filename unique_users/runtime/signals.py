@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from unique_users.runtime.pulse import alive
+from unique_users.runtime.heartbeat import alive
 
 SLICE_SECONDS = 0.05  # a sleep resumes after a signal's handler; this is how soon the request is seen
 TOGETHER_SECONDS = 1.0  # signals this close together are one request

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import NoReturn
 
+from unique_users.runtime.heartbeat import PULSE, Pulse
 from unique_users.runtime.process import runs_script
-from unique_users.runtime.pulse import PULSE, Pulse
 from unique_users.runtime.signals import FORCED, STOP_SIGNALS, TOGETHER_SECONDS
 
 SLICE_SECONDS = 0.25  # each one wakes a thread, which takes the interpreter from the loop

@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from unique_users.state.rights import private_file
+from unique_users.state.file_permissions import private_file
 
 LOCK_SECONDS = 0.2  # the caller tries again
 

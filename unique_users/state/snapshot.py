@@ -22,8 +22,8 @@ from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate,
 from unique_users.errors import LockedError, StateError
 from unique_users.event_time.buckets import MINUTE, Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.state.facts import Facts, unpack_facts
-from unique_users.state.rights import private_new_file
+from unique_users.state.file_permissions import private_new_file
+from unique_users.state.metadata import Facts, unpack_facts
 from unique_users.state.schema import APPLICATION_ID, VERSION, digest_of, sealed
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from unique_users.errors import OtherTopicError, StateError
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
 from unique_users.messages.partitioning import NEW_TOPIC
-from unique_users.state.facts import Facts, Snapshot, pack_facts
+from unique_users.state.file_permissions import private_directory, private_file
 from unique_users.state.lock import LOCK_SECONDS, StateLock
-from unique_users.state.rights import private_directory, private_file
+from unique_users.state.metadata import Facts, Snapshot, pack_facts
 from unique_users.state.schema import VERSION, create, digest_of, fingerprint, migrate, sealed
 from unique_users.state.snapshot import SavedFile, SavedState, explained, path_of, saved_partitions
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.aggregation.marks import (
+from unique_users.aggregation.completeness import (
     ALWAYS,
     UNTIL_KNOWN,
     Gap,

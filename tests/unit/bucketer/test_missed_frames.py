@@ -4,7 +4,7 @@ import pytest
 from fake_bucketer import Feed
 from fakes import FakeKafka, FakeStop
 
-from unique_users.aggregation.marks import RECORD_AHEAD_SECONDS, Gap, Why
+from unique_users.aggregation.completeness import RECORD_AHEAD_SECONDS, Gap, Why
 from unique_users.messages.offset_metadata import OffsetMetadata
 
 NOW = 1_468_244_400

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kafka.coordinator.base import Generation, MemberState
 
-from unique_users.clients.kafka_python import joins
+from unique_users.clients.kafka_python.internals import joins
 
 
 class Coordinator(SimpleNamespace):

@@ -9,7 +9,7 @@ from brokers import config_for
 from kafka.net.sasl.msk import SaslMechanismAwsMskIam
 
 from unique_users.clients.connect import get_consumer
-from unique_users.clients.kafka_python.msk import check_iam
+from unique_users.clients.kafka_python.aws_msk import check_iam
 from unique_users.errors import UsageError
 
 SECRET = "a-secret-access-key"

@@ -13,7 +13,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.frame import KafkaBytes
 
 from unique_users.clients import kafka_python
-from unique_users.clients.kafka_python.receiving import RECEIVE_BYTES
+from unique_users.clients.kafka_python.internals.receiving import RECEIVE_BYTES
 
 
 class Socket:

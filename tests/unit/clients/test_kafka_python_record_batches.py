@@ -17,11 +17,11 @@ from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import MemoryRecords, MemoryRecordsBuilder, default_records
 from kafka.record.default_records import DefaultRecordBatch
 
-from unique_users.clients.kafka_python import column_reading
-from unique_users.clients.kafka_python.column_reading import ColumnRecords, columns, joined, runs
-from unique_users.clients.kafka_python.column_sending import ColumnBatch
-from unique_users.clients.kafka_python.record_format import Columns, decode, encode, end_of
-from unique_users.clients.kafka_python.unpacking import UNPACKED_BYTES_MAX
+from unique_users.clients.kafka_python.internals import column_reading
+from unique_users.clients.kafka_python.internals.column_reading import ColumnRecords, columns, joined, runs
+from unique_users.clients.kafka_python.internals.column_sending import ColumnBatch
+from unique_users.clients.kafka_python.internals.record_format import Columns, decode, encode, end_of
+from unique_users.clients.kafka_python.internals.unpacking import UNPACKED_BYTES_MAX
 from unique_users.errors import TopicError
 
 PARTITION = TopicPartition("topic", 0)

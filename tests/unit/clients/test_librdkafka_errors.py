@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from unique_users.clients.librdkafka.errors import explained, explained_error
 from unique_users.clients.librdkafka.producer import LibrdkafkaProducer
-from unique_users.clients.librdkafka.stuck import Stuck
+from unique_users.clients.librdkafka.stall_detection import Stuck
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
 
 

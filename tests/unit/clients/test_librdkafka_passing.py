@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unique_users.clients.librdkafka.passing import Search
+from unique_users.clients.librdkafka.unreadable_batches import Search
 
 
 def searched(base: int, start: int, log_end: int, bad: dict[int, int]) -> tuple[int, int]:

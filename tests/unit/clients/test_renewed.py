@@ -1,7 +1,7 @@
 from fakes import FakeConsumer, FakeKafka
 
 from unique_users.clients.protocols import Position
-from unique_users.clients.renewed import RenewedConsumer
+from unique_users.clients.renewing_consumer import RenewedConsumer
 
 
 class Renewing:

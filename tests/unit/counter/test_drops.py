@@ -10,7 +10,7 @@ from brokers import config_for
 from fake_counter import Counter
 from fakes import FakeKafka, FakeStop
 
-from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
+from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Bucket, Calendar, bucket_timestamp
 from unique_users.messages.counts import PublishedBucket

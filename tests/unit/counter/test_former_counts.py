@@ -6,7 +6,7 @@ import pytest
 from fake_counter import MINUTE, Counter, settle
 from fakes import FakeKafka, FakeStop
 
-from unique_users.aggregation.marks import Why
+from unique_users.aggregation.completeness import Why
 from unique_users.event_time.buckets import Bucket
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.clients.protocols import Position
-from unique_users.counter.line import Line, look
 from unique_users.counter.low_watermark import Committed, LowWatermark
+from unique_users.counter.progress import Progress, look
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata
@@ -101,8 +101,8 @@ def test_it_never_passes_a_partition_that_may_bring_more_and_never_goes_back(
 def test_the_sum_of_all_frames_is_not_told_where_late_ones_are_from_before_it_was_begun() -> None:
     """300 late users of a group of bucketers that was deleted since; the next one has read 10 frames."""
     metadata = OffsetMetadata("a-feed", "", totals=FrameCounts(10, 10))
-    assert Line(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=300).totals() is None
-    assert Line(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameCounts(
+    assert Progress(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=300).totals() is None
+    assert Progress(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameCounts(
         10, 7, Counter({"late": 3})
     )
 

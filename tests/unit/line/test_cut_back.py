@@ -12,7 +12,7 @@ from fakes import FakeClock, FakeKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.aggregation.marks import Gap, Why, why_not_whole
+from unique_users.aggregation.completeness import Gap, Why, why_not_whole
 from unique_users.clients.protocols import Position
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.offset_metadata import OffsetMetadata

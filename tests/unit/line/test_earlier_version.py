@@ -10,7 +10,7 @@ from repository import ROOT
 
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import Count, Estimate
-from unique_users.counter.drops import refuse_drops
+from unique_users.counter.drop_guard import refuse_drops
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Rollup, Rule

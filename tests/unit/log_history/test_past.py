@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.clients.protocols import Batch
-from unique_users.log_history.past import PAUSE_SECONDS, PAUSES_MAX, Past
 from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, compare, record_hash, thinned
+from unique_users.partition_log.read_history import PAUSE_SECONDS, PAUSES_MAX, Past
 
 MINUTE = 1_704_116_340
 

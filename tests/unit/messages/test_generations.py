@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.aggregation.counts import Estimate
-from unique_users.aggregation.marks import UNTIL_KNOWN, Gap, Why
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import PublishedBucket, encode_count, encode_gaps, key_of, merged_buckets
 from unique_users.messages.generations import continued, current, new_generation

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.queries.ranges import Answer, Range, answers, duration_seconds, last, minute_of
-from unique_users.state.facts import Facts
+from unique_users.state.metadata import Facts
 
 NOON = 1_468_238_400  # 2016-07-11T12:00:00Z
 BERLIN = Calendar("Europe/Berlin")

@@ -9,7 +9,7 @@ import threading
 import pytest
 from repository import ROOT
 
-from unique_users.runtime.pulse import PULSE, Pulse, alive, busy
+from unique_users.runtime.heartbeat import PULSE, Pulse, alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.watchdog import CLOSE_SECONDS, LEAVING, SLICE_SECONDS, SUSPENDED_SECONDS, Watch, watched
 

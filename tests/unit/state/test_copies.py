@@ -13,7 +13,7 @@ from unique_users.aggregation.sketches import Sketch
 from unique_users.errors import LockedError, StateError, UsageError
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.state.copies import StateName, backed_up, checked, restored, states_in
+from unique_users.state.backups import StateName, backed_up, checked, restored, states_in
 from unique_users.state.store import Store, Stores
 
 MINUTE, MONTH = Bucket("minute", 1_468_244_340), Bucket("month", 1_467_331_200)

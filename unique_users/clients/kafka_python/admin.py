@@ -9,7 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from unique_users.clients.kafka_python.errors import explained
-from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
@@ -22,7 +22,7 @@ class ConnectedAdmin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
 
 
 class KafkaPythonAdmin:
-    """See clients.Admin."""
+    """See protocols.Admin."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

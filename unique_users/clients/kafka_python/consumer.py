@@ -7,9 +7,9 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from unique_users.clients.kafka_python.column_reading import columns, read_columns, runs
 from unique_users.clients.kafka_python.errors import explained
-from unique_users.clients.kafka_python.letting_go import LetsGo
+from unique_users.clients.kafka_python.internals.closing import LetsGo
+from unique_users.clients.kafka_python.internals.column_reading import columns, read_columns, runs
 from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position

@@ -13,11 +13,11 @@ from kafka.protocol.consumer import FetchRequest
 from kafka.record import MemoryRecords
 
 from unique_users.clients.kafka_python.admin import ConnectedAdmin
-from unique_users.clients.kafka_python.column_reading import records_of
 from unique_users.clients.kafka_python.errors import explained
-from unique_users.clients.kafka_python.record_format import MAGIC, decode
+from unique_users.clients.kafka_python.internals.column_reading import records_of
+from unique_users.clients.kafka_python.internals.record_format import MAGIC, decode
+from unique_users.clients.kafka_python.internals.unpacking import UnreadableError
 from unique_users.clients.kafka_python.settings import settings_of
-from unique_users.clients.kafka_python.unpacking import UnreadableError
 from unique_users.clients.protocols import REQUEST_SECONDS, Peeked
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError

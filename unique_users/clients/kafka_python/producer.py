@@ -10,8 +10,8 @@ from kafka import KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.partitioner.default import murmur2
 
-from unique_users.clients.kafka_python.column_sending import acknowledged, hand_over
 from unique_users.clients.kafka_python.errors import REFUSED, explained
+from unique_users.clients.kafka_python.internals.column_sending import acknowledged, hand_over
 from unique_users.clients.kafka_python.settings import PRODUCER, settings_of
 from unique_users.clients.protocols import Headers
 from unique_users.config.schema import Config

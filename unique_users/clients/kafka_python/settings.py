@@ -6,7 +6,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from unique_users.clients.kafka_python import msk
+from unique_users.clients.kafka_python import aws_msk as msk
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.config.schema import Config
 from unique_users.errors import UsageError

@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from unique_users.clients.connect import damaged
 from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
 from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusal, code_of, explained, explained_error
-from unique_users.clients.librdkafka.passing import ANSWER_SECONDS, WHY, Search, cannot_unpack
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.unreadable_batches import ANSWER_SECONDS, WHY, Search, cannot_unpack
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from unique_users.clients.librdkafka.errors import REFUSED, Refusal, explained, explained_error, reason
 from unique_users.clients.librdkafka.settings import PRODUCER, SLICE_SECONDS, built, settings_of
-from unique_users.clients.librdkafka.stuck import Stuck
+from unique_users.clients.librdkafka.stall_detection import Stuck
 from unique_users.clients.protocols import REQUEST_SECONDS, Headers
 from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values

@@ -49,7 +49,7 @@ PRODUCER: dict[str, Any] = {
     "batch.num.messages": 50_000,  # batch.size decides
     "queue.buffering.max.kbytes": IN_FLIGHT_KBYTES_MAX,
     "queue.buffering.max.messages": IN_FLIGHT_RECORDS_MAX,
-    "statistics.interval.ms": 5_000,  # reveals records that do not leave: see stuck.py
+    "statistics.interval.ms": 5_000,  # reveals records that do not leave: see stall_detection.py
     "message.max.bytes": REQUEST_BYTES_MAX,
     "message.timeout.ms": 24 * 3600 * 1000,  # wait for a broker that is away; the loops say so
 }

@@ -15,7 +15,7 @@ from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from unique_users.clients.kafka_python.record_format import MAGIC, encode
+from unique_users.clients.kafka_python.internals.record_format import MAGIC, encode
 
 _SPLIT_SECONDS = 0.01  # between two looks at a batch that the client is splitting
 

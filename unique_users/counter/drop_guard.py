@@ -7,7 +7,7 @@ from unique_users.aggregation.counts import Count, users_in
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.event_time.rollup import Rollup, Rule
-from unique_users.state.facts import Snapshot
+from unique_users.state.metadata import Snapshot
 
 RETENTION = "retention"  # its name alongside those of the intervals
 

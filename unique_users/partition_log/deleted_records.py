@@ -2,7 +2,7 @@
 
 import logging
 
-from unique_users.aggregation.marks import ALWAYS
+from unique_users.aggregation.completeness import ALWAYS
 from unique_users.clients.protocols import Batch, Consumer
 from unique_users.errors import BrokerAwayError
 from unique_users.event_time.buckets import iso_time

@@ -7,20 +7,20 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from unique_users.aggregation.completeness import Why, gap_of_deleted
 from unique_users.aggregation.counts import Count, add_up
-from unique_users.aggregation.marks import Why, gap_of_deleted
 from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
-from unique_users.counter.line import Line
 from unique_users.counter.partition import CountedPartition
+from unique_users.counter.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import BrokerAwayError, LockedError, StateError
 from unique_users.event_time.buckets import Bucket
-from unique_users.log_history.lost_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
 from unique_users.messages.offset_metadata import late_text
 from unique_users.messages.partitioning import NEW_TOPIC
-from unique_users.runtime.pulse import alive, busy
+from unique_users.partition_log.deleted_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class CountedPartitions:
         """Whether the group recently confirmed that the partitions are ours. After a freeze, a successor may count."""
         return self._monotonic() - self._sure_at <= SURE_SECONDS
 
-    def follow_line(self, line: Line | None) -> None:
+    def follow_line(self, line: Progress | None) -> None:
         """Mark what the bucketers have missed, and note the low watermark."""
         if line is None:
             return

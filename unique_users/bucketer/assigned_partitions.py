@@ -10,12 +10,12 @@ from unique_users.clients.protocols import Batch, Consumer, Polled, Position, To
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.log_history.check import HistoryCheck
-from unique_users.log_history.lost_records import look_for_loss, readable_offset
 from unique_users.messages.checkpoints import Found
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.messages.partitioning import Layout
+from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.partition_log.deleted_records import look_for_loss, readable_offset
 
 _log = logging.getLogger(__name__)
 

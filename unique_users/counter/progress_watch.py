@@ -7,8 +7,8 @@ from threading import Event, Lock, Thread
 
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
-from unique_users.counter.line import Line, look
 from unique_users.counter.low_watermark import LowWatermark
+from unique_users.counter.progress import Progress, look
 from unique_users.errors import BrokerAwayError, BrokerError
 
 _log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ LOOK_SECONDS = 4.0
 STALE_SECONDS = 15.0
 
 
-class LineWatch:
+class ProgressWatch:
     """Looks at the line every four seconds in its own thread, so that no loop has to wait for a silent broker.
 
     The admin client is also created in that thread: a start need not wait for it.
@@ -28,14 +28,14 @@ class LineWatch:
         self._admin: Admin | None = None
         self._config = config
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
-        self._seen: tuple[float, Line] | None = None
+        self._seen: tuple[float, Progress] | None = None
         self._refusal = ""
         self._stop = Event()  # not a Stop: that wakes up twenty times a second for signals, which threads do not get
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="watch the line", daemon=True)
         self._thread.start()
 
-    def current(self) -> Line | None:
+    def current(self) -> Progress | None:
         """What was seen last; None if the broker has not answered for a while, or refuses."""
         seen = self._seen
         return None if seen is None or time.monotonic() - seen[0] > STALE_SECONDS else seen[1]

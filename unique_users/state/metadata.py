@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from unique_users.aggregation.bucket_users import Origin
+from unique_users.aggregation.completeness import Gap
 from unique_users.aggregation.counts import Count
-from unique_users.aggregation.marks import Gap
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
 from unique_users.messages.checkpoints import Checkpoint

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from unique_users.aggregation.completeness import Gap, Why
 from unique_users.aggregation.counts import Count
-from unique_users.aggregation.marks import Gap, Why
 from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import PublishedBucket, ReadCounts, encode_count, encode_gaps, key_of

@@ -17,8 +17,8 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
 from unique_users.clients.connect import damaged
-from unique_users.clients.kafka_python.record_format import MAGIC, Columns, decode, end_of
-from unique_users.clients.kafka_python.unpacking import UnreadableError, unpacked
+from unique_users.clients.kafka_python.internals.record_format import MAGIC, Columns, decode, end_of
+from unique_users.clients.kafka_python.internals.unpacking import UnreadableError, unpacked
 
 TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: at most one batch more
 RECORDS_MAX = 500_000  # in one batch: even empty ones take 128 bytes each

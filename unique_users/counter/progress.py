@@ -1,4 +1,4 @@
-"""The line as a whole, from `feed` to the counters, according to the commits of both groups. Pure."""
+"""The progress of the whole pipeline, from `feed` to the counters, by the commits of both groups. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 
 
-class Line(NamedTuple):
+class Progress(NamedTuple):
     """One look at the line.
 
     Once a partition of `bucketed` is read to its end in `bucketed_ends`, nothing before `low_watermark` arrives in it,
@@ -36,7 +36,7 @@ class Line(NamedTuple):
         return totals + FrameCounts(0, -self.late, Counter({"late": self.late} if self.late else {}))
 
 
-def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Line:
+def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Progress:
     """Look at the line. Raises BrokerAwayError, and BrokerError if a right is missing.
 
     The order matters: 1. the ends of `feed`, 2. its committed offsets, whose frames are all acknowledged in `bucketed`,
@@ -51,7 +51,7 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
     bucketed_ends = admin.ends(topics.bucketed.name)
     counted = admin.committed(config.counter.group, topics.bucketed.name)
     unread = {p: max(0, end - (committed[p].offset if p in committed else 0)) for p, end in feed_ends.items()}
-    return Line(
+    return Progress(
         low_watermark.update(committed, feed_ends, now),
         bucketed_ends,
         committed,
@@ -79,10 +79,10 @@ def _late(counted: Mapping[int, Position]) -> int:
     return sum(late_of(position.metadata) for position in counted.values())
 
 
-class LineSource(Protocol):
-    """Where loops get the line from; see line_watch.LineWatch."""
+class ProgressSource(Protocol):
+    """Where loops get the progress from; see progress_watch.ProgressWatch."""
 
-    def current(self) -> Line | None:
+    def current(self) -> Progress | None:
         """What was seen last, or None if nothing was seen for a while."""
 
     def look(self) -> None:

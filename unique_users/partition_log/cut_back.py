@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from unique_users.clients.protocols import Batch, Consumer, Peek
 from unique_users.event_time.buckets import iso_time
-from unique_users.log_history.lost_records import ANSWER_SECONDS, OTHER, RECREATED
-from unique_users.log_history.past import Past
 from unique_users.messages.checkpoints import Checkpoint, Found, compare, record_hash
+from unique_users.partition_log.deleted_records import ANSWER_SECONDS, OTHER, RECREATED
+from unique_users.partition_log.read_history import Past
 
 _log = logging.getLogger(__name__)
 

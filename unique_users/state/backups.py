@@ -9,8 +9,8 @@ from shutil import copyfile
 from typing import NamedTuple
 
 from unique_users.errors import LockedError, StateError, UsageError
+from unique_users.state.file_permissions import private_directory, private_file
 from unique_users.state.lock import StateLock
-from unique_users.state.rights import private_directory, private_file
 from unique_users.state.snapshot import SavedState, explained, path_of
 from unique_users.state.store import name_aside, put_aside
 

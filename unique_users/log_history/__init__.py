@@ -1,1 +1,0 @@
-"""Recognises a partition that was cut back or trimmed under its reader."""
