@@ -26,13 +26,13 @@ setup: $(VENV)/runtime  ## make the virtual environment in .venv
 demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that they are exact
 	@$(BIN)/unique-users demo
 
-test: $(VENV)/dev  ## the tests but for the slow ones, on real brokers that they start and stop: 4 minutes on two cores
+test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they start and stop: 4 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal -m "not slow"
 
 unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
 
-faults-short: $(VENV)/dev  ## the slow tests, above all each fault once in its short form: 8 minutes on two cores
+faults-short: $(VENV)/dev  ## the slow tests, mainly each fault once in its short form: 8 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
@@ -56,10 +56,10 @@ format: $(VENV)/dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(VENV)/dev  ## pin the dependencies of pyproject.toml again, with checksums
+lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local pyproject.toml -o requirements-dev.txt
 
-clean:  ## remove the virtual environment and the local Kafka's data; stop the broker before
+clean:  ## remove the virtual environment and the local Kafka's data; stop the broker first
 	rm -rf $(VENV) data

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - not for every command
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only when it is needed
 
     try:
         return version(PROG)

@@ -1,11 +1,11 @@
 """Every failure this program explains itself: one line that says what, the value, and what to do.
 
-Bad data is no error here: it is counted and kept in the topic `rejected`, and nothing stops.
+Bad data is not an error here: it is counted and kept in the topic `rejected`, and nothing stops.
 """
 
 
 class UniqueUsersError(Exception):
-    """The operator reads the message, does what it says and starts again. Ends a script with `exit_code`."""
+    """The operator reads the message, follows it and starts again. Ends a script with `exit_code`."""
 
     exit_code = 1
 
@@ -21,7 +21,7 @@ class BrokerError(UniqueUsersError):
 
 
 class BrokerAwayError(BrokerError):
-    """No broker answers in time. Loops retry; one-shot commands end: start the broker or fix its address."""
+    """No broker answers in time. Loops retry; one-shot commands exit: start the broker or fix its address."""
 
 
 class TopicError(UniqueUsersError):
@@ -33,15 +33,15 @@ class DeliveryError(UniqueUsersError):
 
 
 class TooLargeError(DeliveryError):
-    """A broker or a client takes no record of this size: sent as it is, it never arrives."""
+    """A broker or a client accepts no record of this size: sent as it is, it never arrives."""
 
 
 class StateError(UniqueUsersError):
-    """The counter's state cannot be trusted or written: it is left as it is, the message says the way out."""
+    """The counter's state cannot be trusted or written: it is left unchanged, and the message says how to fix it."""
 
 
 class OtherTopicError(StateError):
-    """The state was made from another topic of the same name: it is kept aside, and counting starts afresh."""
+    """The state was made from another topic of the same name: it is set aside, and counting starts afresh."""
 
 
 class LockedError(StateError):
@@ -49,4 +49,4 @@ class LockedError(StateError):
 
 
 class InputError(UniqueUsersError):
-    """The input file is missing, damaged or cut off: fix it and replay it, what was counted stays right."""
+    """The input file is missing, damaged or truncated: fix it and replay it; what was counted stays right."""

@@ -236,7 +236,7 @@ class FakeKafka:
 
 
 class FakeConsumer:
-    """See clients.Consumer."""
+    """See protocols.Consumer."""
 
     def __init__(self, kafka: FakeKafka, topic: str, group: str) -> None:
         kafka.require(BOOTSTRAP_SECONDS)
@@ -345,7 +345,7 @@ class FakeConsumer:
 
 
 class FakeProducer:
-    """See clients.Producer."""
+    """See protocols.Producer."""
 
     def __init__(self, kafka: FakeKafka, compression: str = "none") -> None:
         kafka.require(BOOTSTRAP_SECONDS)
@@ -447,7 +447,7 @@ class FakeTopics:
 
 
 class FakeAdmin:
-    """See clients.Admin."""
+    """See protocols.Admin."""
 
     def __init__(self, kafka: FakeKafka) -> None:
         kafka.require(BOOTSTRAP_SECONDS)

@@ -11,14 +11,14 @@ from unique_users.event_time.rollup import Rollup
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
 
-# So many uids at most are known by name, so that equal ones of different minutes are one text in memory.
+# At most this many uids are interned, so that equal ones of different minutes share one string.
 NAMES_MAX = 250_000
-OTHERS_SHARE = 10  # one part in so many of the uids in memory is for others than the last bucket of each interval
-SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; others are on disk
+OTHERS_SHARE = 10  # one in this many uids in memory is for buckets other than the last one of each interval
+SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; the others are on disk
 
 
 class Origin(NamedTuple):
-    """Which partition of which topic is tallied. `topic_id` is empty on brokers that have none."""
+    """Which partition of which topic is counted. `topic_id` is empty if the broker has none."""
 
     topic: str
     topic_id: str
@@ -27,10 +27,10 @@ class Origin(NamedTuple):
 
 
 class BucketUsers:
-    """A set of uids, or a sketch, for each bucket of each interval. Adding what is there already changes nothing.
+    """A set of uids, or a sketch, for each bucket of each interval. Adding a user twice changes nothing.
 
-    Counts are kept for all buckets; the sets and sketches of those that were used last only. `load` and `load_sketch`
-    bring a saved one back when a late user comes for it.
+    Counts are kept for all buckets, sets and sketches only for the most recently used. `load` and `load_sketch` bring a
+    saved one back when a late user arrives for it.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class BucketUsers:
         self.uids_in_memory = 0
 
     def add(self, minute: int, uids: Iterable[str]) -> dict[Bucket, int]:
-        """Add users to a minute and what it is part of; return how many are new, for each bucket that changed.
+        """Add users to a minute and to the buckets it is part of. Returns how many are new in each changed bucket.
 
-        Of an estimate, that is by how much it grew.
+        For an estimate, that is how much it grew.
         """
         new: list[set[str]] = []
         grown: dict[Bucket, int] = {}
@@ -67,7 +67,7 @@ class BucketUsers:
             elif bucket.interval in self._rollup.estimates:
                 if new[source]:
                     grown.update(self._sketch(bucket, new[source]))
-                fresh = set()  # of an estimate nobody knows who is new
+                fresh = set()  # an estimate cannot tell who is new
             else:
                 fresh = new[source] and new[source] - self._users_of(bucket)
             new.append(fresh)
@@ -93,16 +93,16 @@ class BucketUsers:
         return self._sketches.get(bucket) or self._load_sketch(bucket)
 
     def mark_saved(self) -> None:
-        """All that was added is saved: `load` and `load_sketch` would return it."""
+        """Note that everything added is saved: `load` and `load_sketch` would return it."""
         self._unsaved = {}
         self._unsaved_sketches = {}
 
     def evict(self, uids_max: int) -> bool:
-        """Drop the sets of saved buckets until at most `uids_max` uids are in memory; a user is one in each bucket.
+        """Drop sets of saved buckets until at most `uids_max` uids are in memory; a user counts once per bucket.
 
-        Short intervals go before long ones, least recently used ones first. The bucket of each interval that was used
-        last stays, and of the others as many uids as fit beside these, a tenth of `uids_max` at least. Sketches have a
-        limit of their own. Returns whether this is all that can be done: False when saving would let more go.
+        Short intervals go before long ones, the least recently used first. The last used bucket of each interval stays,
+        and of the others as many uids as fit beside these, a tenth of `uids_max` at least. Sketches have their own
+        limit. Returns whether this is all that can be done: False if a save would allow more to be dropped.
         """
         sketches_done = self._evict_sketches()
         return self._evict_users(uids_max) and sketches_done
@@ -123,7 +123,7 @@ class BucketUsers:
         others = [bucket for bucket in self._users if bucket != last[bucket.interval]]
         others.sort(key=lambda bucket: INTERVALS.index(bucket.interval))
         held = sum(len(self._users[bucket]) for bucket in others)
-        # Where those that stay take all of it, each late user would bring a minute back that is driven out at once.
+        # If those that stay took all of it, each late user would bring back a minute that is evicted at once.
         uids_max = max(uids_max, self.uids_in_memory - held + uids_max // OTHERS_SHARE)
         for bucket in others:
             if self.uids_in_memory <= uids_max:
@@ -156,7 +156,7 @@ class BucketUsers:
         self._unsaved.setdefault(bucket, []).extend(fresh)
 
     def _sketch(self, bucket: Bucket, uids: set[str]) -> dict[Bucket, int]:
-        """Add users to a bucket's sketch; return by how much its estimate grew, if it changed."""
+        """Add users to a bucket's sketch. Returns how much its estimate grew, if it changed."""
         sketch = self._sketch_of(bucket)
         if not sketch.add(uids):
             return {}
@@ -174,7 +174,7 @@ class BucketUsers:
         return sketch
 
     def _named(self, uids: set[str]) -> set[str]:
-        """Equal uids, as texts that stand in memory already where they are known."""
+        """Equal uids, as the strings already in memory if they are known."""
         if len(self._names) > NAMES_MAX:
             self._names = {}
         return set(map(self._names.setdefault, uids, uids))

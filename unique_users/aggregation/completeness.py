@@ -1,7 +1,7 @@
 """Marks: which buckets may be wrong, and why. Pure.
 
-A *gap* is a stretch of event time of which something is missing, or may be too much. A bucket that overlaps one is not
-whole, and says so wherever its count is shown.
+A *gap* is a stretch of event time in which something is missing, or there may be too much. A bucket that overlaps one
+is not whole, and says so wherever its count is shown.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,24 +13,24 @@ from typing import NamedTuple
 from unique_users.event_time.buckets import LONGEST_SECONDS, Bucket, Calendar
 
 ALWAYS = 1 << 62  # an end that no bucket reaches
-UNTIL_KNOWN = ALWAYS + 1  # the same, until the first record that is left tells the end
-GAPS_MAX = 64  # of one interval and reason; those that are nearest to each other are joined
+UNTIL_KNOWN = ALWAYS + 1  # the same, until the first remaining record tells the end
+GAPS_MAX = 64  # of one interval and reason; beyond that, the nearest are joined
 
 
 class Why(StrEnum):
     """Why a count may be wrong. The list is closed."""
 
-    STATE_LOST = "state_lost"  # counted again from a topic whose start is gone: too low
+    STATE_LOST = "state_lost"  # recounted from a topic whose start is gone: too low
     RECORDS_DELETED = "records_deleted"  # the topic's retention deleted records before they were read: too low
-    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked, and was passed: too low
+    RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked and was skipped: too low
     FILLED_LATE = "filled_late"  # the interval was added later, from what the state still held: too low
     LOG_CUT_BACK = "log_cut_back"  # the log lost records that were counted: too high
 
 
 class Gap(NamedTuple):
-    """A stretch of event time, from `start` up to and without `end`, in epoch seconds.
+    """A stretch of event time, from `start` up to but not including `end`, in epoch seconds.
 
-    It concerns the buckets of one interval, or of all for an empty `interval`.
+    It concerns the buckets of one interval, or of all intervals if `interval` is empty.
     """
 
     interval: str
@@ -40,26 +40,26 @@ class Gap(NamedTuple):
 
 
 def why_not_whole(gaps: Iterable[Gap], bucket: Bucket, calendar: Calendar) -> tuple[Why, ...]:
-    """Why a bucket is not whole, each reason once and in order; empty for a bucket that is."""
+    """Why a bucket is not whole, each reason once and in order; empty for a whole one."""
     found = {gap.why for gap in gaps if _concerns(gap, bucket, calendar)}
     return tuple(sorted(found))
 
 
 def why_range(gaps: Iterable[Gap], start: int, end: int, interval: str) -> tuple[Why, ...]:
-    """As `why_not_whole`, for what is counted from the buckets of `interval` between two times."""
+    """Like `why_not_whole`, for what is counted from the buckets of `interval` between two times."""
     overlapping = (gap for gap in gaps if gap.interval in {"", interval} and start < gap.end and gap.start < end)
     return tuple(sorted({gap.why for gap in overlapping}))
 
 
 def why_missing(gaps: Iterable[Gap], bucket: Bucket) -> tuple[Why, ...]:
-    """As `why_not_whole`, without knowing where a day or longer bucket ends: one right before a gap is marked too."""
+    """Like `why_not_whole`, if the end of a day or longer bucket is unknown: one right before a gap is marked too."""
     return why_range(gaps, bucket.start, bucket.start + LONGEST_SECONDS[bucket.interval], bucket.interval)
 
 
 def with_gaps(gaps: Iterable[Gap], more: Iterable[Gap], gaps_max: int = GAPS_MAX) -> tuple[Gap, ...]:
-    """Both together, joined where they overlap or touch; so what is added twice changes nothing.
+    """Both together, joined if they overlap or touch, so adding a gap twice changes nothing.
 
-    At most `gaps_max` of one interval and reason: then the nearest are joined, which marks more and never less.
+    At most `gaps_max` of one interval and reason: beyond that the nearest are joined, which marks more and never less.
     """
     found: list[Gap] = []
     kind = attrgetter("interval", "why")
@@ -69,7 +69,7 @@ def with_gaps(gaps: Iterable[Gap], more: Iterable[Gap], gaps_max: int = GAPS_MAX
 
 
 def _joined(gaps: Sequence[Gap], gaps_max: int) -> list[Gap]:
-    """Gaps of one kind, sorted by their starts, that are apart."""
+    """Gaps of one kind as disjoint gaps, sorted by their starts."""
     apart: list[Gap] = []
     for gap in gaps:
         if apart and gap.start <= apart[-1].end:
@@ -83,14 +83,14 @@ def _joined(gaps: Sequence[Gap], gaps_max: int) -> list[Gap]:
 
 
 def ended(gaps: Iterable[Gap], end: int) -> tuple[Gap, ...]:
-    """The gaps, of which those whose end was not known yet end here."""
+    """The gaps; those whose end was not known yet end at `end`."""
     return with_gaps([gap._replace(end=max(end, gap.start)) if gap.end == UNTIL_KNOWN else gap for gap in gaps], ())
 
 
 def still_needed(gaps: Iterable[Gap], floor: int, held: Collection[Bucket], calendar: Calendar) -> tuple[Gap, ...]:
-    """The gaps without those that no bucket can overlap any more: all that are `held` lie elsewhere.
+    """The gaps that some bucket can still overlap: one of those `held`, or a future one.
 
-    Buckets to come hold minutes from `floor` on.
+    Future buckets hold minutes from `floor` on.
     """
     return tuple(
         gap for gap in gaps if gap.end > floor or any(b.start < gap.end and _concerns(gap, b, calendar) for b in held)
@@ -101,10 +101,10 @@ RECORD_AHEAD_SECONDS = 3_600  # a broker's default of log.message.timestamp.afte
 
 
 def gap_of_deleted(why: Why, start: int, first_kept_ms: int, future_seconds_max: int) -> Gap:
-    """What may be missing where records were deleted before one of this Kafka time, which is -1 for none.
+    """What may be missing if records were deleted before one of this Kafka time, which is -1 if it has none.
 
-    A frame's time is at most `future_seconds_max` ahead of its record's, and that may be ahead of later ones by what a
-    broker lets the clocks of producers be ahead.
+    A frame's time is at most `future_seconds_max` ahead of its record's, which in turn may be ahead of later records:
+    by as much as a broker lets producers' clocks run ahead.
     """
     ahead = future_seconds_max + RECORD_AHEAD_SECONDS
     end = first_kept_ms // 1000 + ahead if first_kept_ms >= 0 else ALWAYS
@@ -112,14 +112,14 @@ def gap_of_deleted(why: Why, start: int, first_kept_ms: int, future_seconds_max:
 
 
 def words(why: Sequence[str]) -> str:
-    """What a line for people says at its end: `  not whole: state lost`; of several reasons, how many more."""
+    """The end of a line for people: `  not whole: state lost`; with several reasons, how many more."""
     if not why:
         return ""
     return f"  not whole: {why[0].replace('_', ' ')}" + (f" +{len(why) - 1}" if len(why) > 1 else "")
 
 
 def fields(why: Sequence[str]) -> dict[str, object]:
-    """What a JSON line says of it; nothing for what is whole."""
+    """The fields for a JSON line; empty for a whole bucket."""
     return {"whole": False, "why": list(why)} if why else {}
 
 

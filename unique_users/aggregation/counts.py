@@ -1,4 +1,4 @@
-"""Estimated counts, for all who keep, print or add them up. Only making them needs the extra `estimates`. Pure."""
+"""Estimated counts, for code that keeps, prints or adds them. Only making them needs the extra `estimates`. Pure."""
 
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -11,11 +11,11 @@ CHECKSUM_BYTES = 8
 
 
 class DamagedSketchError(ValueError):
-    """These bytes are no sketch, or not one of this program."""
+    """These bytes are not a sketch, or not one of this program."""
 
 
 class Estimate(NamedTuple):
-    """A number of unique users, and the bounds that hold in about 95 of 100 cases."""
+    """A number of unique users, with bounds that hold in about 95 of 100 cases."""
 
     unique_users: int
     lower: int
@@ -31,7 +31,7 @@ def users_in(count: Count) -> int:
 
 
 def add_up(counts: Iterable[Count]) -> Count:
-    """The count of users that are apart. Bounds are added too, to wider ones than those of all users together."""
+    """The count of disjoint sets of users. Bounds are added too, so they are wider than those of one sketch of all."""
     found = list(counts)
     total = sum(map(users_in, found))
     if not any(isinstance(count, Estimate) for count in found):
@@ -41,12 +41,12 @@ def add_up(counts: Iterable[Count]) -> Count:
 
 
 def sketch_checksum(data: bytes) -> bytes:
-    """What is kept beside the bytes of a sketch."""
+    """The checksum stored beside the bytes of a sketch."""
     return blake2b(data, digest_size=CHECKSUM_BYTES).digest()
 
 
 def sketch_class() -> type["Sketch"]:
-    """The sketch. Raises ImportError without the package datasketches, which nothing but estimates needs."""
-    from unique_users.aggregation.sketches import Sketch  # noqa: PLC0415 - not before it is needed
+    """Import the sketch class. Raises ImportError without the package datasketches, which only estimates need."""
+    from unique_users.aggregation.sketches import Sketch  # noqa: PLC0415 - only when it is needed
 
     return Sketch

@@ -1,10 +1,9 @@
 """Sketches: unique users estimated in 2.5 kB, however many there are, with bounds. Pure.
 
-The sketch is Apache DataSketches' CPC. Of its two estimators, the one for a stream (HIP) depends on the order in which
-users come, and so on where a process was killed; the one for a union (ICON) depends on the set of users alone. Every
-sketch here therefore goes through a union before it is read: estimate and bytes are the same in any order, after any
-repetition, and however the users were spread over saves, restarts and partitions. The estimate of a growing set never
-goes down.
+The sketch is Apache DataSketches' CPC. Of its two estimators, the one for a stream (HIP) depends on the order of the
+users, and so on where a process was killed; the one for a union (ICON) depends only on the set of users. So every
+sketch here goes through a union before it is read: estimate and bytes are the same in any order, after any repetition,
+and however the users were spread over saves, restarts and partitions. The estimate of a growing set never decreases.
 """
 
 from collections import deque
@@ -21,7 +20,7 @@ DEVIATIONS = 2  # how far the bounds are from the estimate: they hold in about 9
 
 
 class Sketch:
-    """Users of which only an estimate of their number can be told. Adding what is there already changes nothing."""
+    """A set of users that only gives an estimate of its size. Adding a user twice changes nothing."""
 
     def __init__(self) -> None:
         self._sketch = cpc_sketch(LG_K)
@@ -31,8 +30,8 @@ class Sketch:
     def from_bytes(cls, data: bytes, checksum: bytes) -> Self:
         """The sketch that `to_bytes` gave. Raises DamagedSketchError.
 
-        The library trusts what it reads so far that damaged bytes can end the process: nothing reaches it whose
-        checksum does not fit.
+        The library trusts its input so much that damaged bytes can crash the process. Nothing reaches it unless its
+        checksum matches.
         """
         if sketch_checksum(data) != checksum:
             raise DamagedSketchError("the checksum of a sketch does not fit")
@@ -46,13 +45,13 @@ class Sketch:
         return sketch
 
     def to_bytes(self) -> bytes:
-        """DataSketches' own binary form, the same for the same set of users."""
+        """DataSketches' own binary format, the same for the same set of users."""
         data: bytes = self._united().serialize()
         return data
 
     def add(self, uids: Iterable[str]) -> bool:
-        """Add users; return whether that changed the sketch."""
-        before = self._sketch.get_estimate()  # either estimator rises with every bit that is set
+        """Add users. Returns whether that changed the sketch."""
+        before = self._sketch.get_estimate()  # both estimators rise with every bit that is set
         deque(map(self._sketch.update, uids), maxlen=0)
         changed: bool = self._sketch.get_estimate() != before
         self._is_union = self._is_union and not changed
@@ -60,7 +59,7 @@ class Sketch:
 
     def merge(self, other: "Sketch") -> None:
         """Add the users of another sketch."""
-        self._unite(self._sketch, other._sketch)  # noqa: SLF001 - one of its own kind
+        self._unite(self._sketch, other._sketch)  # noqa: SLF001 - the same class
 
     def estimate(self) -> Estimate:
         """How many users were added."""

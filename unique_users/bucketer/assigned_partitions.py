@@ -25,10 +25,10 @@ CheckLayout = Callable[[Layout], object]
 
 
 class FeedPartitions:
-    """Opens each assigned partition at the position that the group has committed, and keeps it right from then on.
+    """Opens each assigned partition at the group's committed position, and keeps that right from then on.
 
-    `open` holds those that are read; others wait until the broker answers. With `until`, an end offset for each
-    partition, it knows when all is read up to there.
+    `open` holds the partitions being read; others wait until the broker answers. With `until`, an end offset for each
+    partition, it knows when everything up to there is read.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class FeedPartitions:
         self._history = history
         self._until = until
         self._unopened: set[int] = set()
-        self._topic_ids: dict[int, str] = {}  # of what was read last
+        self._topic_ids: dict[int, str] = {}  # of the topics last read
         self._looked_at_all = False
         self.open: dict[int, FeedPartition] = {}
 
     def poll(self, timeout_seconds: float) -> Polled:
-        """What has come; partitions that are revoked are forgotten. Raises TopicError for a damaged batch."""
+        """Return what has arrived, and forget revoked partitions. Raises TopicError for a damaged batch."""
         polled = self._consumer.poll(timeout_seconds)
         self._forget(polled.revoked)
         self._history.notice({p: each.past for p, each in self.open.items()})
         return polled
 
     def next_in(self, batch: Batch) -> FeedPartition | None:
-        """The partition of a batch, None where it is not what comes next in one that is read."""
+        """The partition of a batch, or None if the batch is not the next one of a partition being read."""
         partition = self.open.get(batch.partition)
         if partition is None or not self._history.continues(partition.past, partition.position, batch):
             return None
@@ -69,9 +69,9 @@ class FeedPartitions:
         return partition
 
     def follow(self, assigned: Iterable[int], check_layout: CheckLayout) -> None:
-        """Open what is assigned, and settle doubts about what is read. To be called after a poll was handled.
+        """Open what is assigned, and settle doubts about what is read. Call it after handling a poll.
 
-        Not before: what was polled of a partition that is opened now came from another position.
+        Not before: records already polled of a partition that is opened now came from another position.
         """
         self._unopened.update(assigned)
         self._open_assigned(check_layout)
@@ -85,7 +85,7 @@ class FeedPartitions:
         self.open.clear()
 
     def read_again_if_recreated(self) -> bool:
-        """Whether `feed` is another topic than the one that was read. Then its partitions are opened again.
+        """Whether `feed` is another topic than the one that was read. If so, its partitions are opened again.
 
         Raises BrokerAwayError.
         """
@@ -96,30 +96,30 @@ class FeedPartitions:
         return True
 
     def to_commit(self) -> dict[int, FeedPartition]:
-        """Those whose position is not committed. A broker that went back shall keep what was committed then."""
+        """The partitions with an uncommitted position. If the broker went back, its commit from then stays."""
         doubts = self._history.in_doubt
         moved = {p: each for p, each in self.open.items() if each.position != each.committed or not each.announced}
         return {p: each for p, each in moved.items() if p not in doubts}
 
     def commit(self, due: Mapping[int, FeedPartition], layout: Layout) -> bool:
-        """Commit; return False while the group is being rebalanced. Raises BrokerAwayError."""
+        """Commit; returns False while the group is rebalancing. Raises BrokerAwayError."""
         return self._consumer.commit({p: each.to_commit(layout) for p, each in due.items()}, COMMIT_SECONDS)
 
     def committed(self) -> dict[int, int]:
-        """The committed offset of each partition that is read."""
+        """The committed offset of each partition being read."""
         return {p: each.committed for p, each in self.open.items()}
 
     def uncommitted_frames(self) -> int:
-        """Frames that were read and are not committed."""
+        """How many frames are read but not committed."""
         return sum(each.pending.read for each in self.open.values())
 
     @property
     def has_end(self) -> bool:
-        """Whether it is to be read up to some offsets alone."""
+        """Whether to read only up to given end offsets."""
         return self._until is not None
 
     def at_end(self) -> bool:
-        """Whether all is read up to `until`."""
+        """Whether everything up to `until` is read."""
         if self._until is None or self._unopened or self._history.in_doubt:
             return False
         with suppress(BrokerAwayError):
@@ -127,11 +127,11 @@ class FeedPartitions:
         return False
 
     def lag(self) -> int | None:
-        """Frames that are not committed yet; None where that is not known, as of a partition that is not open yet."""
+        """How many frames are not committed yet; None if unknown, for example while a partition is not open yet."""
         return None if self._unopened else lag(self._consumer, self.committed())
 
     def stay(self) -> None:
-        """Stay a member of the group; what comes is not handled any more."""
+        """Stay a member of the group; records that arrive are no longer handled."""
         self._forget(self._consumer.poll(0).revoked)
 
     def close(self) -> None:
@@ -140,20 +140,20 @@ class FeedPartitions:
         self._consumer.close()
 
     def _forget(self, revoked: Iterable[int]) -> None:
-        """Uncommitted frames of a revoked partition are read again by its next owner, and counted there."""
+        """Forget revoked partitions: their next owner reads the uncommitted frames again, and counts them."""
         for partition in revoked:
             self.open.pop(partition, None)
             self._history.forget(partition)
             self._unopened.discard(partition)
 
     def _open_assigned(self, check_layout: CheckLayout) -> None:
-        """Go to the committed position of each assigned partition, asking the broker for all of them at once."""
+        """Seek to the committed position of each assigned partition, asking the broker for all of them at once."""
         if not self._unopened:
             return
         try:
             topic = self._topics.current(self._name)
             self._look_at_all_layouts(topic.partitions, check_layout)
-            # Those that a recreated topic does not have are about to be revoked.
+            # Partitions that a recreated topic does not have are about to be revoked.
             there = sorted(partition for partition in self._unopened if partition < topic.partitions)
             positions = self._consumer.committed(there)
             bounds = self._consumer.bounds(there)
@@ -175,7 +175,7 @@ class FeedPartitions:
         then = OffsetMetadata.parsed(committed.metadata if committed else "")
         if then.layout:
             check_layout(then.layout)
-        # The broker forgets a deleted topic's positions; what this process read of it, it knows itself.
+        # The broker forgets a deleted topic's positions, but this process still knows what it read of it.
         if {then.topic_id, self._topic_ids.get(partition, "")} - {topic_id, ""}:
             _log.warning(f"{self._name}-{partition}: was deleted and recreated: reading it from its start")
             wanted, then = 0, OffsetMetadata(gaps=then.gaps, missed=then.missed)
@@ -195,7 +195,7 @@ class FeedPartitions:
         self._unopened.discard(partition)
 
     def _look_at_all_layouts(self, partitions: int, check_layout: CheckLayout) -> None:
-        """Before the first frame, check what the group committed of every partition: of a new one it is nothing."""
+        """Before the first frame, check the group's commits for every partition; a new one has none."""
         if self._looked_at_all:
             return
         for committed in self._consumer.committed(range(partitions)).values():
@@ -204,7 +204,7 @@ class FeedPartitions:
         self._looked_at_all = True
 
     def _settle_doubts(self) -> None:
-        """Read on where the log still is the one that was read. While the broker is away, what is in doubt waits."""
+        """Read on if the log is still the one that was read. While the broker is away, partitions in doubt wait."""
         for partition in self._history.in_doubt:
             each = self.open[partition]
             try:
@@ -225,7 +225,7 @@ class FeedPartitions:
             partition.go_back(found.offset)
 
     def _follow_commits(self, partition: int, each: FeedPartition) -> None:
-        """Go back to what is committed where that went back: what was made of later frames may be gone as well."""
+        """Go back to the commit if that went back: what was made of later frames may be gone as well."""
         committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
         if each.recorded is None or committed >= min(each.recorded, each.position):
             return

@@ -1,4 +1,4 @@
-"""One partition of `feed`: how far it is read and committed, and what the next owner has to know of it."""
+"""One partition of `feed`: how far it is read and committed, and what its next owner has to know."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ class FeedPartition:
     clock: StreamClock
     position: int
     committed: int
-    totals: FrameCounts  # of all frames up to `committed`, whoever read them; twice of those that were read again
+    totals: FrameCounts  # of all frames up to `committed`, whoever read them; frames that were read again count twice
     past: Past
     newest_ms: int | None = None  # the Kafka time of the last frame read
-    recorded: int | None = None  # what the broker said that the group has committed
-    announced: bool = False  # committed once: who reads the commits then knows that somebody reads the partition
+    recorded: int | None = None  # the group's committed position, according to the broker
+    announced: bool = False  # committed once: the commits then show that somebody reads the partition
     gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
     missed: bool = False  # frames right before the next one were deleted
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
-        """The position with what a restart needs to judge the next frames and to place them as this process would."""
+        """The position, with what a restart needs to judge and place the next frames as this process would."""
         totals = self.totals + self.pending
         clock, history = self.clock.to_metadata(), self.past.remember()
         told = (totals, self.newest_ms, history, self.gaps, self.missed)
@@ -46,31 +46,31 @@ class FeedPartition:
         self.missed = False
 
     def mark_read(self, batch: Batch, counts: FrameCounts, now: float) -> None:
-        """A batch was handled at monotonic time `now`: what was made of it is on its way."""
+        """Note that a batch was handled at monotonic time `now` and its records were sent."""
         self.pending += counts
         self.position = batch.next_offset
         self.past.read(batch, now)
         self.newest_ms = batch.timestamps_ms[-1]
 
     def mark_committed(self) -> None:
-        """What was read so far is committed."""
+        """Note that everything read so far is committed."""
         self.committed = self.recorded = self.position
         self.announced = True
         self.totals += self.pending
         self.pending = FrameCounts()
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
-        """The topic is another one, which is read from an offset on."""
+        """Start over at an offset: the topic is another one."""
         self.committed = self.position = offset
         self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
         self.missed = offset > 0
 
     def go_back(self, offset: int) -> None:
-        """Read from an earlier offset again, in the same topic. The clock stays: it judges as it would have."""
+        """Read again from an earlier offset of the same topic. The clock stays, so it judges as it would have."""
         self.past.go_back(offset)
         self.position = offset
 
 
 def remembered(history: Sequence[Checkpoint]) -> Past:
-    """The past of a partition of `feed`, of which a commit holds as much as it has room for."""
+    """The past of a partition of `feed`, as far as a commit has room for it."""
     return Past(history, CHECKPOINTS_MAX, RECENT)

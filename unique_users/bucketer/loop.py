@@ -1,7 +1,7 @@
 """The bucketer's loop: frames of `feed` become records of `bucketed`, keyed by their minute.
 
 At least once: 1. send everything made from some frames, 2. wait until all of it is acknowledged, 3. commit the frames'
-position. Whatever happens in between, the next start reads the frames again, and a frame that comes twice changes no
+position. Whatever happens in between, the next start reads the frames again, and a frame that arrives twice changes no
 count.
 """
 
@@ -26,7 +26,7 @@ from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-STOP_SECONDS = 3.0  # what a stop waits for the last acknowledgements and the last commit
+STOP_SECONDS = 3.0  # how long a stop waits for the last acknowledgements and the last commit
 COMMIT_FRAMES_MAX = 200_000  # a commit at least this often, however fast frames come
 
 
@@ -48,7 +48,7 @@ class Bucketing:
         self._stop = stop
         self._monotonic = stop.monotonic
         self._uncommitted = 0
-        self._refused_at: dict[int, int] | None = None  # the positions committed when a record was too large
+        self._refused_at: dict[int, int] | None = None  # the committed positions when a record was too large
         self._commit_due = Timer(config.bucketer.commit_seconds, stop.monotonic)
         self._report_due = Timer(config.bucketer.report_seconds, stop.monotonic)
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
@@ -62,7 +62,7 @@ class Bucketing:
         self._writer.open()
 
     def step(self) -> bool:
-        """Poll once and handle what came; return False when a stop is requested or the end is reached."""
+        """Poll once and handle what arrived. Returns False when a stop is requested or the end is reached."""
         if self._stop.requested or not self._writer.is_open:
             return False
         alive()
@@ -83,7 +83,7 @@ class Bucketing:
         return not finished
 
     def commit(self) -> bool:
-        """Commit what is acknowledged; return False when that is not all yet, or the group is being rebalanced."""
+        """Commit what is acknowledged. Returns False if that is not everything yet, or the group is rebalancing."""
         due = self.partitions.to_commit()
         if not due:
             return True
@@ -106,7 +106,7 @@ class Bucketing:
         return done
 
     def report(self) -> None:
-        """Print what this process has committed, and what it has still to do."""
+        """Print what this process has committed and what is left to do."""
         missing = self._writer.missing_topics()
         left = None if self._config.topics.feed.name in missing else self.partitions.lag()
         now, new = self._monotonic(), self.counts - self._reported
@@ -132,18 +132,18 @@ class Bucketing:
         self.partitions.close()
 
     def _first_counts(self) -> bool:
-        """Whether there is something to report for the first time: nobody waits a minute to see that it works."""
+        """Whether there is something to report for the first time: nobody should wait a minute to see that it works."""
         return bool(self.counts.read and not self._reported.read) and not self.partitions.has_end
 
     def _read_on(self) -> bool:
-        """Poll once and handle what came; return whether the end is reached. Raises DeliveryError."""
+        """Poll once and handle what arrived. Returns whether the end is reached. Raises DeliveryError."""
         polled = self._poll()
         for batch in polled.batches:
             self._handle(batch)
         self.partitions.follow(polled.assigned, self._writer.checked_layout)
         if self._commit_due.due() or self._uncommitted >= COMMIT_FRAMES_MAX:
             with suppress(BrokerAwayError):
-                self.partitions.read_again_if_recreated()  # also when nothing came: it may be as long as the old one
+                self.partitions.read_again_if_recreated()  # even if nothing arrived: it may be as long as the old one
             self.commit()
         return self._caught_up()
 
@@ -151,7 +151,7 @@ class Bucketing:
         try:
             return self.partitions.poll(min(POLL_SECONDS, self._commit_due.remaining()))
         except TopicError:
-            # Whoever passes what is damaged sets the position behind it: what was read before must not be lost.
+            # To skip the damage, an operator moves the position past it; nothing read before may be lost then.
             deadline = self._monotonic() + STOP_SECONDS
             with suppress(BrokerError, DeliveryError):
                 while not self.commit() and self._monotonic() < deadline:
@@ -185,7 +185,7 @@ class Bucketing:
         self._uncommitted = 0
 
     def _give_up_if_stuck(self, error: DeliveryError) -> None:
-        """Raise TopicError when a record is too large for `bucketed` again, and nothing was committed in between."""
+        """Raise TopicError if a record is too large for `bucketed` again and nothing was committed in between."""
         if not isinstance(error, TooLargeError):
             return
         committed = self.partitions.committed()

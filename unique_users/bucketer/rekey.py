@@ -19,22 +19,22 @@ class Rejected(NamedTuple):
 
 
 class Rekeyed(NamedTuple):
-    """What became of one batch: its records of `bucketed` as columns of equal length, and the rejected frames."""
+    """The result for one batch: its records of `bucketed` as columns of equal length, and the rejected frames."""
 
     keys: list[bytes]
     values: list[bytes]
     partitions: list[int] | None  # None: the keys choose them
     rejected: list[Rejected]
-    accepted: int  # frames; as many as records, unless these are combined
+    accepted: int  # frames; as many as there are records, unless these are combined
 
     def counts(self) -> FrameCounts:
-        """The batch in numbers."""
+        """The counts of the batch."""
         reasons = Counter(rejected.reason.value for rejected in self.rejected)
         return FrameCounts(self.accepted + len(self.rejected), self.accepted, reasons)
 
 
 def all_rejected(count: int, reason: Reason, detail: str) -> Rekeyed:
-    """What became of a batch of which no record is a frame, all for the same reason."""
+    """The result for a batch in which every record is rejected, all for the same reason."""
     return Rekeyed([], [], None, [Rejected(place, reason, detail) for place in range(count)], 0)
 
 
@@ -42,7 +42,7 @@ class Rekeyer:
     """Turns batches of frames into records of `bucketed`.
 
     One for each accepted frame; or, with `combine`, one for each minute of a batch, with all its users. With
-    `partitions`, each user has a partition among so many, and one of the combined records has users of one of them.
+    `partitions`, each user is assigned one of that many, and a combined record holds the users of one of them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Rekeyer:
         self.combined_bytes_max = COMBINED_BYTES_MAX
 
     def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
-        """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and move the clock."""
+        """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and advance the clock."""
         parsed = self._parser.parse_all(frames)
         rejected = [Rejected(place, error.reason, error.detail) for place, error in parsed.refused]
         uids, times, places = parsed.uids, parsed.times, parsed.places
@@ -74,10 +74,10 @@ class Rekeyer:
         return plain_records(uids, times, self._partitions)
 
     def _future(self, parsed: Parsed, timestamps_ms: Sequence[int]) -> dict[int, Rejected]:
-        """Those that lie too far ahead of their records, by their index in `parsed`."""
+        """The frames too far ahead of their records, by their index in `parsed`."""
         future = {}
         for index, (ts, place) in enumerate(zip(parsed.times, parsed.places, strict=True)):
-            # A record without a time of its own (-1) tells nothing about the future.
+            # A record without a time of its own (-1) says nothing about the future.
             if ts * 1000 > timestamps_ms[place] + self._future_ms_max and timestamps_ms[place] >= 0:
                 detail = f"{ts - timestamps_ms[place] // 1000} s ahead of its record"
                 future[index] = Rejected(place, Reason.FUTURE, detail)
@@ -87,6 +87,6 @@ class Rekeyer:
 def _without(
     indices: Container[int], uids: Sequence[str], times: Sequence[int], places: Sequence[int]
 ) -> tuple[list[str], list[int], list[int]]:
-    """The columns without their rows at `indices`."""
+    """The columns without the rows at `indices`."""
     kept = [index for index in range(len(uids)) if index not in indices]
     return [uids[i] for i in kept], [times[i] for i in kept], [places[i] for i in kept]

@@ -1,4 +1,4 @@
-"""What the bucketer writes: records of `bucketed`, and dead letters."""
+"""The bucketer's output: records of `bucketed`, and dead letters."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -17,13 +17,13 @@ ACKNOWLEDGE_SECONDS = 1.0
 
 
 def layout_of_bucketed(config: Config, topics: Topics) -> Layout:
-    """How records are spread over `bucketed` as it is now. Raises BrokerAwayError."""
+    """How records are spread over `bucketed` now. Raises BrokerAwayError."""
     topic = topics.current(config.topics.bucketed.name)
     return Layout(topic.id, config.bucketer.partition_by, topic.partitions)
 
 
 class Writer:
-    """Writes with a producer that is replaced after every failure: nothing it was handed then is known to arrive.
+    """Writes with a producer that is replaced after every failure: what was in flight then may not have arrived.
 
     `began` is the layout of `bucketed` that all records are made for. Methods that write raise DeliveryError.
     """
@@ -36,8 +36,8 @@ class Writer:
         self._began = began
         self._new_producer = new_producer
         self._producer: Producer | None = None
-        self._written_to = self._recreated()  # what `_recreated` said when the producer began
-        self._gone = False  # a topic, when it was last looked at
+        self._written_to = self._recreated()  # the value of `_recreated` when the producer was made
+        self._gone = False  # whether a topic was gone at the last look
         self._waiting = False
 
     def open(self) -> None:
@@ -47,15 +47,15 @@ class Writer:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a producer; there is none when a stop was requested while the broker was waited for."""
+        """Whether there is a producer; there is none if a stop was requested while waiting for the broker."""
         return self._producer is not None
 
     def missing_topics(self) -> tuple[str, ...]:
-        """The topics that are gone for now."""
+        """The topics that are currently gone."""
         return self._topics.missing()
 
     def let_go_of(self, missing: Iterable[str]) -> bool:
-        """Drop what is in flight, which would come into the next topic of a name; return False when that was done."""
+        """Drop what is in flight: it would end up in the next topic of that name. Returns False if it was dropped."""
         if self._gone:
             return False
         self._gone = True
@@ -72,12 +72,12 @@ class Writer:
         return self._producer is not None and self._keeps_up(self._producer.has_room)
 
     def send(self, batch: Batch, rekeyed: Rekeyed) -> None:
-        """Send what a batch of frames became."""
+        """Send the records made from a batch of frames."""
         assert self._producer is not None
         topics = self._config.topics
         partitions = rekeyed.partitions
         if partitions is None:
-            # The client would choose among those that are there now, before it is known here that there are more.
+            # The client would choose among the partitions there are now, before this process knows that there are more.
             partitions = partitions_of_keys(rekeyed.keys, self._began.partitions)
         self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
         for rejected in rekeyed.rejected:
@@ -86,7 +86,7 @@ class Writer:
             self._producer.send(topics.rejected.name, value, headers=letter.headers())
 
     def flush(self) -> bool:
-        """Whether all that was sent is acknowledged; waits a second at most."""
+        """Whether everything sent is acknowledged; waits a second at most."""
         return self._producer is not None and self._keeps_up(self._producer.flush)
 
     def acknowledged(self) -> None:
@@ -96,19 +96,19 @@ class Writer:
             self._waiting = False
 
     def close(self) -> None:
-        """Let go of the producer and of what it has in flight."""
+        """Close the producer and drop what it has in flight."""
         if self._producer is not None:
             self._producer.close()
 
     def check_topics(self) -> None:
-        """Raise DeliveryError once where `bucketed` or `rejected` is another topic than the producer began to write."""
+        """Raise DeliveryError once if `bucketed` or `rejected` has been recreated since the producer was made."""
         if self._recreated() != self._written_to:
             raise DeliveryError("a topic that is written was deleted and recreated")
 
     def checked_layout(self, former: Layout | None = None) -> Layout:
-        """The layout of `bucketed` as it is now. Raises TopicError where it does not go on from a former one.
+        """The layout of `bucketed` now. Raises TopicError if records cannot be added to those of a former layout.
 
-        Before a commit: frames whose records a changed topic may have spread otherwise are not read until it is right.
+        Checked before a commit, so that frames whose records a changed topic may have misplaced do not count as read.
         Raises BrokerAwayError.
         """
         former = former or self._began
@@ -131,5 +131,5 @@ class Writer:
             self._waiting = True
         if not keeps_up:
             with suppress(BrokerAwayError):
-                self.checked_layout()  # what is for a partition that is gone would be waited for forever
+                self.checked_layout()  # otherwise records for a partition that is gone would be waited for forever
         return keeps_up

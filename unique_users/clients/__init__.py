@@ -1,1 +1,1 @@
-"""Kafka behind protocols; alone imports a Kafka client."""
+"""Kafka behind protocols; the only room that imports a Kafka client."""

@@ -1,4 +1,4 @@
-"""The one place that chooses a Kafka client, and waits for a broker."""
+"""The only place that chooses a Kafka client, and waits for a broker."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> Consumer:
     """A consumer of `topic` in the consumer group `group`. Raises BrokerAwayError, BrokerError, UsageError.
 
-    With `fewer_fetches` the broker may keep records for more to come (fetch.min.bytes, fetch.max.wait), a quarter of a
-    second at most, where polls are expensive.
+    With `fewer_fetches`, for expensive polls, the broker may hold records back until there are more (fetch.min.bytes,
+    fetch.max.wait), a quarter of a second at most.
     """
 
     def make(client: Any) -> Consumer:
@@ -35,7 +35,7 @@ def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool 
 def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
     """A producer. Raises BrokerAwayError, BrokerError, UsageError.
 
-    `batch_bytes_max` is what the topic takes: records larger than that go alone, the others together up to that.
+    `batch_bytes_max` is the topic's limit: records are batched up to it, and larger ones are sent alone.
     """
     producer: Producer = _reached(config, lambda client: client.make_producer(config, compression, batch_bytes_max))
     return producer
@@ -54,7 +54,7 @@ def get_peek(config: Config, topic: str) -> Peek:
 
 
 def damaged(topic: str, partition: int, offset: int) -> TopicError:
-    """The error for a batch whose checksum is wrong: what was stored is not what its producer sent."""
+    """The error for a batch with a wrong checksum: what was stored is not what its producer sent."""
     return TopicError(
         f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
         " from another replica, or pass the batch as docs/operations.md says"
@@ -62,7 +62,7 @@ def damaged(topic: str, partition: int, offset: int) -> TopicError:
 
 
 def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
-    """What `make` makes with the configured client; a broker that only seems to be away is explained."""
+    """Call `make` with the configured client, and explain why if a broker only seems to be away."""
     client = _chosen(config)
     try:
         return make(client)
@@ -71,7 +71,7 @@ def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         if config.kafka.keys() == {"bootstrap_servers"}:
-            raise  # no setting of the user's can be the cause
+            raise  # none of the user's settings can be the cause
         said = without_values(f"{type(error).__name__}: {error}", config.kafka)
         raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
 
@@ -94,19 +94,19 @@ RETRY_SECONDS = 1.0
 
 @contextmanager
 def leaving_on_error(consumer: Consumer) -> Iterator[None]:
-    """Have a consumer leave its group when an error ends the process: others would wait for its session to run out."""
+    """Have a consumer leave its group when an error ends the process: others would wait for its session to expire."""
     try:
         yield
     except BaseException:
-        with suppress(Exception):  # the first error is the one to be told
+        with suppress(Exception):  # the first error is the one to report
             consumer.close()
         raise
 
 
 def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float = 0.9) -> int | None:
-    """Records from `positions` to the ends of these partitions; None when the broker does not answer in time.
+    """Records from `positions` to the ends of these partitions; None if the broker does not answer in time.
 
-    None, too, where a topic ends before a position, so that it is another one than was read. Asks the broker also when
+    Also None if a topic ends before a position, because it is then not the topic that was read. Asks the broker even if
     there are no positions, so that a silent one is noticed.
     """
     try:
@@ -118,7 +118,7 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
-    """Return what `build` makes, trying again while no broker answers; None when a stop is requested first.
+    """Return what `build` makes, retrying while no broker answers; None if a stop is requested first.
 
     Says once what it waits for, and once that the wait is over.
     """

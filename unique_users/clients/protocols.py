@@ -1,6 +1,6 @@
-"""What the rest of the program asks of a Kafka client.
+"""What the rest of the program needs from a Kafka client.
 
-Records move as *batches of columns*, so that the hot loops pay for no object per record.
+Records move as *batches of columns*, so that the hot loops create no object per record.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +11,8 @@ from unique_users.config.schema import Topic
 Headers = list[tuple[str, bytes]]
 
 FENCED = "another process has joined with the kafka.group_instance_id of this one: give each instance its own"
-REQUEST_SECONDS = 10.0  # what a loop waits for one answer
-REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that a producer takes, before compression
+REQUEST_SECONDS = 10.0  # how long a loop waits for one answer
+REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that a producer accepts, before compression
 
 
 class Batch(NamedTuple):
@@ -21,10 +21,10 @@ class Batch(NamedTuple):
     partition: int
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    timestamps_ms: Sequence[int]  # -1 where a record has none
+    timestamps_ms: Sequence[int]  # -1 if a record has none
     offsets: Sequence[int]
-    unreadable: str = ""  # why these records cannot be unpacked; their keys and values are None then
-    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
+    unreadable: str = ""  # why these records cannot be unpacked; their keys and values are then None
+    leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
 
     @property
     def next_offset(self) -> int:
@@ -33,26 +33,26 @@ class Batch(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A committed position: the next offset to read, and the text stored with it."""
+    """A committed position: the next offset to read, and the metadata stored with it."""
 
     offset: int
     metadata: str = ""
 
 
 class Peeked(NamedTuple):
-    """One record as it lies on the broker."""
+    """One record as stored on the broker."""
 
     offset: int
-    leader_epoch: int  # of the leader that took it, -1 where unknown
+    leader_epoch: int  # of the leader that took it, -1 if unknown
     key: bytes | None
     value: bytes | None
-    timestamp_ms: int  # -1 where it has none
+    timestamp_ms: int  # -1 if it has none
 
 
 class Polled(NamedTuple):
-    """What one poll brought.
+    """The result of one poll.
 
-    `revoked` partitions belong to another member now, or are about to come back as `assigned`: forget what is known of
+    `revoked` partitions now belong to another member, or are about to come back as `assigned`: forget what is known of
     them. `assigned` partitions deliver nothing until `Consumer.seek` says from where. Handle the `revoked` ones first.
     """
 
@@ -64,37 +64,37 @@ class Polled(NamedTuple):
 class Consumer(Protocol):
     """Reads one topic as a member of a group. Nothing is committed unless `commit` is called.
 
-    Every method may raise BrokerAwayError when the broker does not answer in time, except poll, which returns empty
-    then; and BrokerError when the broker refuses.
+    Every method may raise BrokerAwayError when the broker does not answer in time, except poll, which then returns an
+    empty result; and BrokerError when the broker refuses.
     """
 
     def poll(self, timeout_seconds: float) -> Polled:
         """Return what has arrived, waiting for `timeout_seconds` at most."""
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read `partition` from `offset` on; for a partition that was assigned, and to go back in one that is read."""
+        """Read `partition` from `offset` on: to start an assigned partition, or to go back in one being read."""
 
     def position(self, partition: int) -> int:
-        """The next offset that will be read. Raises BrokerAwayError for a partition that is revoked by now."""
+        """The next offset to be read. Raises BrokerAwayError for a partition that has been revoked."""
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
-        """Commit; return False when the group is being rebalanced and the commit was refused: not an error."""
+        """Commit. Returns False if the commit was refused because the group is rebalancing: not an error."""
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
         """The first offset kept and the end offset of each partition."""
 
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        """The end offset, that of the next record to come, of each partition: one question in place of two."""
+        """The end offset of each partition, that of the next record to come: one request instead of two."""
 
     def close(self) -> None:
         """Leave the group. Commits nothing."""
 
 
 class Producer(Protocol):
-    """Sends records and knows whether all of them were acknowledged by all in-sync replicas."""
+    """Sends records and knows whether all in-sync replicas acknowledged all of them."""
 
     def partitions(self, topic: str) -> int:
         """The number of partitions of `topic`. Raises BrokerAwayError."""
@@ -107,10 +107,10 @@ class Producer(Protocol):
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> None:
-        """Hand one record over, without waiting for it to arrive: ask `has_room` before, every few thousand records.
+        """Hand over one record without waiting for it to arrive; call `has_room` first, every few thousand records.
 
-        Without `partition`, the key chooses it as Kafka's own clients do. Raises DeliveryError when the record cannot
-        be sent, TooLargeError for one of more than REQUEST_BYTES_MAX; the producer is of no use afterwards.
+        Without `partition`, the key chooses it as in Kafka's own clients. Raises DeliveryError if the record cannot be
+        sent, TooLargeError if it exceeds REQUEST_BYTES_MAX; the producer is unusable afterwards.
         """
 
     def send_all(
@@ -120,26 +120,26 @@ class Producer(Protocol):
         keys: Sequence[bytes | None] | None = None,
         partitions: Sequence[int] | None = None,
     ) -> None:
-        """As `send`, for many records at a fraction of its cost. `partitions` are those of each record.
+        """Like `send`, for many records at a fraction of its cost. `partitions` holds one for each record.
 
-        Without these, records without keys may go to any partition.
+        Without it, records without keys may go to any partition.
         """
 
     def has_room(self, timeout_seconds: float) -> bool:
-        """Wait until the records in flight take less than their bound; return False when time is up.
+        """Wait until the records in flight are below their limit. Returns False when time is up.
 
-        Raises DeliveryError when one of them was not acknowledged, TooLargeError when its topic takes none so large.
+        Raises DeliveryError if one of them was not acknowledged, TooLargeError if it is too large for its topic.
         """
 
     def flush(self, timeout_seconds: float) -> bool:
         """Return True when every record sent is acknowledged, False when time is up. Raises as `has_room` does."""
 
     def close(self) -> None:
-        """Let go of the connections, without waiting for records in flight: call flush before."""
+        """Close the connections without waiting for records in flight: call flush first."""
 
 
 class TopicState(NamedTuple):
-    """What a topic is like on the broker. A topic that is deleted and recreated has another id."""
+    """A topic's state on the broker. A topic that is deleted and recreated has another id."""
 
     id: str  # empty on brokers before 2.8, which have no topic ids
     partitions: int
@@ -149,13 +149,13 @@ class Admin(Protocol):
     """Creates and describes topics. Every method may raise BrokerAwayError or BrokerError."""
 
     def describe(self, name: str) -> TopicState | None:
-        """The topic's state, None when it does not exist."""
+        """The topic's state, or None if it does not exist."""
 
     def settings(self, name: str) -> Mapping[str, str]:
-        """The settings of an existing topic, the broker's defaults included."""
+        """The settings of an existing topic, including the broker's defaults."""
 
     def create(self, topic: Topic) -> None:
-        """Create the topic and wait until it can be used; one that exists by now is no error. Raises TopicError."""
+        """Create the topic and wait until it can be used; one that already exists is no error. Raises TopicError."""
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete topics; those that do not exist are no error."""
@@ -164,47 +164,47 @@ class Admin(Protocol):
         """Records of `topic` that `group` has not committed yet."""
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
-        """What `group` has committed of `topic`, in one request; a partition without a commit is absent.
+        """The commits of `group` for `topic`, in one request; a partition without a commit is absent.
 
-        Empty for a group, and for a topic, that does not exist.
+        Empty if the group or the topic does not exist.
         """
 
     def ends(self, topic: str) -> dict[int, int]:
-        """The end offset of each partition. Raises BrokerAwayError also when the topic does not exist."""
+        """The end offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         """The time of the newest record of each partition, in milliseconds; an empty partition is absent.
 
-        Empty where the broker cannot tell (before 3.0). Raises BrokerAwayError also when the topic does not exist.
+        Empty if the broker cannot tell (before 3.0). Raises BrokerAwayError, also if the topic does not exist.
         """
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
 
 
 class Topics(Protocol):
-    """What is known of the topics that a loop uses; asks nothing, and never waits. See topic_watch.TopicWatch."""
+    """What is known of a loop's topics; sends no requests and never waits. See topic_watch.TopicWatch."""
 
     def current(self, name: str) -> TopicState:
-        """A topic's state. Raises BrokerAwayError when there was none to see for a few seconds."""
+        """A topic's state. Raises BrokerAwayError if none was seen for a few seconds."""
 
     def missing(self) -> tuple[str, ...]:
-        """The topics that the broker did not have at the last looks."""
+        """The topics that the broker lacked at the last looks."""
 
     def recreated(self, *names: str) -> int:
-        """How often one of these topics became another one since this process began."""
+        """How often one of these topics was recreated since this process began."""
 
 
 class Peek(Protocol):
-    """Reads single records of one topic, without a consumer group. For one thread at a time, which may be any."""
+    """Reads single records of one topic, without a consumer group. For one thread at a time, but any thread."""
 
     def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
-        """The record at exactly this offset as the broker has it now, None when there is none.
+        """The record at exactly this offset as the broker has it now, or None if there is none.
 
-        That is: before the first record kept or beyond the last, compacted away, or a mark of a transaction. Records
-        of transactions that were aborted, or are not finished, are records here. Raises BrokerAwayError when the
+        There is none before the first record kept or beyond the last, where a record was compacted away, or where a
+        transaction left a marker. Records of aborted or unfinished transactions do count. Raises BrokerAwayError if the
         broker does not answer in time or does not have the partition, and BrokerError.
         """
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""A consumer that is replaced by a new one when its topic becomes another one."""
+"""A consumer that is replaced when its topic is recreated."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -8,16 +8,16 @@ from unique_users.errors import BrokerAwayError
 
 
 class RenewedConsumer:
-    """See clients.Consumer.
+    """See protocols.Consumer.
 
-    librdkafka takes no leader of a lower epoch than it knows, and keeps what it knew of a topic for the next one of
-    that name: it may never read that. A new consumer does; of the old one, all partitions are lost.
+    librdkafka accepts no leader with a lower epoch than it knows, and applies what it knew of a topic to the next one
+    of that name, which it may therefore never read. A new consumer does; all partitions of the old one are lost.
     """
 
     def __init__(self, first: Consumer, make: Callable[[], Consumer], recreated: Callable[[], int]) -> None:
         self._consumer = first
         self._make = make
-        self._recreated = recreated  # how often the topic became another one
+        self._recreated = recreated  # how often the topic was recreated
         self._made_for = recreated()
         self._owned: frozenset[int] = frozenset()
 
@@ -36,7 +36,7 @@ class RenewedConsumer:
         return polled
 
     def _replace(self, fresh: Consumer) -> None:
-        with suppress(Exception):  # whatever it is, it is of the old topic
+        with suppress(Exception):  # whatever it is, it concerns the old topic
             self._consumer.close()
         self._consumer = fresh
 

@@ -1,4 +1,4 @@
-"""What goes to a topic and to the dead-letter topic: letters are compressed, and cut where they do not fit."""
+"""Sending to a topic and to the dead-letter topic: dead letters are compressed, and cut if they do not fit."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from unique_users.errors import BrokerAwayError, TooLargeError, TopicError
 _log = logging.getLogger(__name__)
 
 COMPRESSION = "zstd"
-BATCH_OVERHEAD_BYTES = 256  # what a batch of one record takes at most beside its key, value and headers
+BATCH_OVERHEAD_BYTES = 256  # the most that a batch of one record takes besides its key, value and headers
 HEADER_OVERHEAD_BYTES = 8
-LETTER_OVERHEAD_BYTES = 1024  # about what a dead letter that waits costs beside its value
+LETTER_OVERHEAD_BYTES = 1024  # roughly what a waiting dead letter costs besides its value
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Letter(NamedTuple):
-    """A record of `rejected`, of whose value of `bytes_total` bytes there may be only the first."""
+    """A record of `rejected`; of its value of `bytes_total` bytes it may hold only the first."""
 
     value: bytes
     headers: Headers
@@ -47,10 +47,10 @@ def _compressed(value: bytes) -> bytes:
 
 
 class DeadLetters:
-    """Sends to the dead-letter topic, with a producer of its own that is made for the first letter.
+    """Sends to the dead-letter topic, with a producer of its own, which is created for the first letter.
 
-    `bytes_max` asks what the topic takes, and a producer is made for that. Letters are kept until they are
-    acknowledged: when the topic refuses one, because it takes less by now, they are sent again, shorter.
+    `bytes_max` asks for the topic's limit, and the producer is made for that. Letters are kept until they are
+    acknowledged: if the topic refuses one because its limit is lower by now, they are sent again, shorter.
     """
 
     def __init__(self, topic: str, bytes_max: Callable[[], int], new_producer: Callable[[int], Producer]) -> None:
@@ -61,33 +61,33 @@ class DeadLetters:
         self._bytes_max = REQUEST_BYTES_MAX
         self._waiting: list[Letter] = []
         self._waiting_bytes = 0
-        self._handed_over = 0  # of those that wait
+        self._handed_over = 0  # of those waiting
 
     def send(self, value: bytes, headers: Headers, key: bytes | None = None) -> None:
-        """Take a letter. It is on its way after `has_room`."""
+        """Accept a letter. It is in flight after `has_room`."""
         self._waiting.append(Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key))
         self._waiting_bytes += min(len(value), REQUEST_BYTES_MAX) + LETTER_OVERHEAD_BYTES
 
     def has_room(self, timeout_seconds: float) -> bool:
-        """See clients.Producer."""
+        """See protocols.Producer."""
         if self._waiting_bytes > WAITING_BYTES_MAX:
             return self.flush(timeout_seconds)
         return not self._waiting or self._until_taken(lambda producer: producer.has_room(timeout_seconds))
 
     def flush(self, timeout_seconds: float) -> bool:
-        """See clients.Producer."""
+        """See protocols.Producer."""
         if self._waiting and not self._until_taken(lambda producer: producer.flush(timeout_seconds)):
             return False
         self._waiting, self._waiting_bytes, self._handed_over = [], 0, 0
         return True
 
     def close(self) -> None:
-        """See clients.Producer."""
+        """See protocols.Producer."""
         if self._producer is not None:
             self._producer.close()
 
     def _until_taken(self, ready: Callable[[Producer], bool]) -> bool:
-        """Hand over all that waits, and ask `ready`; send all of it again, shorter, for as long as it is refused."""
+        """Hand over everything waiting, and call `ready`; as long as it is refused, send all of it again, shorter."""
         while True:
             try:
                 if self._producer is None:
@@ -109,7 +109,7 @@ class DeadLetters:
         self._handed_over = 0
 
     def _shorten(self, error: TooLargeError) -> None:
-        """Let go of the producer, and take less next time. Raises TopicError when there is nothing left to cut."""
+        """Close the producer, and use a lower limit next time. Raises TopicError if there is nothing left to cut."""
         if self._producer is not None:
             self._producer.close()
             self._producer = None
@@ -121,13 +121,13 @@ class DeadLetters:
 
 
 def dead_letters(config: Config, bytes_max: Callable[[Config, str], int]) -> DeadLetters:
-    """Those of the configured topic; `bytes_max` asks what a topic takes."""
+    """The DeadLetters of the configured topic; `bytes_max` asks for a topic's limit."""
     topic = config.topics.rejected.name
     return DeadLetters(topic, lambda: bytes_max(config, topic), lambda most: get_producer(config, COMPRESSION, most))
 
 
 class Sending:
-    """A clients.Producer that sends to the dead-letter topic as DeadLetters does, and elsewhere as `producer` does."""
+    """A protocols.Producer that uses DeadLetters for the dead-letter topic and `producer` for all others."""
 
     def __init__(self, producer: Producer, letters: DeadLetters) -> None:
         self._producer = producer

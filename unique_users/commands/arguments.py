@@ -1,4 +1,4 @@
-"""The arguments that all scripts have in common."""
+"""The arguments that all commands share."""
 
 import argparse
 import re
@@ -15,12 +15,12 @@ RATE_MAX = 1e9  # frames a second
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors show no value: `kafka.sasl_plain_password=…` may stand where it does not belong."""
+    """A parser whose errors never show a value: a misplaced `kafka.sasl_plain_password=…` holds a secret."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
-        """As in argparse; of what is not recognized only the flags are named."""
+        """As in argparse, but an error names only the flags that are not recognised."""
         arguments: argparse.Namespace
         arguments, rest = self.parse_known_args(args, namespace)
         file = getattr(arguments, "file", None) or ""
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-# What argparse says, then what was given, then the rest.
+# What argparse says, then the value that was given, then the rest.
 _SHOWN = [
     re.compile(r"(invalid [a-z_]+(?: value)?): .*?( \(choose from .*|$)", re.DOTALL),
     re.compile(r"(ignored explicit argument) .*(.{0})", re.DOTALL),
@@ -48,12 +48,12 @@ _SHOWN = [
 
 
 def default_config() -> str:
-    """The configuration file in this directory; an empty name, which stands for the defaults, where there is none."""
+    """The configuration file in this directory, or an empty name, which means the defaults."""
     return CONFIG_FILE if Path(CONFIG_FILE).exists() else ""
 
 
 def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser with `--config` and `--set`, whose help ends with examples. Wrong usage exits with 2."""
+    """A parser with `--config` and `--set` whose help ends with examples. Wrong usage exits with 2."""
     parser = Parser(
         description=description,
         epilog=f"examples:\n{examples}",
@@ -76,13 +76,13 @@ def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def check_rate(rate: float) -> None:
-    """Raise UsageError for frames a second that are none: also for `nan` and `inf`, which are numbers to Python."""
+    """Raise UsageError for an impossible rate, including `nan` and `inf`, which Python accepts as numbers."""
     if not 0 < rate <= RATE_MAX:
         raise UsageError(f"--rate: expected a number above 0 and up to {RATE_MAX:,.0f}, got {rate:g}")
 
 
 def require_estimates(config: Config) -> None:
-    """Raise UsageError when intervals are estimated and the package for that is missing."""
+    """Raise UsageError if intervals are estimated and the package for that is missing."""
     if not config.counter.estimates:
         return
     try:

@@ -1,4 +1,4 @@
-"""A local Kafka for development and tests: start it, stop it, look at it, run any of Kafka's own tools."""
+"""Start, stop and inspect a local Kafka for development and tests, or run one of Kafka's own tools."""
 
 import argparse
 import logging
@@ -27,7 +27,7 @@ examples:
   unique-users broker start --nodes 3 --set broker.data=data-3
   unique-users broker start --secure --set broker.data=data-secure
 
-Options come before the tool's name; everything after it goes to the tool.
+Put options before the tool's name; everything after it is passed to the tool.
 """
 
 NODES_MAX = 9
@@ -53,13 +53,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run_tool(version: str, options: argparse.Namespace, servers: str, client_settings: Path | None = None) -> int:
-    """Run one of Kafka's own tools until it ends, or a signal ends it."""
+    """Run one of Kafka's own tools until it exits or a signal stops it."""
     with stop_on_signals() as stop:
         return tool(version, options.name, options.arguments, servers, client_settings, lambda: stop.requested)
 
 
 def start(kafka: LocalKafka | LocalCluster) -> int:
-    """Start the broker unless it runs."""
+    """Start the broker unless it is running."""
     started = kafka.start()
     _log.info(("started: " if started else "already there: ") + kafka.status().text)
     if kafka.security is not None:
@@ -70,13 +70,13 @@ def start(kafka: LocalKafka | LocalCluster) -> int:
 
 
 def stop(kafka: LocalKafka | LocalCluster) -> int:
-    """Stop the broker if it runs."""
+    """Stop the broker if it is running."""
     _log.info("Kafka is stopped" if kafka.stop() else "Kafka was not running")
     return 0
 
 
 def status(kafka: LocalKafka | LocalCluster) -> int:
-    """Print one line on stdout; 0 when the broker runs and answers."""
+    """Print one line on stdout. Returns 0 if the broker is running and answers."""
     found = kafka.status()
     print(found.text)
     return 0 if found.answers else 1
@@ -86,7 +86,7 @@ COMMANDS = {"start": start, "stop": stop, "status": status}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line; options may stand before and after the command."""
+    """Parse the command line; options may come before or after the command."""
     parser = Parser(
         description=__doc__,
         epilog=EXAMPLES,
@@ -98,8 +98,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, does in [
         ("start", "start the broker, in the background"),
         ("stop", "stop it"),
-        ("status", "say whether it runs and answers (exit code 0) or not (1)"),
-        ("tool", "run one of Kafka's own tools, like kafka-topics"),
+        ("status", "say whether it is running and answers (exit code 0) or not (1)"),
+        ("tool", "run one of Kafka's own tools, such as kafka-topics"),
     ]:
         command = commands.add_parser(
             name,
@@ -111,13 +111,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         add_options(command, "set_after")
         if name == "start":
             add_start_options(command)
-    command.add_argument("name", metavar="NAME", help="the tool, like kafka-topics")
-    command.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="what the tool gets")
+    command.add_argument("name", metavar="NAME", help="the tool, such as kafka-topics")
+    command.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments for the tool")
     return parser.parse_args(arguments)
 
 
 def add_options(parser: argparse.ArgumentParser, overrides: str) -> None:
-    """Add the options of every command; without defaults, which would hide what stands before it."""
+    """Add the options of every command, without defaults: those would override options given before the command."""
     absent = argparse.SUPPRESS
     parser.add_argument("--config", metavar="FILE", default=absent, help=f"default: {CONFIG_FILE}")
     parser.add_argument(
@@ -126,26 +126,26 @@ def add_options(parser: argparse.ArgumentParser, overrides: str) -> None:
         dest=overrides,
         action="append",
         default=absent,
-        help="change one setting; may be repeated",
+        help="use this value instead of the file's; repeatable",
     )
     parser.add_argument(
         "--kafka-version",
         choices=("4.3.1", "2.4.0"),
         default=absent,
-        help="the version to run (default: broker.version of the settings)",
+        help="the version to run (default: broker.version)",
     )
 
 
 def add_start_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a new data directory is made with; the other commands see that in it."""
-    parser.add_argument("--nodes", type=nodes, metavar="N", help="a cluster of so many brokers, up to 9 (default: 1)")
+    """Add the options for a new data directory; the other commands find their values in it."""
+    parser.add_argument("--nodes", type=nodes, metavar="N", help="start a cluster of N brokers, up to 9 (default: 1)")
     parser.add_argument(
-        "--secure", action="store_true", help="with TLS, passwords and rights, see docs/operations.md (default: open)"
+        "--secure", action="store_true", help="with TLS, passwords and access rights; see docs/operations.md"
     )
 
 
 def nodes(text: str) -> int:
-    """A number of nodes from the command line."""
+    """Parse the number of nodes."""
     number = int(text)
     if not 1 <= number <= NODES_MAX:
         raise argparse.ArgumentTypeError(f"expected 1 to {NODES_MAX}, got {number}")

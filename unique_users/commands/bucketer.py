@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python bucketer.py                                       run until Ctrl-C
-  python bucketer.py --until-caught-up                     end where the topic ends now
+  python bucketer.py --until-caught-up                     stop at the current end of the topic
   python bucketer.py --set frame.ts_unit=ms                event times are milliseconds"""
 
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "--until-caught-up", action="store_true", help="end when all that is in the topic now is re-keyed"
+        "--until-caught-up", action="store_true", help="exit once everything now in the topic is re-keyed"
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="of the reports; default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:
-    """Judges and re-keys frames as configured."""
+    """Return a rekeyer that judges and re-keys frames as configured."""
     rules = config.bucketer
     partitions = layout.partitions if rules.partition_by == "uid" else None
     parser = FrameParser(**asdict(config.frame))
@@ -90,7 +90,7 @@ def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:
 
 
 def new_sending(config: Config, rekeyer: Rekeyer) -> Sending:
-    """What sends to `bucketed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    """Return a sender to `bucketed` and `rejected`, in batches they accept now. Raises BrokerAwayError, TopicError."""
     bytes_max = asked_bytes_max(config, config.topics.bucketed.name) - BATCH_OVERHEAD_BYTES
     rekeyer.combined_bytes_max = min(COMBINED_BYTES_MAX, bytes_max)
     return Sending(get_producer(config, batch_bytes_max=bytes_max), dead_letters(config, asked_bytes_max))

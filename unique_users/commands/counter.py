@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python counter.py                                        a report every 60 seconds, until Ctrl-C
-  python counter.py --until-caught-up --format json        all counts as they are now, as JSON lines
+  python counter.py --until-caught-up --format json        all counts as of now, as JSON lines
   python counter.py --set counter.report_seconds=5         a report every 5 seconds"""
 
 
@@ -91,28 +91,28 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--until-caught-up",
         action="store_true",
-        help="count what is in the topic now, report once, end",
+        help="count what is in the topic now, report once, exit",
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     parser.add_argument(
         "--drop",
         action="append",
         default=[],
         choices=[*INTERVALS, RETENTION],
         metavar="NAME",
-        help="let go of what the state holds of an interval that is not counted so any more, or of what is past a"
-        " shorter `retention`; repeatable",
+        help="give up what the state holds of an interval that is no longer counted this way, or (`retention`) what"
+        " a shorter retention no longer keeps; repeatable",
     )
     return parser.parse_args(argv)
 
 
 def new_publisher(config: Config) -> Publisher:
-    """Publishes counts; what is too late to be counted is sent as the bucketer sends its dead letters."""
+    """Return a publisher of counts; it sends late records the way the bucketer sends its dead letters."""
     topics = config.topics
     sending = Sending(get_producer(config), dead_letters(config, asked_bytes_max))
     return Publisher(sending, topics.counts.name, Calendar(config.counter.timezone), topics.rejected.name)

@@ -1,4 +1,4 @@
-"""Run everything on this machine, from an empty Kafka to counts that are checked against a plain recount."""
+"""Run everything on this machine, from an empty Kafka to counts checked against a plain recount."""
 
 import argparse
 import logging
@@ -15,15 +15,15 @@ from unique_users.event_time.buckets import Calendar
 
 _log = logging.getLogger(__name__)
 
-RATE = 6_000.0  # frames a second: the sample takes 5 s, so that its counts are seen growing
+RATE = 6_000.0  # frames a second: the sample takes 5 s, long enough to watch the counts grow
 EXAMPLES = """\
-  unique-users demo                                         a sample, or the stream.gz that is there
+  unique-users demo                                         the stream.gz that is here, or else a sample
   unique-users demo --set producer.file=other.gz            another file
   unique-users demo --set kafka.bootstrap_servers=k1:9092,k2:9092    its own topics on a cluster, deleted at the end"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when every count is exact, 1 when one is not or the demo did not get to its end."""
+    """Exit code 0 when every count is exact, 1 when one is not or the demo did not finish."""
     arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
     require_estimates(config)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line. Raises UsageError."""
+    """Parse the command line. Raises UsageError."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("--rate", type=float, default=RATE, metavar="FRAMES_PER_SECOND", help=f"default: {RATE:,.0f}")
     arguments = parser.parse_args(argv)

@@ -24,7 +24,7 @@ from unique_users.runtime.watchdog import watched
 _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
-  python producer.py                                  the file named in config.yaml, as fast as it goes
+  python producer.py                                  the file named in config.yaml, as fast as possible
   python producer.py stream.gz --rate 1000            1,000 frames a second
   zcat stream.gz | python producer.py -               stdin"""
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 only when every frame is acknowledged."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
-    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as it goes")
+    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
     arguments = parser.parse_args(argv)
     if arguments.rate is not None:
         check_rate(arguments.rate)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_sending(config: Config) -> Sending:
-    """What sends to `feed` and `rejected`, in batches that these take now. Raises BrokerAwayError, TopicError."""
+    """Return a sender to `feed` and `rejected`, in batches they accept now. Raises BrokerAwayError, TopicError."""
     bytes_max = asked_bytes_max(config, config.topics.feed.name) - BATCH_OVERHEAD_BYTES
     producer = get_producer(config, config.producer.compression, bytes_max)
     return Sending(producer, dead_letters(config, asked_bytes_max))

@@ -1,4 +1,4 @@
-"""Answer how many unique users there were between two times, exactly, from what the counters have saved."""
+"""Print the exact number of unique users between two times, from what the counters have saved."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,26 +12,26 @@ from unique_users.queries.ranges import Range, answers, duration_seconds, last, 
 from unique_users.state.snapshot import SavedState, saved_partitions
 
 EXAMPLES = """\
-  unique-users query --from 2016-07-11T13:00:00Z --to 2016-07-11T15:00:00Z               one number
-  unique-users query --from 2016-07-11T13:00:00Z --to 2016-07-11T15:00:00Z --by hour     one for each hour
-  unique-users query --last "15 minutes"                                                 up to the newest minute"""
+  unique-users query --from 2024-01-01T13:38:00Z --to 2024-01-01T13:41:00Z                 one number
+  unique-users query --from 2024-01-01T13:38:00Z --to 2024-01-01T13:41:00Z --by minute     one for each minute
+  unique-users query --last "2 minutes"                                                    up to the newest minute"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the answers; counters may run meanwhile."""
+    """Print the answers; counters may keep running."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("--from", dest="start", metavar="TIME", help="the first minute, like 2016-07-11T13:39:00Z")
+    parser.add_argument("--from", dest="start", metavar="TIME", help="the first minute, such as 2024-01-01T13:38:00Z")
     parser.add_argument("--to", dest="end", metavar="TIME", help="the minute after the last one")
     parser.add_argument(
-        "--last", metavar="DURATION", help='in place of both: "15 minutes", "24 hours"; hours, days, weeks'
+        "--last", metavar="DURATION", help='instead of both: "15 minutes", "24 hours"; minutes, hours, days or weeks'
     )
-    parser.add_argument("--by", choices=INTERVALS, metavar="INTERVAL", help=f"split it: {', '.join(INTERVALS)}")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
+    parser.add_argument("--by", choices=INTERVALS, metavar="INTERVAL", help=f"one answer each: {', '.join(INTERVALS)}")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
     parser.add_argument(
         "--state",
         action="append",
         metavar="DIRECTORY",
-        help="where the states are, in place of state.directory; repeatable where counters keep theirs apart",
+        help="where the states are, instead of state.directory; repeat it if the counters use different directories",
     )
     arguments = parser.parse_args(argv)
     if (arguments.last is None) == (arguments.start is None) or (arguments.start is None) != (arguments.end is None):
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def opened(directories: Sequence[Path], topic: str, stack: ExitStack) -> list[SavedState]:
-    """The newest state of every partition of a topic. Raises UsageError where one is missing, StateError."""
+    """Return the newest state of every partition of a topic. Raises UsageError if one is missing, StateError."""
     newest: dict[int, SavedState] = {}
     for directory in directories:
         for partition in saved_partitions(directory, topic):

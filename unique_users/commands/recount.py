@@ -24,15 +24,15 @@ _log = logging.getLogger(__name__)
 EXAMPLES = """\
   unique-users recount stream.gz                       the counts
   unique-users recount stream.gz --format json         as JSON lines, like counter.py's
-  unique-users recount stream.gz --against counts      compare with what the running counters have published"""
+  unique-users recount stream.gz --against counts      compare with the published counts"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differs."""
+    """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differ."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="default: text")
-    parser.add_argument("--against", choices=["counts"], help="print the differences to the topic counts")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    parser.add_argument("--against", choices=["counts"], help="print where the published counts differ")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     require_estimates(config)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def published(config: Config) -> dict[Bucket, PublishedBucket]:
-    """The counts that the running system has published, read as a group of its own that leaves nothing behind."""
+    """Return the counts in the topic, read with a consumer group of its own that leaves nothing behind."""
     topic = config.topics.counts.name
     admin = get_admin(config)
     consumer = get_consumer(config, topic, f"recount-{uuid.uuid4()}")

@@ -1,9 +1,9 @@
-"""Look at the saved states of the counters, check them, back them up and restore them.
+"""Show, check, back up and restore the counters' saved states.
 
-show     what each state holds; counters may run meanwhile
-check    read all of each state and compare it with its counts; counters may run meanwhile
-backup   copy each state as it was saved last into DIRECTORY; counters may run meanwhile
-restore  put the copies in DIRECTORY in place of the states; no counter may run on them
+show     print what each state holds; counters may keep running
+check    read each state in full and compare it with its counts; counters may keep running
+backup   copy each state, as last saved, into DIRECTORY; counters may keep running
+restore  replace the states with the copies in DIRECTORY; stop the counters first
 """
 
 import logging
@@ -28,20 +28,20 @@ EXAMPLES = """\
   unique-users state show                     the states in state.directory
   unique-users state show --format json       one JSON line for each
   unique-users state check                    exit code 0 only when all are whole
-  unique-users state check backup             the same of copies
-  unique-users state backup backup            copies into the directory `backup`, which is made
-  unique-users state restore backup           after the counter is stopped"""
+  unique-users state check backup             the same for the copies in `backup`
+  unique-users state backup backup            copies into the directory `backup`, which is created
+  unique-users state restore backup           once the counters are stopped"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when all was done and all is whole."""
+    """Exit code 0 when everything succeeded and every state is whole."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("command", choices=["show", "check", "backup", "restore"])
     parser.add_argument(
-        "directory", nargs="?", metavar="DIRECTORY", help="of the copies; show and check: state.directory without it"
+        "directory", nargs="?", metavar="DIRECTORY", help="of the copies; default for show and check: state.directory"
     )
-    parser.add_argument("--all", action="store_true", help="of every topic, not only of topics.bucketed.name")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="of show; default: text")
+    parser.add_argument("--all", action="store_true", help="states of every topic, not only topics.bucketed.name")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="output of show; default: text")
     arguments = parser.parse_args(argv)
     if arguments.directory is None and arguments.command in {"backup", "restore"}:
         parser.error(f"{arguments.command}: name the DIRECTORY of the copies")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def for_each(states: Sequence[StateName], action: Callable[[StateName], None]) -> int:
-    """Do something with every state, also behind one that fails; the exit code."""
+    """Run an action on every state, even after one has failed. Returns the exit code."""
     failed = 0
     for state in states:
         try:
@@ -84,7 +84,7 @@ def check(state: StateName) -> None:
 
 
 def shown(state: StateName, form: Format) -> str:
-    """What a state holds, as one JSON line or as a line of text and one more for each interval. Raises StateError."""
+    """What a state holds: one JSON line, or a line of text plus one for each interval. Raises StateError."""
     fields = summary(state)
     if form == "json":
         return orjson.dumps(fields).decode()
@@ -99,7 +99,7 @@ def shown(state: StateName, form: Format) -> str:
 
 
 def summary(state: StateName) -> dict[str, Any]:
-    """What a state holds. `users` are those of each bucket added up."""
+    """What a state holds. `users` is the sum over all buckets."""
     with state.open() as saved:
         counts, origin = saved.counts, saved.origin
         buckets, users = Counter[str](), Counter[str]()

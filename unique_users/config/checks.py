@@ -1,4 +1,4 @@
-"""What a configuration must hold beyond the types of its keys."""
+"""Checks of a configuration beyond the types of its keys."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
 
 
 def check_kafka_names(section: object, path: str) -> None:
-    """Check that names stand where names should: `{password:secret}` is one name to YAML. Raises UsageError."""
+    """Check that names are names: to YAML, `{password:secret}` is one name. Raises UsageError."""
     if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
         message = (
             f"{path}: kafka: a name in it has other signs than letters, digits, `_` and `.`:"
@@ -23,7 +23,7 @@ def check_kafka_names(section: object, path: str) -> None:
 
 
 def check(config: Config, path: str) -> None:
-    """Check the configuration of the file `path` as a whole. Raises UsageError."""
+    """Check the whole configuration of the file `path`. Raises UsageError."""
     _check_servers(config, path)
     _check_kafka_values(config, path)
     _check_retention(config, path)
@@ -49,7 +49,7 @@ _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def _check_kafka_values(config: Config, path: str) -> None:
-    """What no client can take, and would tell with a traceback."""
+    """Reject values that no client accepts and that would end in a traceback."""
     for name, value in config.kafka.items():
         if isinstance(value, float) and not math.isfinite(value):
             message = f"{path}: kafka.{name}: expected a finite number"
@@ -60,7 +60,7 @@ def _check_kafka_values(config: Config, path: str) -> None:
 
 
 def _check_retention(config: Config, path: str) -> None:
-    """The counter must keep every minute that the bucketer still lets in."""
+    """The counter must keep every minute for which the bucketer still accepts frames."""
     lets_in, keeps = config.bucketer.allowed_lateness_seconds, config.counter.retention_seconds
     if keeps and (not lets_in or keeps < lets_in):
         message = (
@@ -82,7 +82,7 @@ def _is_address(text: object) -> bool:
         if match["ipv6"]:
             IPv6Address(match["ipv6"])
         else:
-            match["name"].encode("idna")  # what a look-up does first
+            match["name"].encode("idna")  # as a lookup does first
     except ValueError:
         return False
     return True
@@ -127,7 +127,7 @@ def _check_intervals(config: Config, path: str) -> None:
 
 
 def wrong_layout(config: Config, partitions: int) -> str | None:
-    """Why the configured intervals would be counted wrongly over so many partitions of bucketed; None if rightly."""
+    """Why the configured intervals would be miscounted over this many partitions of bucketed; None if not."""
     wide = [name for name in config.counter.intervals if name != MINUTE.name]
     if partitions == 1 or config.bucketer.partition_by == "uid" or not wide:
         return None

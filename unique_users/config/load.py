@@ -17,16 +17,16 @@ from unique_users.config.schema import PATTERNS, Config
 from unique_users.config.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
 from unique_users.errors import UsageError
 
-# Keys of earlier versions.
+# Keys of earlier versions, and their names now.
 RENAMED = {("bucketer", "retention_seconds"): "bucketer.allowed_lateness_seconds"}
 
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
     """Read and check the configuration in the YAML file `path`, with `section.key=value` overrides.
 
-    Without a path, all that is not overridden has its default.
+    Without a path, every key that is not overridden has its default.
 
-    Raises UsageError with the key's path and what to do, in one line.
+    Raises UsageError: one line with the key's path and what to do.
     """
     tree = _read(path) if path else {}
     source: dict[tuple[str, ...], str] = {}
@@ -76,17 +76,17 @@ def _kind(tree: object) -> str:
     return "a list" if isinstance(tree, list) else "one value"
 
 
-# Letters and signs of a key; with any other, it may be that a value stands where a key should.
+# Characters of a key. Anything else may be a value in the place of a key.
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
 
 def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     """Put `section.key=value` into the tree and return the key's path."""
     dotted, equals, text = override.partition("=")
-    # The names below `kafka:` are the client's own and may hold dots.
+    # The names below `kafka:` belong to the client and may contain dots.
     keys = tuple(dotted.split(".", 1) if dotted.startswith("kafka.") else dotted.split("."))
     if not equals or not all(map(_KEY.fullmatch, keys)):
-        # Whatever is there may be a value, and a secret.
+        # What was given may be a value, and a secret.
         message = "--set: expected section.key=value, like --set counter.report_seconds=10"
         raise UsageError(message)
     if keys[1:] in {("bootstrap.servers",), ("bootstrap_servers",)} and keys[0] == "kafka":
@@ -111,7 +111,7 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*
 
 
 def _with_environment(node: Any, environment: Mapping[str, str], source: str, address: str = "") -> Any:
-    """Fill `${NAME}` in every text of the tree."""
+    """Fill in `${NAME}` in every string of the tree."""
     if isinstance(node, dict):
         return {
             key: _with_environment(value, environment, source, f"{address}.{_shown(key)}".lstrip("."))
@@ -128,7 +128,7 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
         if default is not None:
             return value or default.removeprefix(":-")
         if value is None:
-            # Where it is not the whole value, this may be a password that only looks like it.
+            # If it is not the whole value, it may be a password that only looks like a variable.
             shown = name if variable[0] == node or not address.startswith("kafka.") else "NAME"
             what = f"the environment variable {name}" if shown == name else "an environment variable in it"
             message = f"{source}: {address}: {what} is not set: set it, or write ${{{shown}:-default}}"
@@ -139,7 +139,7 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
 
 
 def _shown(key: object) -> str:
-    """A key for a message."""
+    """A key, as shown in a message."""
     return key if isinstance(key, str) and _KEY.fullmatch(key) else "?"
 
 
@@ -156,7 +156,7 @@ _WORDS = {
 
 
 def _explained(message: str, tree: dict[str, Any], path: str, sources: Mapping[tuple[str, ...], str]) -> str:
-    """Say msgspec's complaint with the address of the key, the value it has, and the fix."""
+    """Restate msgspec's complaint with the key's address, its value and the fix."""
     match = _AT.fullmatch(message)
     what, address = (match["what"], match["path"] or "") if match else (message, "")
     keys = tuple(key for key in re.sub(r"\[[0-9.]+\]", "", address).split(".") if key)

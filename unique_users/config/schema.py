@@ -1,6 +1,6 @@
 """The configuration: every key with its type and default.
 
-The defaults here and the values in `config.yaml` are the same; a test keeps them so.
+The defaults here match the values in `config.yaml`; a test makes sure of that.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,16 +10,16 @@ from msgspec import Meta
 
 from unique_users.event_time.buckets import IntervalName
 
-# No control characters, ends of lines or halves of surrogate pairs: no place, broker or log can take them.
+# No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
-# What is said in place of a pattern.
+# What errors say instead of a pattern.
 PATTERNS = {
     _NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
 }
-_FLOAT_MAX = 1.7e308  # beyond are infinity and what is no number
+_FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
 LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
@@ -36,11 +36,11 @@ Scalar = (
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section of the file: unknown keys are errors."""
+    """A section of the file; unknown keys are errors."""
 
 
 class Topic(Section, frozen=True, kw_only=True):
-    """A topic, and how it is created when it is missing."""
+    """A topic, and how to create it if it is missing."""
 
     name: TopicName
     partitions: Partitions = 1
@@ -48,8 +48,8 @@ class Topic(Section, frozen=True, kw_only=True):
     settings: dict[Name, Scalar] = msgspec.field(default_factory=dict)
 
 
-# A frame up to the limit of `frame.bytes_max` is judged by the bucketer; Kafka has to carry more than that for an
-# oversized one to reach `rejected` whole. Lines above this are cut, see replay.py.
+# The bucketer judges frames up to `frame.bytes_max`. Kafka has to carry more than that, so that an oversized frame
+# reaches `rejected` whole. Longer lines are truncated, see replay.py.
 _CARRIES_LARGE_FRAMES: dict[str, Scalar] = {"max.message.bytes": 8_388_608}
 _KEEPS_THE_LAST_VALUE: dict[str, Scalar] = {"cleanup.policy": "compact"}
 
@@ -75,7 +75,7 @@ class CountsTopic(Topic, frozen=True, kw_only=True):
 
 
 class RejectedTopic(Topic, frozen=True, kw_only=True):
-    """What is no frame."""
+    """Dead letters: frames that are not counted."""
 
     name: TopicName = "rejected"
     settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
@@ -152,7 +152,7 @@ class Log(Section, frozen=True, kw_only=True):
 
 
 class Broker(Section, frozen=True, kw_only=True):
-    """The local Kafka of broker.py."""
+    """The local Kafka of `unique-users broker`."""
 
     version: Literal["4.3.1", "2.4.0"] = "4.3.1"
     data: Name = "data"

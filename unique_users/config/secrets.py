@@ -1,12 +1,12 @@
-"""Keeps the values of the `kafka:` section out of what a client says: some are secrets."""
+"""Keeps the values of the `kafka:` section out of clients' messages: some are secrets."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _HIDDEN = "***"
-_LONG = 4  # signs; a shorter value is looked for as a word of its own, lest it be found in others
-# Names that everybody knows, which brokers and clients use in their answers.
+_LONG = 4  # characters; a shorter value is only masked as a whole word, because it may occur inside other words
+# Well-known names that brokers and clients use in their answers.
 _PUBLIC = {
     *("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
     *("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER", "AWS_MSK_IAM"),
@@ -14,8 +14,8 @@ _PUBLIC = {
 
 
 def without_values(text: str, kafka: Mapping[str, Any]) -> str:
-    """A client's words in one line, with `***` for each value of the section but the brokers' addresses."""
-    # Long values first: a short one may be a part of them.
+    """A client's message on one line, with `***` for each value of the section except the brokers' addresses."""
+    # Long values first: a short one may be part of them.
     for value in sorted({value for name in kafka for value in _values(name, kafka[name])}, key=len, reverse=True):
         pattern = re.escape(value)
         text = re.sub(pattern if len(value) >= _LONG else rf"(?<![\w.]){pattern}(?![\w.])", _HIDDEN, text)
@@ -30,7 +30,7 @@ def _values(name: str, value: Any) -> Iterator[str]:
             yield from _values("", part)
         return
     text = str(value)
-    # Clients quote parts of lists, and what is left when a value's ends are stripped.
+    # Clients quote parts of lists, and values with their ends stripped.
     parts = {text, text.strip(), *re.split(r"[,;=\s]+", text)}
     parts |= {repr(part)[1:-1] for part in parts}
     yield from (part for part in parts if part and part.upper() not in _PUBLIC)

@@ -1,4 +1,4 @@
-"""YAML written by people. An error names the place and never shows a piece of the text, which may be a password."""
+"""YAML written by people. An error names the place but never quotes the text, which may be a password."""
 
 import re
 from typing import Any
@@ -7,16 +7,16 @@ import yaml
 
 TEXT_BYTES_MAX = 262_144  # of a file
 DEPTH_MAX = 32
-NODES_MAX = 10_000  # keys and values, where an alias counts as all that it stands for
+NODES_MAX = 10_000  # keys and values; an alias counts as everything it stands for
 WHOLE_NUMBER_BITS_MAX = 63
 
 
 class WrongYamlError(Exception):
-    """What is wrong with a text, and where: nothing of the text itself."""
+    """What is wrong with a YAML text, and where, without quoting it."""
 
 
 def tree_of(text: str) -> Any:
-    """The tree that a YAML text means. Raises WrongYamlError."""
+    """Parse a YAML text. Raises WrongYamlError."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -31,13 +31,13 @@ def tree_of(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses trees that are out of all proportion, before they are built."""
+    """Refuses trees that are far too large before they are built."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
         self._nodes = 0
-        self._sizes: dict[int, int] = {}  # by the identity of the nodes that are complete
+        self._sizes: dict[int, int] = {}  # by the identity of finished nodes
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
-            # `!!bool x`, `2016-13-45`: PyYAML's own errors for these are of any kind, and show the value.
+            # `!!bool x`, `2016-13-45`: PyYAML raises errors of any type here, and they show the value.
             wrong = True
         else:
             wrong = isinstance(value, int) and value.bit_length() > WHOLE_NUMBER_BITS_MAX
@@ -78,10 +78,10 @@ def _refusal(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
 
 
 def _without_text(problem: str) -> str:
-    """PyYAML's words for what is wrong, up to where it quotes the text."""
+    """PyYAML's description of the problem, up to where it quotes the text."""
     if problem.startswith("found character"):
         return "found a character that cannot start a value: put the value in quotes"
     wanted = problem.partition(", but ")[0]
     if wanted.startswith(("expected ", "could not find expected ")):
-        return wanted  # what is quoted here are marks of the language
+        return wanted  # it quotes only marks of the language here
     return re.split("['\"]", problem, maxsplit=1)[0].strip(" :;,") or "it cannot be read"

@@ -1,6 +1,6 @@
 """The partitions of `bucketed` that this member of the group has been assigned.
 
-Longer than other modules: what a rebalance, a recreated topic and a log in doubt do to a partition must stay in step.
+Longer than other modules: a rebalance, a recreated topic and a log in doubt all change a partition, and must agree.
 """
 
 import logging
@@ -25,16 +25,16 @@ from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
 
-SURE_SECONDS = 1.0  # a commit that was accepted since tells that the partitions are ours; sessions last longer
-LOCK_SECONDS = 30.0  # what a process that hands a partition over is given to let go of its state
+SURE_SECONDS = 1.0  # a commit accepted this recently shows that the partitions are ours; sessions last longer
+LOCK_SECONDS = 30.0  # how long a process that hands a partition over has to release its state
 
 
 class CountedPartitions:
     """Opens each assigned partition with its state, and keeps it right from then on.
 
-    `open` holds those that are counted; others wait until the broker answers and their state is free. With `until`, an
-    end offset for each partition, it knows when all is counted up to there. Raises StateError when a state cannot be
-    trusted or written.
+    `open` holds the partitions being counted; others wait until the broker answers and their state is free. With
+    `until`, an end offset for each partition, it knows when everything up to there is counted. Raises StateError when a
+    state cannot be trusted or written.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class CountedPartitions:
         self._history = recovery.history
         self._monotonic = stop.monotonic
         self._until = until
-        self._unopened: dict[int, float] = {}  # partitions assigned, and since when their state is waited for
+        self._unopened: dict[int, float] = {}  # assigned, and since when they wait for their state
         self._committed: dict[int, int] = {}
         self._sure_at = self._monotonic()
-        self._new = Counter[Bucket]()  # of partitions that were revoked since they were reported
+        self._new = Counter[Bucket]()  # of partitions that were revoked since the last report
         self.open: dict[int, CountedPartition] = {}
 
     def poll(self, timeout_seconds: float) -> Polled:
-        """What has come; partitions that are revoked are saved and closed."""
+        """Return what has arrived; revoked partitions are saved and closed."""
         polled = self._consumer.poll(timeout_seconds)
         for partition in polled.revoked:
             self._revoke(partition)
@@ -69,7 +69,7 @@ class CountedPartitions:
         return polled
 
     def add(self, batch: Batch) -> int:
-        """Count a batch, and return how many messages that are; none where it is not what comes next."""
+        """Count a batch, and return its number of messages; 0 if it is not the next one."""
         partition = self.open.get(batch.partition)
         if partition is None or not self._history.continues(partition.past, partition.position, batch):
             return 0
@@ -88,9 +88,9 @@ class CountedPartitions:
         return len(batch.offsets)
 
     def follow(self, assigned: Iterable[int]) -> None:
-        """Open what is assigned, and settle doubts about what is counted. To be called after a poll was handled.
+        """Open what is assigned, and settle doubts about what is counted. Call it after handling a poll.
 
-        Not before: what was polled of a partition that is opened now came from another position.
+        Not before: records already polled of a partition that is opened now came from another position.
         """
         self._unopened.update(dict.fromkeys(assigned, self._monotonic()))
         self._open_assigned()
@@ -103,7 +103,7 @@ class CountedPartitions:
         try:
             topic = self._topics.current(self._name)
         except BrokerAwayError:
-            return True  # the state says which topic it is of, so the next answer is soon enough
+            return True  # the state says which topic it belongs to, so the next answer is soon enough
         for partition, each in list(self.open.items()):
             if topic.partitions != each.origin.partitions:
                 message = (
@@ -122,9 +122,9 @@ class CountedPartitions:
             each.save()
 
     def commit(self) -> bool:
-        """Let the group's offsets follow what is saved; False where the group refuses that, or does not answer.
+        """Let the group's offsets follow what is saved; False if the group refuses, or does not answer.
 
-        It refuses that to a member that has lost its partitions unnoticed.
+        It refuses a member that has lost its partitions without noticing.
         """
         moved = {
             p: each
@@ -140,18 +140,18 @@ class CountedPartitions:
         try:
             done = not positions or self._consumer.commit(positions, ANSWER_SECONDS)
         except BrokerAwayError:
-            return False  # the report says so, and the state holds the position that counts
+            return False  # the report says so, and the position that counts is in the state
         if done:
             self._committed.update({p: position.offset for p, position in positions.items()})
             self._sure_at = asked_at
         return done
 
     def sure(self) -> bool:
-        """Whether the group has said lately that the partitions are ours. Frozen meanwhile, a successor may count."""
+        """Whether the group recently confirmed that the partitions are ours. After a freeze, a successor may count."""
         return self._monotonic() - self._sure_at <= SURE_SECONDS
 
     def follow_line(self, line: Progress | None) -> None:
-        """Mark what the bucketers have missed, and note how far the low watermark is."""
+        """Mark what the bucketers have missed, and note the low watermark."""
         if line is None:
             return
         gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
@@ -162,11 +162,11 @@ class CountedPartitions:
                 each.follow(line.low_watermark, line.bucketed_ends[partition])
 
     def buckets(self) -> set[Bucket]:
-        """All that is held."""
+        """All buckets held."""
         return set().union(*(each.buckets() for each in self.open.values()))
 
     def count(self, bucket: Bucket) -> Count:
-        """The unique users of a bucket over all partitions: a user stands in one of them."""
+        """The unique users of a bucket over all partitions: each user is in one of them."""
         return add_up(each.count(bucket) for each in self.open.values())
 
     def why(self, bucket: Bucket) -> set[Why]:
@@ -174,23 +174,23 @@ class CountedPartitions:
         return set().union(*(each.why(bucket) for each in self.open.values()))
 
     def take_new(self) -> Counter[Bucket]:
-        """How many users are new in each bucket since this was called last."""
+        """How many users are new in each bucket since the last call."""
         for each in self.open.values():
             self._take_new(each)
         new, self._new = self._new, Counter()
         return new
 
     def lag(self) -> int | None:
-        """Records that are not counted yet; None when the broker does not answer."""
+        """Records that are not counted yet; None if the broker does not answer."""
         return lag(self._consumer, {p: each.position for p, each in self.open.items()})
 
     @property
     def has_end(self) -> bool:
-        """Whether it is to be counted up to some offsets alone."""
+        """Whether to count only up to given end offsets."""
         return self._until is not None
 
     def at_end(self) -> bool:
-        """Whether all is counted up to `until`."""
+        """Whether everything up to `until` is counted."""
         if self._until is None or self._unopened or self._history.in_doubt:
             return False
         try:
@@ -199,7 +199,7 @@ class CountedPartitions:
             return False
 
     def close(self) -> None:
-        """Let go of the states and leave the group. Saves nothing."""
+        """Close the states and leave the group. Saves nothing."""
         for each in self.open.values():
             each.close()
         self._history.close()
@@ -218,7 +218,7 @@ class CountedPartitions:
             except BrokerAwayError:
                 return
             except LockedError:
-                # Its former owner is about to let go of it, or is a process that has nothing to do with this one.
+                # Its former owner is about to release it, or is a process that has nothing to do with this one.
                 if self._monotonic() - since > LOCK_SECONDS:
                     raise
                 continue
@@ -227,7 +227,7 @@ class CountedPartitions:
             del self._unopened[partition]
 
     def _settle_doubts(self) -> None:
-        """Read on where the log still is the one that was counted. While the broker is away, what is in doubt waits."""
+        """Read on if the log is still the one that was counted. While the broker is away, partitions in doubt wait."""
         for partition in self._history.in_doubt:
             each = self.open[partition]
             try:
@@ -237,7 +237,7 @@ class CountedPartitions:
                     continue
                 if found:
                     self._history.say(partition, found, each.position, each.go_back(found))
-                else:  # what is cut off may be what it still had to catch up with
+                else:  # what is cut off may be what it had yet to catch up with
                     _, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
                     each.publish_from = min(each.publish_from, end)
                 self._consumer.seek(partition, each.position)
@@ -246,7 +246,7 @@ class CountedPartitions:
             self._history.settle(partition, each.past)
 
     def _revoke(self, partition: int) -> None:
-        """Save and close a partition that belongs to another member now."""
+        """Save and close a partition that now belongs to another member."""
         self._unopened.pop(partition, None)
         self._history.forget(partition)
         self._committed.pop(partition, None)
@@ -258,7 +258,7 @@ class CountedPartitions:
                 each.close()
 
     def _count_again(self, partition: int) -> None:
-        """The topic was recreated while it was read: leave unsaved what is not of one topic, and open again."""
+        """The topic was recreated while it was read: discard what is unsaved, which may mix two topics, and reopen."""
         each = self.open.pop(partition)
         each.close()
         self._history.forget(partition)

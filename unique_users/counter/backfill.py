@@ -1,4 +1,4 @@
-"""A state follows the configured intervals: a new one is filled from what is saved, one that is gone is dropped."""
+"""Adapts a state to the configured intervals: new ones are filled from what is saved, removed ones are dropped."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -13,11 +13,11 @@ from unique_users.state.store import Store
 
 
 def follow(store: Store, rollup: Rollup) -> list[str]:
-    """Bring a state to the intervals of `rollup` in one transaction; return those that were filled.
+    """Bring a state to the intervals of `rollup` in one transaction. Returns the intervals that were filled.
 
-    An interval whose zone has changed, or that is estimated now or not any more, is another one. What is filled holds
-    the users that the state still knows: all that stand in the narrower exact intervals, so that the rollup's promise
-    holds. In the same transaction, what is dropped is noted as withdrawn, and what is filled too late as a gap.
+    An interval counts as another one if its time zone changed, or if it changed between exact and estimated. A filled
+    one holds the users that the state still knows: all those in the narrower exact intervals, so that the rollup's
+    promise holds. The same transaction notes what is dropped as withdrawn, and what is filled too late as a gap.
     """
     wanted = rollup.rules
     if store.intervals == wanted:
@@ -40,7 +40,7 @@ def _facts(store: Store, rollup: Rollup, kept: set[str], new: list[str], dropped
 
 
 def _filled_late(store: Store, rollup: Rollup, kept: set[str], name: str) -> list[Gap]:
-    """What a new interval misses: from the start of its bucket that holds the floor, as far as nothing held covers it.
+    """What a new interval lacks: from the start of its bucket at the floor, as far as no bucket held covers it.
 
     A narrower bucket outlives its minutes, and covers all of its time unless it was filled late itself.
     """
@@ -61,7 +61,7 @@ def _filled_late(store: Store, rollup: Rollup, kept: set[str], name: str) -> lis
 
 
 def _filled(store: Store, rollup: Rollup, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:
-    """Each new bucket with its users, short intervals first; each is counted by the store before the next one."""
+    """Each new bucket with its users, short intervals first; the store counts each before the next one is made."""
     exact = known - rollup.estimates
     for name in new:
         narrower = [other for other in INTERVALS[: INTERVALS.index(name)] if other in exact]
@@ -76,7 +76,7 @@ def _filled(store: Store, rollup: Rollup, new: list[str], known: set[str]) -> It
 
 
 def _users(store: Store, rollup: Rollup, parts: list[Bucket]) -> Iterator[list[str]]:
-    """The users of all parts, of which those that lie in a wider one need no look."""
+    """The users of all parts; parts that lie in a wider one need no look."""
     taken: set[Bucket] = set()
     parts.sort(key=lambda bucket: INTERVALS.index(bucket.interval), reverse=True)
     names = {bucket.interval for bucket in parts}

@@ -14,14 +14,14 @@ POLL_SECONDS = 0.5
 
 
 class Due(NamedTuple):
-    """What is to be published of a partition."""
+    """What is due to be published for a partition."""
 
     counts: Mapping[Bucket, Count]
-    sketches: Mapping[Bucket, bytes] = {}  # of those that are estimated
-    why: Mapping[Bucket, Sequence[Why]] = {}  # of those that are not whole
+    sketches: Mapping[Bucket, bytes] = {}  # of the estimated buckets
+    why: Mapping[Bucket, Sequence[Why]] = {}  # of the buckets that are not whole
     withdrawn: Collection[Bucket] = ()  # whose earlier counts are to be deleted
     generation: str = ""
-    gaps: tuple[Gap, ...] | None = None  # of the partition, if others are to know of them
+    gaps: tuple[Gap, ...] | None = None  # of the partition, if others need to know them
 
     @property
     def nothing(self) -> bool:
@@ -30,9 +30,9 @@ class Due(NamedTuple):
 
 
 def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, PublishedBucket]:
-    """The merged counts that the topic `counts` holds up to the offsets `ends` of its partitions.
+    """The merged counts in the topic `counts`, up to the offsets `ends` of its partitions.
 
-    `consumer` reads that topic alone in its group. Raises BrokerAwayError.
+    `consumer` must be the only reader of that topic in its group. Raises BrokerAwayError.
     """
     read = ReadCounts()
     begun: set[int] = set()
@@ -48,7 +48,7 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, Pub
 
 
 class Publisher:
-    """Sends counts to the topic `counts`, and what is too late to be counted to `rejected`. Twice is harmless."""
+    """Sends counts to the topic `counts`, and late records to `rejected`. Sending twice is harmless."""
 
     def __init__(self, producer: Producer, topic: str, calendar: Calendar, rejected: str) -> None:
         self._producer = producer
@@ -57,7 +57,7 @@ class Publisher:
         self._rejected = rejected
 
     def publish(self, partition: int, due: Due, timeout_seconds: float) -> bool:
-        """Send what is due of one partition, estimates with their sketches; return whether it arrived.
+        """Send what is due for one partition, estimates with their sketches. Returns whether it arrived.
 
         The tombstone of a key comes before its new count. Raises DeliveryError.
         """
@@ -66,7 +66,7 @@ class Publisher:
             self._producer.send(self._topic, gaps, key)
         for bucket in due.withdrawn:
             self._producer.send(self._topic, None, key_of(bucket, partition))
-        # At once: what waits here while the process is frozen would come after newer counts of its successor.
+        # At once: records held back while the process is frozen would arrive after newer counts of its successor.
         records = [
             encode_count(
                 bucket,
@@ -83,11 +83,11 @@ class Publisher:
         return self._producer.flush(timeout_seconds)
 
     def reject(self, letters: Iterable[DeadLetter], timeout_seconds: float) -> bool:
-        """Send dead letters; return whether they arrived. Raises DeliveryError."""
+        """Send dead letters. Returns whether they arrived. Raises DeliveryError."""
         for letter in letters:
             self._producer.send(self._rejected, letter.value, letter.key, letter.headers())
         return self._producer.flush(timeout_seconds)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._producer.close()

@@ -1,4 +1,4 @@
-"""What a start would drop from the states: it is refused until somebody says so."""
+"""What a start would drop from the states: it is refused until the operator allows it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.event_time.rollup import Rollup, Rule
 from unique_users.state.metadata import Snapshot
 
-RETENTION = "retention"  # its name beside those of the intervals
+RETENTION = "retention"  # its name alongside those of the intervals
 
 
 class Drop(NamedTuple):
-    """What would go by one change of the configuration, and how it is kept."""
+    """What one change of the configuration would drop, and how to keep it."""
 
     name: str
     counts: Mapping[Bucket, Count]  # of one partition
@@ -21,7 +21,7 @@ class Drop(NamedTuple):
 
 
 def refuse_drops(states: Iterable[Snapshot], rollup: Rollup, retention_seconds: int, allowed: Collection[str]) -> None:
-    """Raise UsageError where a start with these settings would drop from the states what is not `allowed`."""
+    """Raise UsageError if a start with these settings would drop something from the states that is not `allowed`."""
     drops: dict[str, list[Drop]] = {}
     for state in states:
         for drop in _drops(state, rollup, retention_seconds):
@@ -72,7 +72,7 @@ _ESTIMATES = {"exact": "out of", "estimate": "back into"}
 
 
 def _floor(counts: Iterable[Bucket], retention_seconds: int) -> int:
-    """About the first minute that is kept: the stream's clock is not known yet, and near the newest minute."""
+    """Roughly the first minute kept: the stream's clock is not known yet, and is close to the newest minute."""
     newest = max((bucket.start for bucket in counts if bucket.interval == MINUTE.name), default=0)
     return bucket_timestamp(max(0, newest - retention_seconds)) if retention_seconds else 0
 

@@ -39,7 +39,7 @@ class Counting:
         self.partitions = partitions
 
     def step(self) -> bool:
-        """Poll once and handle what came; return False when a stop is requested or the end is reached."""
+        """Poll once and handle what arrived. Returns False when a stop is requested or the end is reached."""
         if self._stop.requested:
             return False
         alive()
@@ -57,8 +57,8 @@ class Counting:
     def save(self) -> None:
         """Bring state and broker up to date.
 
-        1. make sure that the topic is still the same, also when nothing came: a changed one may bring nothing more
-        2. hand over what came for buckets that are gone; a save goes no further than what has arrived
+        1. make sure that the topic is still the same, even if nothing arrived: a changed one may bring nothing more
+        2. hand over records for buckets that are gone; a save goes no further than what has arrived
         3. save
         4. let the group's offsets follow
         5. publish what is saved while the group's answer is fresh, then drop what is closed and past its retention
@@ -82,7 +82,7 @@ class Counting:
         """Save, publish, report what changed since the last report, leave the group."""
         self.save()
         if self.partitions.has_end:
-            self._line.look()  # what is held at the end must not depend on when the line was looked at last
+            self._line.look()  # what is held at the end must not depend on when the line was last looked at
             self.partitions.follow_line(self._line.current())
             self.save()
         self._publishing.say_what_is_left(self.partitions)
@@ -91,7 +91,7 @@ class Counting:
         self.partitions.close()
 
     def _first_counts(self) -> bool:
-        """Whether there is something to report for the first time: nobody waits a minute to see that it works."""
+        """Whether there is something to report for the first time: nobody should wait a minute to see that it works."""
         return not self._reporter.reported and self._saved and self._reporter.messages_read > 0
 
     @busy()

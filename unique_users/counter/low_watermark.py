@@ -1,4 +1,4 @@
-"""The low watermark: the event time before which nothing more comes, over all partitions of `feed`. Pure."""
+"""The low watermark: the event time before which nothing more arrives, over all partitions of `feed`. Pure."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,27 +7,27 @@ from unique_users.messages.offset_metadata import OffsetMetadata
 
 
 class Committed(NamedTuple):
-    """What the bucketers have committed of one partition of `feed`."""
+    """What the bucketers have committed for one partition of `feed`."""
 
     offset: int
     metadata: OffsetMetadata
 
 
 class LowWatermark:
-    """The minimum of the watermarks that the bucketers have committed, of all partitions that are not idle.
+    """The minimum of the watermarks that the bucketers have committed, over all partitions that are not idle.
 
-    It never goes back. A partition is idle when all of it was read and nothing has come for `idle_seconds`: when it
-    wakes, its frames may be older than the low watermark. One that nobody reads holds it.
+    It never goes back. A partition is idle when it was read to its end and nothing has arrived for `idle_seconds`. When
+    it wakes, its frames may be older than the low watermark. A partition that nobody reads holds the low watermark.
     """
 
     def __init__(self, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
-        self._quiet_since: dict[int, tuple[int, float]] = {}  # the end that all was read of, and since when
+        self._quiet_since: dict[int, tuple[int, float]] = {}  # the end up to which all was read, and since when
         self._topic_id = ""
         self.value: int | None = None
 
     def update(self, committed: Mapping[int, Committed], ends: Mapping[int, int], now: float) -> int | None:
-        """Take in what is committed of each partition, whose `ends` were asked before, at the monotonic time `now`."""
+        """Take in the commits of each partition, whose `ends` were asked for first, at the monotonic time `now`."""
         self._begin_anew_with_another_topic(committed)
         holding = [
             committed[partition].metadata.watermark() if partition in committed else None

@@ -21,15 +21,15 @@ from unique_users.partition_log.read_history import Past
 from unique_users.runtime.memory import give_memory_back
 from unique_users.state.store import Store
 
-# When so many uids have left memory, it is given back: tables of 20 MB at least. Each time costs milliseconds.
+# After this many uids have left memory, it is given back: tables of at least 20 MB. Each time costs milliseconds.
 GIVE_BACK_UIDS = 500_000
 
 
 class CountedPartition:
-    """Adds records, saves what they added together with the position, and drops what is closed and past its retention.
+    """Adds records, saves them together with the position, and drops what is closed and past its retention.
 
-    `saved_offset` is None while nothing was saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
-    before which nothing more comes; forever where that is None.
+    `saved_offset` is None while nothing is saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
+    before which nothing more arrives; forever if that is None.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class CountedPartition:
         self._keep_seconds = keep_seconds
         self._uids_in_memory_max = uids_in_memory_max
         self._low_watermark: int | None = None
-        self._coming: tuple[int, int] | None = None  # a low watermark, and from which position on it holds
+        self._coming: tuple[int, int] | None = None  # a low watermark, and the position from which it holds
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
         self.past = Past(self._store.facts.history)
-        self._freed_uids = 0  # since memory was given back
+        self._freed_uids = 0  # since memory was last given back
         self.new = Counter[Bucket]()  # users new in each bucket since the counter took them
         self.unpublished = set(self._users.counts())  # a crash may have come between saving and publishing
         # Another counter, with another state, may have counted and published up to here.
         self.publish_from = 0
         self.unreadable = 0
-        # Records for buckets that are gone, which no save goes past before they are in the dead-letter topic.
+        # Records for buckets that are gone. No save goes past them until they are in the dead-letter topic.
         self.undelivered: list[DeadLetter] = []
         self._undelivered_from = 0
         self._undelivered_users = 0
@@ -74,12 +74,12 @@ class CountedPartition:
 
     @property
     def floor(self) -> int:
-        """No minute before it is left."""
+        """No minute before this one is left."""
         return self._store.floor
 
     @property
     def generation(self) -> str:
-        """Of its counts, as they are published."""
+        """The generation of its counts, as published."""
         return continued(self.facts.generation, self.origin.topic_id)
 
     def why(self, bucket: Bucket) -> tuple[Why, ...]:
@@ -87,20 +87,20 @@ class CountedPartition:
         return why_not_whole(self.facts.gaps, bucket, self._rollup.calendar)
 
     def mark(self, gaps: Iterable[Gap]) -> None:
-        """Note gaps, of which it may know some already. Buckets that are marked by them are due to be published."""
+        """Note gaps, some of which may be known already. The buckets they mark are due to be published."""
         self._have_gaps(with_gaps(self.facts.gaps, gaps))
 
     def end_gaps(self, end: int) -> set[Why]:
-        """Let the gaps whose end was not known yet end here; return why there were some."""
+        """End, at `end`, the gaps whose end was not known yet. Returns why there were some."""
         open_ones = {gap.why for gap in self.facts.gaps if gap.end == UNTIL_KNOWN}
         if open_ones:
             self._have_gaps(ended(self.facts.gaps, end))
         return open_ones
 
     def what_to_publish(self, counts: Mapping[Bucket, Count]) -> Due:
-        """These counts with all that belongs to them. Of what was dropped, the counts are deleted from the topic.
+        """These counts with everything that belongs to them. The counts of dropped buckets are deleted from the topic.
 
-        What is counted again after it was dropped is deleted right before its new count, so only together with that.
+        A bucket counted again after it was dropped is deleted right before its new count, so only together with it.
         """
         held = self._users.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
@@ -110,7 +110,7 @@ class CountedPartition:
         return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told)
 
     def mark_published(self, due: Due) -> None:
-        """All of this has arrived."""
+        """Note that all of this has arrived."""
         if due.gaps is not None:
             self._published_gaps = due.gaps
         if due.withdrawn:
@@ -130,7 +130,7 @@ class CountedPartition:
             self.facts = replace(self.facts, gaps=gaps, former_gaps=former)
 
     def add(self, batch: Batch, now: float = 0.0) -> None:
-        """Count a batch of records at a monotonic time. May save when memory is full: see BucketUsers.evict."""
+        """Count a batch of records at a monotonic time. May save when memory is full, see BucketUsers.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
         if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
@@ -149,13 +149,13 @@ class CountedPartition:
         self.past.read(batch, now)
 
     def mark_delivered(self) -> None:
-        """What was undelivered is in the dead-letter topic."""
+        """Note that what was undelivered is in the dead-letter topic."""
         self.facts = replace(self.facts, late=self.facts.late + self._undelivered_users)
         self.undelivered = []
         self._undelivered_users = 0
 
     def save(self) -> None:
-        """Write what was added, the facts and the position. Raises StateError; then the last save is still valid."""
+        """Write what was added, the facts and the position. Raises StateError; the last save is then still valid."""
         users = self._users
         added = users.unsaved() or users.unsaved_sketches()
         position = self._undelivered_from if self.undelivered else self.position
@@ -167,14 +167,14 @@ class CountedPartition:
         self.saved_offset = position
 
     def follow(self, low_watermark: int, end: int) -> None:
-        """Nothing before `low_watermark` comes any more once the partition is read up to `end`."""
+        """Note that nothing before `low_watermark` arrives any more once the partition is read up to `end`."""
         if self._coming is None or self.position >= end:
             self._coming = (low_watermark, end)
         if self.position >= self._coming[1]:
             self._low_watermark, self._coming = self._coming[0], None
 
     def go_back(self, found: Found) -> tuple[int, int] | None:
-        """Keep the users, go back in the log to where it still is the one that was read, and save.
+        """Keep the users, go back in the log to where it is still the one that was read, and save.
 
         Returns the first and the last minute that may hold users of records that are gone; these are marked.
         """
@@ -182,19 +182,19 @@ class CountedPartition:
         self.facts = replace(self.facts, history=self.past.history)
         if minutes:
             self.mark([Gap("", minutes[0], minutes[1] + MINUTE.seconds, Why.LOG_CUT_BACK)])
-        # What is not in the dead-letter topic yet is read again, as far as it is still there.
+        # What is not in the dead-letter topic yet is read again, as far as it still exists.
         self.position = min(found.offset, self._undelivered_from if self.undelivered else self.position)
         self.undelivered, self._undelivered_users = [], 0
         self.save()
-        # The broker may have lost counts as well. Nobody else published higher ones of this log as it is now.
+        # The broker may have lost counts as well. Nobody else published higher ones for this log as it is now.
         self.unpublished = set(self._users.counts())
         self.publish_from = min(self.publish_from, found.end)
         return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
-        """The counts that changed since this was called last.
+        """The counts that changed since the last call.
 
-        While the partition is still catching up, only those past their retention: nothing more comes for them.
+        While the partition is still catching up, only those past their retention: nothing more arrives for them.
         """
         due = self.unpublished
         if self.position < self.publish_from:
@@ -205,16 +205,16 @@ class CountedPartition:
         return counts
 
     def close(self) -> None:
-        """Let go of the file. Saves nothing."""
+        """Close the file. Saves nothing."""
         self._store.close()
 
     def drop_old(self) -> dict[Bucket, Count]:
-        """Drop the buckets past their retention, as far as they are saved and published; return their counts.
+        """Drop the buckets past their retention, as far as they are saved and published. Returns their counts.
 
         A bucket stays until its last minute is past its retention.
         """
-        self._have_gaps(self.facts.gaps)  # without those of what was dropped the last time
-        # After a crash, what is noted as withdrawn and not held would be deleted from the topic once more.
+        self._have_gaps(self.facts.gaps)  # without those of what was dropped last time
+        # After a crash, buckets noted as withdrawn and not held would be deleted from the topic once more.
         again = self._users.counts().keys() & self._store.facts.withdrawn
         waiting = self.unpublished.union(self._users.unsaved(), self._users.unsaved_sketches(), again)
         floor = min([self._retention_floor(), *map(self._rollup.last_minute, waiting)])
@@ -247,7 +247,7 @@ class CountedPartition:
             self._undelivered_from = self.position
         detail = f"its minute is closed; this partition keeps those from {iso_time(self._store.floor)} on"
         for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
-            if minute_of(key) in late and uids_of(value):  # the others are unreadable, and said to be
+            if minute_of(key) in late and uids_of(value):  # the others are unreadable, and reported as such
                 letter = DeadLetter(
                     Reason.LATE, detail, self.origin.topic, self.origin.partition, offset, value or b"", key
                 )

@@ -1,4 +1,4 @@
-"""The progress of the whole pipeline, from `feed` to the counters, as the commits of both groups tell it. Pure."""
+"""The progress of the whole pipeline, from `feed` to the counters, by the commits of both groups. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 class Progress(NamedTuple):
     """One look at the line.
 
-    Once a partition of `bucketed` is read up to its end in `bucketed_ends`, nothing before `low_watermark` comes in
-    it any more, but from partitions of `feed` that were idle.
+    Once a partition of `bucketed` is read to its end in `bucketed_ends`, nothing before `low_watermark` arrives in it,
+    except from partitions of `feed` that were idle.
     """
 
     low_watermark: int | None
     bucketed_ends: Mapping[int, int]
     committed: Mapping[int, Committed]  # by partition of feed
     unread: int  # frames in feed that the bucketers have not committed
-    behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of what is committed
+    behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of the committed position
     late: int  # users that the counters have rejected as late
 
     def totals(self) -> FrameCounts | None:
-        """All frames that were read: accepted are those that are counted, or wait in `bucketed` to be.
+        """All frames that were read; `accepted` are those counted or waiting in `bucketed`.
 
-        None where the bucketers have begun to count frames anew, and the counters know of late ones from before.
+        None if the bucketers started counting frames afresh, and the counters know of late ones from before.
         """
         totals = sum((each.metadata.totals or FrameCounts() for each in self.committed.values()), FrameCounts())
         if totals.accepted < self.late:
@@ -37,10 +37,10 @@ class Progress(NamedTuple):
 
 
 def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Progress:
-    """Look at the line. Raises BrokerAwayError, and BrokerError where a right is missing.
+    """Look at the line. Raises BrokerAwayError, and BrokerError if a right is missing.
 
-    The order matters: 1. the ends of `feed`, 2. what is committed of it, and so is acknowledged in `bucketed`, 3. the
-    ends of `bucketed`, which all of that is before.
+    The order matters: 1. the ends of `feed`, 2. its committed offsets, whose frames are all acknowledged in `bucketed`,
+    3. the ends of `bucketed`, which lie after all of those.
     """
     topics = config.topics
     feed_ends = admin.ends(topics.feed.name)
@@ -64,7 +64,7 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
 def _behind_seconds(
     newest_ms: Mapping[int, int], committed: Mapping[int, Committed], unread: Mapping[int, int]
 ) -> float | None:
-    """The most of all partitions that have unread frames; None where one is unknown."""
+    """The maximum over all partitions with unread frames; None if one is unknown."""
     behind: list[float] = []
     for partition, frames in unread.items():
         if frames:
@@ -80,10 +80,10 @@ def _late(counted: Mapping[int, Position]) -> int:
 
 
 class ProgressSource(Protocol):
-    """Where loops get the line from; see line_watch.ProgressWatch."""
+    """Where loops get the progress from; see progress_watch.ProgressWatch."""
 
     def current(self) -> Progress | None:
-        """What was seen last, None when nothing was seen for a while."""
+        """What was seen last, or None if nothing was seen for a while."""
 
     def look(self) -> None:
         """Look now."""

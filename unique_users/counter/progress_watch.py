@@ -1,4 +1,4 @@
-"""Looking at the line beside a loop."""
+"""Watches the line in the background."""
 
 import logging
 import time
@@ -18,9 +18,9 @@ STALE_SECONDS = 15.0
 
 
 class ProgressWatch:
-    """Looks at the line every four seconds in a thread of its own, so that no loop has to wait for a silent broker.
+    """Looks at the line every four seconds in its own thread, so that no loop has to wait for a silent broker.
 
-    The admin client is made in that thread too, as a start need not wait for it.
+    The admin client is also created in that thread: a start need not wait for it.
     """
 
     def __init__(self, new_admin: Callable[[], Admin], config: Config) -> None:
@@ -30,18 +30,18 @@ class ProgressWatch:
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._seen: tuple[float, Progress] | None = None
         self._refusal = ""
-        self._stop = Event()  # no Stop: it wakes up twenty times a second for signals, which threads do not get
+        self._stop = Event()  # not a Stop: that wakes up twenty times a second for signals, which threads do not get
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="watch the line", daemon=True)
         self._thread.start()
 
     def current(self) -> Progress | None:
-        """What was seen last; None when the broker has not answered for a while, or refuses."""
+        """What was seen last; None if the broker has not answered for a while, or refuses."""
         seen = self._seen
         return None if seen is None or time.monotonic() - seen[0] > STALE_SECONDS else seen[1]
 
     def look(self) -> None:
-        """Look now. A broker that refuses is said once; one that is away is said by the loops."""
+        """Look now. Logs once that a broker refuses; the loops say when it is away."""
         try:
             with self._lock:
                 self._admin = self._admin or self._new_admin()

@@ -1,4 +1,4 @@
-"""Publishing what is saved, and handing late records over to the dead-letter topic, as far as the broker allows."""
+"""Publishing what is saved, and sending late records to the dead-letter topic, as far as the broker allows."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ class Publishing:
         self._topics = topics
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
-        self._published_to = self._recreated()  # what `_recreated` said when what is held was published last
+        self._published_to = self._recreated()  # the value of `_recreated` when everything held was last published
 
     def missing_topics(self) -> tuple[str, ...]:
-        """The topics that are gone. What is in flight is let go of: it would come into the next topic of that name."""
+        """The topics that are gone. What is in flight is dropped: it would end up in the next topic of that name."""
         missing = self._topics.missing()
         if missing:
             self.close()
         return missing
 
     def look_at_counts(self, partitions: CountedPartitions) -> None:
-        """Everything held is due again when `counts` is another topic than what was published went to."""
+        """Make everything held due again if `counts` is no longer the topic that was published to."""
         if self.missing_topics() or (now := self._recreated()) == self._published_to:
             return
         self._published_to = now
@@ -46,9 +46,9 @@ class Publishing:
         _log.info(f"topic {name!r} was deleted and recreated: publishing all that is held again")
 
     def publish(self, partitions: CountedPartitions) -> None:
-        """Publish what is saved. What does not arrive stays due, and what may be another member's by now."""
+        """Publish what is saved. What does not arrive stays due, and so does what another member may own by now."""
         if self.missing_topics():
-            return  # what is sent to no topic would hold the loop up, and what was counted of one that is gone is void
+            return  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
         for number, each in partitions.open.items():
             alive()
             if not partitions.sure():
@@ -64,13 +64,13 @@ class Publishing:
                 each.unpublished.update(due)
 
     def deliver_late(self, partitions: CountedPartitions) -> None:
-        """Send what is too late to the dead-letter topic. What does not arrive is sent again, after a crash as well."""
+        """Send late records to the dead-letter topic. What does not arrive is sent again, even after a crash."""
         for each in partitions.open.values():
             if each.undelivered:
                 self._deliver(each)
 
     def say_what_is_left(self, partitions: CountedPartitions) -> None:
-        """Say what the next start has to do."""
+        """Say what is left for the next start."""
         if unpublished := sum(len(each.unpublished) for each in partitions.open.values()):
             _log.warning(f"{unpublished} counts are saved but not published: the next start publishes them")
         if undelivered := sum(len(each.undelivered) for each in partitions.open.values()):
@@ -78,7 +78,7 @@ class Publishing:
             _log.warning(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
 
     def close(self) -> None:
-        """Let go of the publisher and of what it has in flight."""
+        """Close the publisher and drop what it has in flight."""
         if self._publisher is not None:
             self._publisher.close()
         self._publisher = None
@@ -95,7 +95,7 @@ class Publishing:
     def _sent(self, send: Callable[[Publisher], bool]) -> bool:
         """Whether what `send` sends has arrived."""
         if self.missing_topics():
-            return False  # it would hold the loop up, and what was counted of a topic that is gone is void
+            return False  # it would block the loop, and counts of a topic that is gone are void
         try:
             if self._publisher is None:
                 self._publisher = self._new_publisher()

@@ -1,4 +1,4 @@
-"""Where the counting of a partition goes on: with which state, and from which record of its topic."""
+"""Where the counting of a partition continues: with which state, and from which record of its topic."""
 
 import logging
 from collections.abc import Collection
@@ -26,11 +26,11 @@ from unique_users.state.store import Store, Stores
 
 _log = logging.getLogger(__name__)
 
-OPENING_SECONDS = 3.0  # for an answer about all partitions that a rebalance brought, which may be a thousand
+OPENING_SECONDS = 3.0  # for one answer about all partitions that a rebalance brought, perhaps a thousand
 
 
 class Recovery:
-    """Opens partitions with their states, each at the record that it has to count next."""
+    """Opens partitions with their states, each at the record it has to count next."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Recovery:
         self._drop = drop
         self.history = history
         self._looked = False
-        self._former: set[str] = set()  # generations of the states that were there
+        self._former: set[str] = set()  # generations of the states found
         self._outdated: set[int] = set()
 
     def begin_anew(self, partition: int) -> None:
-        """Have the next opening set the saved state aside: it is of a topic that is gone, which no id would tell."""
+        """Have the next opening set the saved state aside: its topic is gone, and no id would show that."""
         self._outdated.add(partition)
 
     def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """Where the topic can be read, of those of its partitions that it has: one question for all of them.
+        """The first and end offsets of those partitions that the topic has, in one request for all of them.
 
         Raises BrokerAwayError.
         """
@@ -68,10 +68,10 @@ class Recovery:
         return self._consumer.bounds([partition for partition in partitions if partition < there], OPENING_SECONDS)
 
     def recover(self, partition: int, bounds: tuple[int, int]) -> CountedPartition:
-        """1. look at what is there, 2. find or begin the state, 3. see whether it was counted from this very topic.
+        """1. look at what is there, 2. find or begin the state, 3. check that it was counted from this very topic.
 
-        Raises LockedError while the state has another owner, StateError for one that cannot be trusted, UsageError
-        where users would be dropped that nobody said to drop, BrokerAwayError.
+        Raises LockedError while another process owns the state, StateError if it cannot be trusted, UsageError if users
+        would be dropped without permission, BrokerAwayError.
         """
         name = self._config.topics.bucketed.name
         topic = self._topics.current(self._config.topics.bucketed.name)
@@ -80,7 +80,7 @@ class Recovery:
         if partition in self._outdated:
             _log.info(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
-        with busy():  # an interval that is filled from a large state takes minutes
+        with busy():  # filling an interval from a large state takes minutes
             counted = self._with_state(origin)
         saved = counted.saved_offset
         (first, end), found = self._looked_at(counted, bounds)
@@ -106,7 +106,7 @@ class Recovery:
         return counted
 
     def _lost(self, counted: CountedPartition, first: int) -> list[Why]:
-        """What is missing of a topic that begins at `first` and has no state: maybe records that nobody ever read.
+        """What a topic without a state may lack if it begins at `first`: perhaps records that nobody ever read.
 
         Closes it on an error.
         """
@@ -120,7 +120,7 @@ class Recovery:
         return [Why.STATE_LOST, Why.RECORDS_DELETED] if unread else [Why.STATE_LOST]
 
     def _looked_at(self, counted: CountedPartition, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
-        """The partition's bounds, and how it differs from what was counted of it. Closes it on an error."""
+        """The partition's bounds, and how its log differs from what was counted. Closes it on an error."""
         partition, saved = counted.origin.partition, counted.saved_offset
         if saved is None:
             return bounds, None
@@ -133,7 +133,7 @@ class Recovery:
             raise
 
     def _look(self, partition: int, topic: TopicState) -> None:
-        """Before anything is changed: the first time at the states of all partitions, later at this one's."""
+        """Before anything is changed: the first time look at the states of all partitions, later at this one's."""
         states = self._stores.look(self._config.topics.bucketed.name, partition if self._looked else None)
         self._former |= {state.facts.generation for state in states}
         kept = [
@@ -159,7 +159,7 @@ class Recovery:
             since = f"; buckets that began before {iso_time(store.floor)} may be too low" if store.floor else ""
             _log.info(f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}{since}")
         uids_max = settings.uids_in_memory_max // origin.partitions
-        # A low watermark is the allowed lateness behind its clock already, and the retention is at least as long.
+        # A low watermark is already behind its clock by the allowed lateness, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.allowed_lateness_seconds
         counted = CountedPartition(
             store, origin, self._rollup, max(0, retention - allowed) if retention else None, uids_max

@@ -15,7 +15,7 @@ from unique_users.runtime.heartbeat import busy
 
 
 class Reporter:
-    """Gathers what happened since the last report, and gives it to every output."""
+    """Collects what happened since the last report, and passes it to every output."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class Reporter:
         self._line = line
         self._outputs = outputs
         self._wall_clock = wall_clock
-        self._closed: dict[Bucket, Count] = {}  # the last counts of what was dropped since the last report
+        self._closed: dict[Bucket, Count] = {}  # the last counts of buckets dropped since the last report
         self._closed_why: dict[Bucket, set[Why]] = {}
         self.messages_read = 0  # since the last report
         self.reported = False
 
     def note_closed(self, partition: CountedPartition, dropped: dict[Bucket, Count]) -> None:
-        """Have the next report tell the last counts of buckets that are dropped."""
+        """Have the next report include the last counts of dropped buckets."""
         for bucket, count in dropped.items():
             self._closed[bucket] = add_up([self._closed.get(bucket, 0), count])
             if why := partition.why(bucket):
@@ -45,7 +45,7 @@ class Reporter:
     def report(self, missing: tuple[str, ...], *, everything: bool = False) -> None:
         """Report the buckets that changed since the last report, or every bucket held, and the summary.
 
-        The summary asks the broker, and does not keep the counts from those who wait for them.
+        The summary asks the broker; the counts are printed before that, so they do not wait for it.
         """
         with busy():
             new = self._partitions.take_new()
@@ -69,7 +69,7 @@ class Reporter:
         return {bucket for bucket in buckets if bucket.interval in self._config.counter.intervals}
 
     def _counts(self, new: Mapping[Bucket, int] | None, shown: Iterable[Bucket]) -> list[BucketCount]:
-        """Those that are shown, with what is new; None stands for all of their users."""
+        """The shown buckets with what is new in each; None means that all of their users are."""
         found = []
         for bucket in sorted(shown, key=lambda bucket: (INTERVALS.index(bucket.interval), bucket.start)):
             count = add_up([self._partitions.count(bucket), self._closed.get(bucket, 0)])

@@ -1,1 +1,1 @@
-"""The scripts on a Kafka of their own, and the proof that their counts are exact."""
+"""Runs the scripts on a Kafka of their own, and proves that their counts are exact."""

@@ -1,7 +1,7 @@
-"""Sample streams: frames of about 2 KB that are like real ones where it matters, the same ones for the same seed.
+"""Sample streams: frames of about 2 KB that resemble real ones where it matters, the same ones for the same seed.
 
-User and time stand anywhere among the root's keys, and nested objects hold decoys of both names. Some frames come
-late, users come back, texts hold escapes and Cyrillic. Every frame can be counted, none belongs in `rejected`.
+User and time may be anywhere among the root's keys, and nested objects hold decoys of both names. Some frames are late,
+users come back, strings hold escapes and Cyrillic. Every frame is valid: none belongs in `rejected`.
 """
 
 import gzip
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 START = 1_704_116_240  # 2024-01-01T13:37:20Z
 LATE_SHARE = 0.03
 LATE_SECONDS_MAX = 100
-BODIES = 2_000  # what stands around user and time is drawn from so many
-BODY_CHARACTERS = 1_850  # a body gets no further member from this length on
+BODIES = 2_000  # the parts around user and time are drawn from this many
+BODY_CHARACTERS = 1_850  # a body this long gets no more members
 DEPTH_MAX = 3
 
-# Python promises the same `random()` for a seed in every version, and no more than that: everything is made of it.
+# Python promises the same `random()` for a seed in every version, and nothing more: everything is derived from it.
 Draw = Callable[[], float]
 Item = TypeVar("Item")
 
@@ -38,7 +38,7 @@ class _Body(NamedTuple):
 def frames(count: int, users: int = 20_000, seconds: int = 360, seed: int = 1, start: int = START) -> Iterator[bytes]:
     """Make `count` frames of up to `users` users, spread over `seconds` of event time from epoch second `start` on.
 
-    About 3 % of the frames are 1 to 100 seconds late. Takes a few megabytes, however many frames are asked for.
+    About 3 % of the frames are 1 to 100 seconds late. Takes a few megabytes, however many frames are made.
     """
     draw = _draw(seed)
     bodies = _bodies(seed)
@@ -53,7 +53,7 @@ def frames(count: int, users: int = 20_000, seconds: int = 360, seed: int = 1, s
 
 
 def write_sample(path: Path, count: int = 30_000) -> None:
-    """Write `count` frames as gzip lines to `path`, which appears when it is complete. The same frames every time."""
+    """Write `count` frames as gzip lines to `path`, which appears only when complete. The same frames every time."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -66,7 +66,7 @@ def write_sample(path: Path, count: int = 30_000) -> None:
 
 
 def _scattered(number: int) -> int:
-    """A number of 76 bits, another one for every `number`: multiplying by an odd factor loses nothing."""
+    """A number of 76 bits, different for every `number`: multiplying by an odd factor loses nothing."""
     return (number + 1) * 0xB5AD4ECEDA1CE2A9D1B % (1 << 76)
 
 
@@ -98,7 +98,7 @@ _WRONG_TIMES: tuple[Any, ...] = (None, True, [], {}, "yesterday", ["12:30"], {"t
 
 
 def _draw(seed: int) -> Draw:
-    return Random(seed).random  # noqa: S311 - to be repeated, not to be secret
+    return Random(seed).random  # noqa: S311 - reproducible, not secret
 
 
 @lru_cache(maxsize=1)
@@ -110,7 +110,7 @@ def _bodies(seed: int) -> Sequence[_Body]:
 def _body(draw: Draw) -> _Body:
     members: list[str] = []
     while sum(map(len, members)) < BODY_CHARACTERS:
-        # Every second member or so is written with escapes for what is not ASCII.
+        # About every second member is written with escapes for non-ASCII characters.
         encode = _one_of((_AS_ASCII, _AS_UTF8), draw).encode
         members.append(encode({f"{_one_of(_KEYS, draw)} {len(members)}": _value(draw, 1)})[1:-1])
     for member in '"uid":"\0"', '"ts":\0':

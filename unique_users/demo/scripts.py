@@ -1,4 +1,4 @@
-"""The project's scripts as children of the demo: started, listened to, and ended whatever happens in between."""
+"""The project's scripts as children of the demo: started, listened to, and stopped whatever happens."""
 
 import json
 import logging
@@ -22,8 +22,8 @@ from unique_users.reports.report import BucketCount, Summary
 
 _log = logging.getLogger(__name__)
 
-LISTEN_SECONDS = 0.1  # between two looks at the children and at the stop request
-STOP_SECONDS = 15  # what a script gets to end by itself
+LISTEN_SECONDS = 0.1  # between two checks of the children and of the stop request
+STOP_SECONDS = 15  # how long a script has to exit by itself
 
 
 if sys.platform == "win32":
@@ -43,7 +43,7 @@ class Word(NamedTuple):
 class Scripts:
     """The project's scripts as child processes with the same settings. As a context manager it ends them all.
 
-    Their words are printed with their names before them, the counter's counts as they are. Ctrl-C reaches none of them.
+    Their output is printed with their names as prefixes, the counter's counts without. Ctrl-C reaches none of them.
     """
 
     def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
@@ -54,7 +54,7 @@ class Scripts:
         self._words: SimpleQueue[Word] = SimpleQueue()
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._listeners: list[Thread] = []
-        self.counts: dict[Bucket, Count] = {}  # the last reported ones
+        self.counts: dict[Bucket, Count] = {}  # as last reported
 
     def start(self, script: str, *arguments: str) -> None:
         """Start a script that runs until `finish`."""
@@ -68,7 +68,7 @@ class Scripts:
             self._listeners.append(listener)
 
     def run(self, script: str, *arguments: str) -> None:
-        """Run a script to its end, while the others do their work. Raises DemoError when it fails."""
+        """Run a script to its end while the others work. Raises DemoError if it fails."""
         self.start(script, *arguments)
         while self._running[script].poll() is None:
             self.attend(may_end=script)
@@ -77,7 +77,7 @@ class Scripts:
         del self._running[script]
 
     def attend(self, may_end: str = "") -> None:
-        """Print what was said, for a moment. Raises DemoError when a script ended or a stop was requested."""
+        """Print what was said, for a moment. Raises DemoError if a script ended or a stop was requested."""
         self._stop.check()
         self._print_words(LISTEN_SECONDS)
         for script, process in self._running.items():
@@ -85,7 +85,7 @@ class Scripts:
                 self._fail(script)
 
     def finish(self) -> None:
-        """Ask the running scripts to end and hear their last words. Raises DemoError when one fails at that."""
+        """Ask the running scripts to exit and print their last output. Raises DemoError if one fails."""
         self._end()
         self._print_last_words()
         for script, process in self._running.items():
@@ -94,13 +94,13 @@ class Scripts:
         self._running.clear()
 
     def __enter__(self) -> Self:
-        """Nothing runs yet."""
+        """Nothing is running yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs."""
+        """End what is still running."""
         self._end()
 
     def _end(self) -> None:
@@ -142,7 +142,7 @@ class Scripts:
             _log.info(f"{word.script}: {text}")
 
     def _report_line(self, line: str) -> str:
-        """Take a JSON line of the counter's report and return it as text."""
+        """Parse a JSON line of the counter's report and return it as text."""
         fields = json.loads(line)
         if "report" in fields:
             return "\n".join(Summary.read(fields).lines("text"))
@@ -153,7 +153,7 @@ class Scripts:
 
 
 def _message(line: str) -> str:
-    """The message of a line that a script logged; what is no such line, as a report, is shown as it is."""
+    """The message of a line that a script logged; any other line, such as a report, is returned unchanged."""
     try:
         return str(json.loads(line)["message"])
     except (ValueError, TypeError, KeyError):
@@ -161,7 +161,7 @@ def _message(line: str) -> str:
 
 
 def _in_own_group(command: Sequence[str]) -> subprocess.Popen[str]:
-    """Run `command` out of reach of the terminal's Ctrl-C, its output as UTF-8 in pipes."""
+    """Run `command` out of reach of the terminal's Ctrl-C, with its output as UTF-8 in pipes."""
     group: dict[str, Any] = {"process_group": 0}
     if sys.platform == "win32":
         group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}

@@ -1,4 +1,4 @@
-"""What demo.py shows: a stream, the wait until it is counted, and the proof that the counts are exact."""
+"""The steps of the demo: a stream, the wait until it is counted, and the proof that the counts are exact."""
 
 import logging
 import time
@@ -22,12 +22,12 @@ from unique_users.runtime.timer import Timer
 
 _log = logging.getLogger(__name__)
 
-STUCK_SECONDS = 60  # of waiting for the last counts without any progress
+STUCK_SECONDS = 60  # of waiting for the last counts without progress
 SAY_SECONDS = 2
 
 
 def stream_file(config: Config, stop: Stop) -> str:
-    """The configured file; a sample is written to its path when there is none. Raises DemoError, UsageError."""
+    """The configured file; if there is none, a sample is written to its path. Raises DemoError, UsageError."""
     path = Path(config.producer.file)
     if config.producer.file == "-":
         raise UsageError("producer.file: stdin cannot be read twice: name a file")
@@ -43,14 +43,14 @@ def stream_file(config: Config, stop: Stop) -> str:
 
 
 class Left(NamedTuple):
-    """The records that wait for the bucketer and for the counter."""
+    """The records waiting for the bucketer and for the counter."""
 
     to_rekey: int
     to_count: int
 
 
 def wait_until_counted(config: Config, scripts: Scripts) -> None:
-    """Wait until bucketer and counter have done all that is there. Raises DemoError when they get nowhere."""
+    """Wait until bucketer and counter have handled everything. Raises DemoError if they make no progress."""
     left = None
     moved = time.monotonic()
     say_due = Timer(SAY_SECONDS, time.monotonic)
@@ -69,10 +69,10 @@ def wait_until_counted(config: Config, scripts: Scripts) -> None:
 
 
 def _left(admin: Admin, config: Config) -> Left | None:
-    """What is not committed yet; None while the broker does not answer."""
+    """What is not committed yet; None if the broker does not answer."""
     topics = config.topics
     try:
-        # In this order: when the bucketer has nothing left, `bucketed` has its final length.
+        # In this order: once the bucketer has nothing left, `bucketed` has its final length.
         to_rekey = admin.lag(config.bucketer.group, topics.feed.name)
         return Left(to_rekey, admin.lag(config.counter.group, topics.bucketed.name))
     except BrokerAwayError:
@@ -88,7 +88,7 @@ def _words(left: Left | None) -> str:
 def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
     """The true count of each bucket that is counted exactly, by plain sets.
 
-    Raises InputError, also when there is none, and DemoError.
+    Raises InputError, also if there are no frames, and DemoError.
     """
     with stop.promptly(), FrameFile(file) as lines:
         result = recount(chain.from_iterable(lines), config, int(time.time() * 1000))
@@ -99,7 +99,7 @@ def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
 
 
 def exact_intervals(config: Config) -> list[str]:
-    """The intervals that can be compared with a recount. Raises UsageError when there is none."""
+    """The intervals that can be compared with a recount. Raises UsageError if there are none."""
     counter = config.counter
     exact: list[str] = [name for name in counter.intervals if name not in counter.estimates]
     if not exact:
@@ -108,7 +108,7 @@ def exact_intervals(config: Config) -> list[str]:
 
 
 def compare(counted: Mapping[Bucket, Count], true: Mapping[Bucket, int], calendar: Calendar) -> bool:
-    """Print both counts of every bucket that is not estimated; return whether there are any and they are the same."""
+    """Print both counts of every bucket that is not estimated. Returns whether there are any and all match."""
     exact = {bucket: count for bucket, count in counted.items() if not isinstance(count, Estimate)}
     buckets = exact.keys() | true.keys()
     texts = {bucket: calendar.text(bucket) for bucket in buckets}

@@ -1,4 +1,4 @@
-"""How the demo is stopped before its end: by an error, or by a signal."""
+"""How the demo is stopped early: by an error, or by a signal."""
 
 import os
 import signal
@@ -13,24 +13,24 @@ from unique_users.runtime.signals import heeded_signals
 
 
 class DemoError(UniqueUsersError):
-    """The demo did not get to its end: the message says where, the lines above it why."""
+    """The demo did not finish: the message says where, the lines above it why."""
 
 
 class Stop:
-    """What Ctrl-C does to the demo: it ends at the next `check`, so that what was started is known and stopped."""
+    """Ctrl-C in the demo: it ends at the next `check`, so that everything started is known and can be stopped."""
 
     def __init__(self) -> None:
         self._requested = False
         self._prompt = False
 
     def check(self) -> None:
-        """Raise DemoError when a stop was requested."""
+        """Raise DemoError if a stop was requested."""
         if self._requested:
             raise DemoError("stopped before the end")
 
     @contextmanager
     def promptly(self) -> Iterator[None]:
-        """Let a request end the work inside at once, for work that cleans up behind itself."""
+        """Let a request end the work inside at once, for work that cleans up after itself."""
         self.check()
         self._prompt = True
         try:
@@ -39,7 +39,7 @@ class Stop:
             self._prompt = False
 
     def request(self, _number: int, _frame: FrameType | None) -> None:
-        """Be a signal handler."""
+        """The signal handler."""
         if not self._requested:
             with suppress(OSError):
                 os.write(2, b"stopping what was started ...\n")

@@ -1,4 +1,4 @@
-"""Where the demo takes place: a Kafka of its own, or topics of its own. They go at the end, whatever happens before."""
+"""Where the demo runs: a Kafka of its own, or topics of its own. Both are removed at the end, whatever happens."""
 
 import logging
 import secrets
@@ -24,8 +24,8 @@ SETTINGS = ("counter.report_seconds=2", "counter.save_seconds=1")
 
 @contextmanager
 def kafka_place(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
-    """The settings of a place where nothing else is: own topics on a cluster, or a broker for one loopback address."""
-    # Who names several addresses means the cluster there, be it a local one.
+    """The settings of a place that nothing else uses: own topics on a cluster, or a broker at one loopback address."""
+    # Several addresses mean the cluster there, even a local one.
     here = len(config.bootstrap_servers) == 1 and local_address(config.bootstrap_servers)
     with (
         TemporaryDirectory(prefix="unique-users-demo-") as state,
@@ -55,7 +55,7 @@ def _fresh_directory(config: Config) -> Path:
     if owner and owner.process(str(directory.absolute() / "kafka.properties")):
         message = (
             f"the Kafka of another demo runs in {str(directory)!r} (process {owner.pid}): wait for its end, or, if it"
-            f" was left behind, `python broker.py stop --set broker.data={directory}`"
+            f" was left behind, `unique-users broker stop --set broker.data={directory}`"
         )
         raise DemoError(message)
     try:

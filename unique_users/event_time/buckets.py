@@ -1,7 +1,7 @@
 """Buckets: the stretches of event time whose users are counted. Pure.
 
-A bucket is named by its interval and its start, in whole epoch seconds. Up to an hour buckets are aligned in UTC, from
-a day upwards they are days, ISO weeks, months and years of the calendar in a zone.
+A bucket is named by its interval and its start, in whole epoch seconds. Buckets of up to an hour are aligned in UTC;
+longer ones are days, ISO weeks, months and years of the calendar in a time zone.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -30,7 +30,7 @@ MINUTE = Interval("minute", 60)
 _FIXED = {"minute": 60, "5 minutes": 300, "hour": 3_600}
 _DAYS_MAX = {"day": 1, "week": 7, "month": 31, "year": 366}
 INTERVALS = (*_FIXED, *_DAYS_MAX)  # from short to long
-# The longest that a bucket can be: an hour more than its days where the clock may be set back.
+# The longest that a bucket can be: an hour more than its days, because the clock may be set back.
 LONGEST_SECONDS = {**_FIXED, **{name: days * 86_400 + 3_600 for name, days in _DAYS_MAX.items()}}
 
 # The last time that has a date in every zone: the calendar ends with the year 9999.
@@ -47,7 +47,7 @@ def bucket_timestamp(ts: int, interval_seconds: int = MINUTE.seconds) -> int:
 
 
 def iso_time(ts: int) -> str:
-    """Return epoch seconds as RFC 3339 text in UTC.
+    """Return epoch seconds as an RFC 3339 string in UTC.
 
     >>> iso_time(1468244340)
     '2016-07-11T13:39:00Z'
@@ -56,7 +56,7 @@ def iso_time(ts: int) -> str:
 
 
 class Calendar:
-    """The buckets of every interval, with days and longer ones in the zone `timezone` (an IANA name)."""
+    """The buckets of every interval; days and longer ones are in the zone `timezone` (an IANA name)."""
 
     def __init__(self, timezone: str = "UTC") -> None:
         self.timezone = timezone
@@ -64,7 +64,7 @@ class Calendar:
         self._start = lru_cache(maxsize=4_096)(self._calendar_start)
 
     def start(self, interval: str, ts: int) -> int:
-        """The start of the bucket that holds the minute which begins at `ts`."""
+        """The start of the bucket that holds the minute beginning at `ts`."""
         seconds = _FIXED.get(interval)
         return bucket_timestamp(ts, seconds) if seconds else self._start(interval, ts)
 
@@ -76,16 +76,16 @@ class Calendar:
         return self._midnight(_next(bucket.interval, self._date(bucket.start)))
 
     def holds(self, wide: str, bucket: Bucket) -> bool:
-        """Whether a bucket lies wholly in one of the interval `wide`."""
+        """Whether a bucket lies entirely in one of the interval `wide`."""
         last_minute = max(bucket.start, self.end(bucket) - MINUTE.seconds)
         return self.start(wide, bucket.start) == self.start(wide, last_minute)
 
     def zone_of(self, interval: str) -> str:
-        """The zone that an interval's buckets follow; none up to an hour."""
+        """The zone that an interval's buckets follow; empty up to an hour."""
         return "" if interval in _FIXED else self.timezone
 
     def text(self, bucket: Bucket) -> str:
-        """A bucket's start as RFC 3339 text: in UTC up to an hour, from a day upwards with the zone's offset."""
+        """A bucket's start as an RFC 3339 string: in UTC up to an hour, with the zone's offset from a day upwards."""
         if bucket.interval in _FIXED or self.timezone == "UTC":
             return iso_time(bucket.start)
         return datetime.fromtimestamp(bucket.start, self._zone).isoformat()
@@ -97,7 +97,7 @@ class Calendar:
         return datetime.fromtimestamp(min(ts, _LAST), self._zone).date()
 
     def _midnight(self, day: date) -> int:
-        # A midnight that the clocks skip is the moment when they do; of two midnights the first one counts.
+        # If the clocks skip midnight, the day begins when they do; of two midnights the first counts.
         return int(datetime(day.year, day.month, day.day, tzinfo=self._zone).timestamp())
 
 
@@ -111,7 +111,7 @@ def _first(interval: str, day: date) -> date:
 
 
 def _next(interval: str, first: date) -> date:
-    """The first day after the bucket that begins with `first`; the calendar's last day where there is none."""
+    """The first day after the bucket that begins with `first`; the calendar's last day if there is none."""
     longest = _DAYS_MAX[interval]
     if first > date.max - timedelta(days=longest):
         return date.max

@@ -1,4 +1,4 @@
-"""Which buckets a minute belongs to, and where what is new in each of them comes from. Pure."""
+"""Which buckets a minute belongs to, and where the new users of each come from. Pure."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,29 +8,29 @@ from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, Calendar
 
 
 class Rule(NamedTuple):
-    """How an interval is counted: the zone that its buckets follow, none up to an hour; and `exact` or `estimate`."""
+    """How an interval is counted: the zone of its buckets, empty up to an hour; and `exact` or `estimate`."""
 
     zone: str
     kind: str
 
 
 class Step(NamedTuple):
-    """One bucket of a minute. A user new in it is new in the bucket of step `source` too, which is an exact one."""
+    """One bucket of a minute. A user new in it is also new in the bucket of step `source`, which is exact."""
 
     bucket: Bucket
     source: int
 
 
 class Rollup:
-    """The counted intervals, from short to long; the minute always is one of them, as the others come from it.
+    """The counted intervals, from short to long; always including the minute, which the others come from.
 
-    Who is not new in a bucket is not new in a wider one that holds all of it. So only what is new in the widest of the
-    narrower ones has to be looked at.
+    A user who is not new in a bucket is not new in a wider one that holds all of it. So only the users new in the
+    widest of the narrower ones need a look.
     """
 
     def __init__(self, calendar: Calendar, intervals: Iterable[str] = (), estimates: Iterable[str] = ()) -> None:
         self.calendar = calendar
-        self.estimates = frozenset(estimates)  # those of the intervals that are not counted exactly; never the minute
+        self.estimates = frozenset(estimates)  # the intervals that are not counted exactly; never the minute
         wanted = {MINUTE.name, *intervals}
         self.intervals = tuple(name for name in INTERVALS if name in wanted)
         self.steps = lru_cache(maxsize=4_096)(self._steps)

@@ -1,4 +1,4 @@
-"""The stream clock: event time as one partition of `feed` tells it, robust against single wrong times. Pure."""
+"""The stream clock: the event time of one partition of `feed`, robust against single wrong times. Pure."""
 
 import base64
 import binascii
@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 
 BLOCK = 101  # accepted times that give one median
-MEDIANS = 9  # whose median the clock follows: five of them, so 505 times, have to agree before it moves
+MEDIANS = 9  # the clock follows their median: five of them, so 505 times, have to agree before it moves
 _FORM = "clock2:"
-_FORMER = "clock1:"  # of version 0.1: the last 1,001 accepted times as they came
+_FORMER = "clock1:"  # of version 0.1: the last 1,001 accepted times in arrival order
 _NONE = -1
 
 
@@ -17,8 +17,8 @@ class StreamClock:
     """The highest value so far of the median of the last nine medians of 101 accepted event times, in epoch seconds.
 
     This is a remedian (Rousseeuw and Bassett, 1990): one wrong time, however far off, does not move it. It never goes
-    back, and it judges once it has seen 101 times. A frame is late when its time is more than the allowed lateness
-    behind it; with 0 none is. Only accepted times move it.
+    back, and it starts judging once it has seen 101 times. A frame is late when its time is more than the allowed
+    lateness behind the clock; with 0, none is. Only accepted times move it.
     """
 
     def __init__(self, allowed_lateness_seconds: int) -> None:
@@ -29,11 +29,11 @@ class StreamClock:
         self._watermark: int | None = None
 
     def now(self) -> int | None:
-        """The clock's time, or None while it does not judge yet."""
+        """The clock's time, or None while it has seen too few times to judge."""
         return self._now
 
     def watermark(self) -> int | None:
-        """No time before this one will be accepted any more. It never goes back; None while anything may come."""
+        """No time before this one will be accepted any more. It never goes back; None while any may be accepted."""
         return self._watermark
 
     def lateness(self, ts: int) -> str:
@@ -41,7 +41,7 @@ class StreamClock:
         return f"{ts} is before {self._watermark}, from which on frames are taken; the stream is at {self._now}"
 
     def admit(self, times: Sequence[int]) -> list[int]:
-        """Judge `times` one after the other, as they came, and return the indices of the late ones."""
+        """Judge `times` one after the other, in arrival order, and return the indices of the late ones."""
         late: list[int] = []
         block = self._block
         start, count = 0, len(times)
@@ -57,7 +57,7 @@ class StreamClock:
         return late
 
     def _admit_singly(self, times: Sequence[int], start: int, late: list[int]) -> int:
-        """Judge times from an index on until a block is full or all are judged; return where that is."""
+        """Judge times from an index on until a block is full or all are judged. Returns the index reached."""
         floor = self._watermark or 0
         for index in range(start, len(times)):
             if times[index] < floor:
@@ -81,15 +81,15 @@ class StreamClock:
             self._watermark = max(self._now - self._allowed, self._watermark or 0)
 
     def to_metadata(self) -> str:
-        """The clock as text for an offset commit: about 1,000 characters at most, whatever the times are."""
+        """The clock as a string for an offset commit: about 1,000 characters at most, whatever the times are."""
         now, watermark = (_NONE if ts is None else ts for ts in (self._now, self._watermark))
         return _packed([now, watermark, len(self._medians), *self._medians, *sorted(self._block)])
 
     @classmethod
     def from_metadata(cls, allowed_lateness_seconds: int, text: str) -> "StreamClock":
-        """The clock that `to_metadata` wrote; a new one for any other text, which is another program's.
+        """The clock that `to_metadata` wrote; a new one for any other string, which is another program's.
 
-        What was promised stays promised: where less lateness was allowed before, the watermark does not go back.
+        Promises are kept: if less lateness was allowed before, the watermark does not go back.
         """
         clock = cls(allowed_lateness_seconds)
         numbers = _unpacked(text)

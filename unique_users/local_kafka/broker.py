@@ -40,9 +40,9 @@ class Status:
 
 
 def local_address(bootstrap_servers: Sequence[str]) -> tuple[str, int] | None:
-    """Return host and port of the first if all `bootstrap_servers` are loopback addresses, None for another cluster.
+    """Return host and port of the first address if all `bootstrap_servers` are loopback, or None for another cluster.
 
-    Raises UsageError for a port that cannot be.
+    Raises UsageError for an impossible port.
     """
     addresses = [server.lower().rpartition(":") for server in bootstrap_servers]
     if not addresses or any(host not in LOOPBACK for host, _, _ in addresses):
@@ -55,7 +55,7 @@ def local_address(bootstrap_servers: Sequence[str]) -> tuple[str, int] | None:
 
 @dataclass(frozen=True)
 class Membership:
-    """The place of a node in a cluster: which of the `controllers` it is, counted from 1, and the cluster's id."""
+    """The place of a node in a cluster: its number among the `controllers`, counted from 1, and the cluster's id."""
 
     node: int
     controllers: Sequence[str]
@@ -66,8 +66,8 @@ class Membership:
 class LocalKafka:
     """One broker of Kafka `version` with its data below `data`, reached at `host:port`.
 
-    `zookeeper_port` is for 2.4.0 (None: any free one), `heap` is the broker's, in Java's notation, `properties`
-    go over those of `kafka-config/`. Without a `membership` it is alone, without `security` anybody may do anything.
+    `zookeeper_port` is for 2.4.0 (None: any free one), `heap` is the broker's, in Java's notation, and `properties`
+    override those of `kafka-config/`. Without a `membership` it is alone; without `security` anybody may do anything.
     As a context manager it starts on entry and stops on exit.
     """
 
@@ -82,7 +82,7 @@ class LocalKafka:
     security: Security | None = None
 
     def __post_init__(self) -> None:
-        """Keep the place when the working directory changes."""
+        """Resolve the paths, so that they hold if the working directory changes."""
         self.data = self.data.absolute()
 
     def __enter__(self) -> Self:
@@ -103,12 +103,12 @@ class LocalKafka:
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id, None when it does not run."""
+        """The broker's process id, or None if it is not running."""
         process = self._kafka.process()
         return None if process is None else process.pid
 
     def start(self) -> bool:
-        """Start what does not run yet and wait until the broker takes requests; return whether it had to start.
+        """Start what is not running yet and wait until the broker takes requests. Returns whether it had to start.
 
         1. fetch and check the jars
         2. check the data directory and its version, claim it with the pid file
@@ -132,9 +132,9 @@ class LocalKafka:
         return True
 
     def stop(self) -> bool:
-        """End the broker, then its ZooKeeper, by force after 30 s each; return whether one ran.
+        """Stop the broker, then its ZooKeeper, by force after 30 s each. Returns whether one was running.
 
-        Raises LocalKafkaError for processes of another user or a start that is under way.
+        Raises LocalKafkaError for another user's processes, or if a start is under way.
         """
         self._refuse_while_starting()
         with explained(self.data):
@@ -148,7 +148,7 @@ class LocalKafka:
             daemon.kill()
 
     def status(self) -> Status:
-        """Look at the processes and ask the broker; changes nothing."""
+        """Look at the processes and query the broker; changes nothing."""
         owner = self._kafka.owner()
         log = shown(self._kafka.log_path)
         if owner is None:
@@ -167,7 +167,7 @@ class LocalKafka:
         return Status(answers=True, text=f"{text} {shown(self.data)})")
 
     def brokers_known(self) -> int:
-        """How many brokers of its cluster it knows to be there."""
+        """How many brokers of its cluster it knows to be up."""
         return brokers_known(self.host, self.port, self._login())
 
     def _login(self) -> Login | None:
@@ -185,10 +185,10 @@ class LocalKafka:
     def _daemons(self) -> list[JavaDaemon]:
         return [self._kafka, self._zookeeper]
 
-    # 2. Who runs.
+    # 2. What is running.
 
     def _runs_already(self) -> bool:
-        """Tell whether our broker runs and answers; wait for one that another start began."""
+        """Whether our broker is running and answers; waits for one that another start began."""
         self._refuse_while_starting()
         owner = self._kafka.owner()
         if owner is None:

@@ -1,7 +1,7 @@
-"""Several local brokers that are one cluster, each of them controller too: for tests and learning.
+"""Several local brokers that form one cluster, each of them also a controller: for tests and learning.
 
-`DATA/node-1`, `DATA/node-2`, … are the nodes, each a LocalKafka of its own. `DATA/cluster.json` holds who they are and
-where: a node that starts again has to be found by the others.
+`DATA/node-1`, `DATA/node-2`, … are the nodes, each a LocalKafka of its own. `DATA/cluster.json` holds their ids and
+addresses: the others have to find a node that restarts.
 """
 
 import json
@@ -36,7 +36,7 @@ class Layout:
 
     @classmethod
     def read(cls, data: Path) -> Self | None:
-        """The layout of the cluster in `data`, None where there is none. Raises LocalKafkaError."""
+        """The layout of the cluster in `data`, or None if there is none. Raises LocalKafkaError."""
         path = data / "cluster.json"
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
@@ -47,7 +47,7 @@ class Layout:
 
     @classmethod
     def new(cls, host: str, port: int, size: int, cluster_id: str) -> Self:
-        """`size` nodes at `host`, the first at `port`, the others at the free ones that follow."""
+        """`size` nodes at `host`, the first at `port`, the others at the next free ports."""
         ports = [port]
         while len(ports) < size:
             ports.append(_free_after(host, ports[-1]))
@@ -58,7 +58,7 @@ class Layout:
         return cls([f"{host}:{port}" for port in ports], controllers, cluster_id)
 
     def write(self, data: Path) -> None:
-        """Keep it in `data`."""
+        """Save it in `data`."""
         staged = data / "cluster.json.new"
         staged.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         staged.replace(data / "cluster.json")
@@ -74,9 +74,9 @@ def _free_after(host: str, port: int) -> int:
 def local_kafka(
     version: str, data: Path, address: tuple[str, int], nodes: int | None = None, *, secure: bool = False
 ) -> "LocalKafka | LocalCluster":
-    """The local Kafka in the directory `data`, as it was made; or else as it is to be made.
+    """The local Kafka in the directory `data`, as it was created, or else as it is to be created.
 
-    Raises UsageError for a version that cannot be that, LocalKafkaError for a directory that was made otherwise.
+    Raises UsageError for a version that does not allow that, LocalKafkaError for a directory created differently.
     """
     data = data.absolute()
     host, port = address
@@ -141,11 +141,11 @@ class LocalCluster:
 
     @property
     def nodes(self) -> list[LocalKafka]:
-        """The nodes, of which each can be killed and started alone; node N has the id N and place N - 1."""
+        """The nodes; each can be killed and started alone. Node N has the id N and index N - 1."""
         return [self._node(number) for number in range(1, self.size + 1)]
 
     def start(self) -> bool:
-        """Start the nodes that do not run and wait until all know each other; return whether any had to start.
+        """Start the nodes that are not running and wait until all know each other. Returns whether any had to start.
 
         A start that fails leaves none of them running. Raises LocalKafkaError.
         """
@@ -158,7 +158,7 @@ class LocalCluster:
                 self.security.make(self.bootstrap_servers, self.data)
         running = {node.port for node in self.nodes if node.pid}
         try:
-            # Side by side: none of them answers before most of them are there.
+            # In parallel: none of them answers before most of them are up.
             started = self._each(LocalKafka.start)
             self._wait_for_all()
         except BaseException:
@@ -169,7 +169,7 @@ class LocalCluster:
         return any(started)
 
     def stop(self) -> bool:
-        """End all nodes; return whether any ran."""
+        """Stop all nodes. Returns whether any was running."""
         return any(self._each(LocalKafka.stop))
 
     def kill(self) -> None:
@@ -177,7 +177,7 @@ class LocalCluster:
         self._each(LocalKafka.kill)
 
     def status(self) -> Status:
-        """Look at every node; the cluster can be used when all of them answer."""
+        """Look at every node; the cluster can be used if all of them answer."""
         found = self._each(LocalKafka.status)
         if all(status.answers for status in found):
             pids = ", ".join(str(node.pid) for node in self.nodes)
@@ -197,7 +197,7 @@ class LocalCluster:
             "transaction.state.log.min.isr": most,
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": most,
-            # All end together: the last one would wait in vain for others to take its partitions over.
+            # All stop together: the last one would wait in vain for others to take over its partitions.
             "controlled.shutdown.enable": "false",
         }
         return LocalKafka(
@@ -212,7 +212,7 @@ class LocalCluster:
         )
 
     def _choose_ports(self) -> None:
-        """Keep the ports of the last time where that is possible."""
+        """Keep the previous ports if possible."""
         first = f"{self.host}:{self.port}"
         taken = [at for at in (*self._layout.brokers[1:], *self._layout.controllers) if _taken(at)]
         if self._layout.brokers[0] != first or taken:

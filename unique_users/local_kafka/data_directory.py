@@ -1,4 +1,4 @@
-"""The data directory of a local Kafka: its version, the identity of its storage, what the system refuses in it."""
+"""The data directory of a local Kafka: its version, the identity of its storage, and the system's errors in it."""
 
 import base64
 import subprocess
@@ -17,13 +17,13 @@ from unique_users.local_kafka.security import Security
 
 
 def check_data(data: Path, version: str) -> None:
-    """Make the directory and write its version down.
+    """Create the directory and record its version.
 
     Raises UsageError for a path that Kafka cannot use, LocalKafkaError for a directory of another version.
     """
     if "," in str(data):
         raise UsageError(f"broker.data: Kafka cannot use a directory with a comma in its path: {str(data)!r}")
-    # Never its parents: a disk that is not mounted must not become a directory.
+    # Never its parents: an unmounted disk must not become a directory.
     data.mkdir(exist_ok=True)
     JavaDaemon("kafka", data).log_path.parent.mkdir(exist_ok=True)
     found = data_version(data)
@@ -41,7 +41,7 @@ def _version_path(data: Path) -> Path:
 
 
 def data_version(data: Path) -> str | None:
-    """The version of Kafka that the directory belongs to, None for a new one."""
+    """The version of Kafka that the directory belongs to, or None for a new one."""
     try:
         return _version_path(data).read_text(encoding="utf-8").strip() or None
     except (FileNotFoundError, NotADirectoryError):
@@ -49,7 +49,7 @@ def data_version(data: Path) -> str | None:
 
 
 def format_storage(data: Path, jars: Sequence[Path], cluster_id: str, heap: str, security: Security | None) -> None:
-    """Give new storage its identity, and the users of a secured one; Kafka does not start without it."""
+    """Give new storage its identity, and a secured one its users; Kafka does not start without it."""
     if (data / "kafka" / "meta.properties").exists():
         return
     settings = str(JavaDaemon("kafka", data).settings_path)
@@ -57,7 +57,7 @@ def format_storage(data: Path, jars: Sequence[Path], cluster_id: str, heap: str,
     if security is not None:
         arguments += security.format_arguments()
     java, *options = java_command(jars, "kafka.tools.StorageTool", arguments, heap, quick=True)
-    # In a file: a command line, where passwords must not stand, can be read by everybody.
+    # In a file: anybody can read a command line, so it must not hold passwords.
     file = data / "format.arguments"
     write_private(file, "\n".join(f'"{_quoted(option)}"' for option in options))
     try:
@@ -85,7 +85,7 @@ def new_cluster_id() -> str:
 
 @contextmanager
 def explained(data: Path) -> Iterator[None]:
-    """Turn what the system refuses in the directory `data` into a user error."""
+    """Turn the system's errors in the directory `data` into a user error."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What goes wrong with a local Kafka: one line that says what, and what to do. A command ends with `exit_code`."""
+"""Failures of a local Kafka: one line that says what happened, and what to do. A command ends with `exit_code`."""
 
 
 class LocalKafkaError(Exception):
@@ -8,6 +8,6 @@ class LocalKafkaError(Exception):
 
 
 class UsageError(LocalKafkaError):
-    """What was asked for cannot be: change the named key or flag."""
+    """The request is impossible: change the named key or flag."""
 
     exit_code = 2

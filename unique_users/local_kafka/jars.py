@@ -1,7 +1,7 @@
 """Kafka's jars: fetched once, checked at every start, and the command that runs a program in them.
 
-`kafka-config/kafka-VERSION.lock.toml` names every jar with its SHA-256. The jars lie in the Maven repository
-cache (`~/.m2/repository`, or `$M2_REPO`), which they share with every other Maven program of this user.
+`kafka-config/kafka-VERSION.lock.toml` names every jar with its SHA-256. The jars are in the Maven repository
+cache (`~/.m2/repository`, or `$M2_REPO`), shared with every other Maven program of this user.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from unique_users.local_kafka.errors import LocalKafkaError
 
 _log = logging.getLogger(__name__)
 
-# In a wheel beside this module, in a checkout at its top.
+# In a wheel it is beside this module, in a checkout at the top.
 _PLACES = [Path(__file__).resolve().parents[number] / "kafka-config" for number in (0, 2)]
 CONFIG_DIRECTORY = next((place for place in _PLACES if place.exists()), _PLACES[0])
 DOWNLOADS_AT_ONCE = 8
@@ -34,8 +34,8 @@ SILENCE_SECONDS_MAX = 10
 def fetch_jars(version: str) -> list[Path]:
     """Return the jars of Kafka `version` in class path order, each with the SHA-256 of the lock file.
 
-    Missing and damaged ones are downloaded and enter the cache whole or not at all; with everything there,
-    nothing touches the network. Raises LocalKafkaError.
+    Missing and damaged ones are downloaded and enter the cache whole or not at all. If all are there, nothing uses the
+    network. Raises LocalKafkaError.
     """
     locked = _locked(version)
     cache = default_maven_repo()
@@ -105,8 +105,8 @@ def _download_one(jar: LockedDependency, staging: Path, cache: Path) -> None:
         try:
             artifact.resolve()
             break
-        except Exception as error:  # noqa: BLE001 - jgo has no errors of its own, and any means: no jar
-            # The next attempt would take a part for the whole.
+        except Exception as error:  # noqa: BLE001 - jgo has no error types: any error means no jar
+            # The next attempt would take a partial file for a whole one.
             staged.unlink(missing_ok=True)
             if attempt == DOWNLOAD_ATTEMPTS:
                 raise LocalKafkaError(
@@ -134,9 +134,9 @@ def _unwritable(path: Path, error: OSError) -> LocalKafkaError:
 def java_command(
     jars: Iterable[Path], main_class: str, arguments: Sequence[str], heap: str, *, quick: bool = False
 ) -> list[str]:
-    """Return the command that runs `main_class` with `heap` (like `512m`); it logs warnings to stderr.
+    """Return the command that runs `main_class` with `heap` (such as `512m`); it logs warnings to stderr.
 
-    `quick` is for programs of a few seconds: no time goes into code that would be fast later (30 % less CPU).
+    `quick` is for programs of a few seconds: no time is spent on code that would be fast later (30 % less CPU).
     """
     return [
         str(JAVA),

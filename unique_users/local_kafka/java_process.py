@@ -1,4 +1,4 @@
-"""A Java program of a local Kafka that goes on when its starter ends: its pid file, its settings, its log."""
+"""A Java program of a local Kafka that outlives its starter: its pid file, its settings, its log."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ class JavaDaemon:
 
     @property
     def pid_path(self) -> Path:
-        """Who runs it."""
+        """The file that says which process runs it."""
         return self.data / f"{self.name}.pid"
 
     @property
@@ -43,26 +43,26 @@ class JavaDaemon:
 
     @property
     def log_path(self) -> Path:
-        """What it says."""
+        """Its output."""
         return self.data / "logs" / f"{self.name}.log"
 
     def owner(self) -> PidFile | None:
-        """Who its pid file names, None without one."""
+        """The process that its pid file names, or None without one."""
         return PidFile.read(self.pid_path)
 
     def process(self) -> psutil.Process | None:
-        """Its process, None when it does not run."""
+        """Its process, or None if it is not running."""
         owner = self.owner()
         return None if owner is None else owner.process(str(self.settings_path))
 
     def write_settings(self, base: str, settings: Mapping[str, str]) -> None:
-        """Write the file `base` of kafka-config/ with `settings` over it, readable by its owner alone."""
+        """Write the file `base` of kafka-config/, overridden by `settings`, readable only by its owner."""
         lines = [f"{key}={_escaped(value)}" for key, value in settings.items()]
         text = (CONFIG_DIRECTORY / base).read_text(encoding="utf-8")
-        write_private(self.settings_path, "\n".join([text, "# Set at the start by broker.py.", *lines, ""]))
+        write_private(self.settings_path, "\n".join([text, "# Set at startup by `unique-users broker`.", *lines, ""]))
 
     def claim(self, address: str) -> bool:
-        """Put this process in its place until it is spawned; return False where somebody is already."""
+        """Put this process in its place until it is spawned. Returns False if another process is already there."""
         own = PidFile(os.getpid(), psutil.Process().create_time(), address, starting=True)
         try:
             own.write(self.pid_path, new=True)
@@ -71,7 +71,7 @@ class JavaDaemon:
         return True
 
     def spawn(self, jars: Sequence[Path], heap: str, address: str) -> int:
-        """Start it out of reach of this terminal; return the size that its log had before."""
+        """Start it out of reach of this terminal. Returns the size of its log before that."""
         command = java_command(jars, MAIN_CLASSES[self.name], [str(self.settings_path)], heap)
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES_MAX:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
@@ -82,7 +82,7 @@ class JavaDaemon:
         return offset
 
     def check_alive(self, deadline: float, offset: int) -> None:
-        """Raise LocalKafkaError with the log's last word after `offset` if it ended or the time is up."""
+        """Raise LocalKafkaError with the last complaint in the log after `offset`, if it ended or the time is up."""
         title = TITLES[self.name]
         if self.process() is None:
             failure = f"{title} ended at its start"
@@ -94,7 +94,7 @@ class JavaDaemon:
         raise LocalKafkaError(f"{failure}: {last} (more in {shown(self.log_path)})")
 
     def log_since(self, offset: int) -> str:
-        """What it said after the first `offset` bytes of its log."""
+        """Its log after the first `offset` bytes."""
         with self.log_path.open("rb") as file:
             file.seek(offset)
             return file.read(LOG_BYTES_MAX).decode("utf-8", "replace")
@@ -105,7 +105,7 @@ class JavaDaemon:
         self.pid_path.unlink(missing_ok=True)
 
     def end(self, *, by_force: bool) -> bool:
-        """End it, by force after 30 s at the latest, with its pid file; return whether it ran."""
+        """Stop it, by force after 30 s at the latest, and remove its pid file. Returns whether it was running."""
         if (owner := self.owner()) is None:
             return False
         process = self.process()
@@ -130,7 +130,7 @@ class JavaDaemon:
 
 
 def shown(path: Path) -> str:
-    """A path as a person at this directory would write it."""
+    """A path as a person in this directory would write it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

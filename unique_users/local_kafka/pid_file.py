@@ -1,4 +1,4 @@
-"""Processes that outlive who started them: started detached, and found again by a pid file."""
+"""Processes that outlive their starter: started detached, and found again by a pid file."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from unique_users.local_kafka.errors import LocalKafkaError
 
 @dataclass(frozen=True)
 class PidFile:
-    """Who owns a data directory: a process by id and start (epoch seconds), and the address it serves."""
+    """The owner of a data directory: a process by id and start (epoch seconds), and the address it serves."""
 
     pid: int
     started: float
@@ -25,7 +25,7 @@ class PidFile:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read the file; None when there is none. A damaged one names process 0, which is nobody's."""
+        """Read the file; None if there is none. A damaged one names process 0, which is nobody's."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
@@ -38,7 +38,7 @@ class PidFile:
             ) from None
 
     def write(self, path: Path, *, new: bool = False) -> None:
-        """Write the file whole, or with `new` raise FileExistsError where one is already."""
+        """Write the file atomically; with `new`, raise FileExistsError if there is one already."""
         text = json.dumps(asdict(self)) + "\n"
         if new:
             with path.open("x", encoding="utf-8") as file:
@@ -49,9 +49,9 @@ class PidFile:
         staged.replace(path)
 
     def process(self, marker: str) -> psutil.Process | None:
-        """Return the process if it runs, None if it ended or its id now belongs to another program.
+        """Return the process if it is running, None if it ended or its id now belongs to another program.
 
-        The start tells them apart; where the machine's clock was set since, `marker` among the arguments does.
+        The start time tells them apart; if the machine's clock was set since, `marker` among the arguments does.
         """
         try:
             process = psutil.Process(self.pid) if self.pid > 0 else None
@@ -67,7 +67,7 @@ class PidFile:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, also while it is written (Windows: as its directory has it)."""
+    """Write a file that only its owner can read, even while it is written (Windows: as its directory allows)."""
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)
     with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -76,11 +76,11 @@ def write_private(path: Path, text: str) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says of a failure, in lower case."""
+    """The system's message for a failure, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
-# The brokers that this very process started, to be waited for when they end: else they stay as zombies.
+# The brokers that this process itself started. They are waited for when they end, or they stay as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -91,7 +91,7 @@ def reap(pid: int, timeout_seconds: float) -> None:
 
 
 def spawn(command: Sequence[str], output: int, directory: Path, environment: Mapping[str, str]) -> int:
-    """Run `command` out of reach of this terminal and its Ctrl-C, with `output` as both its streams; return its id."""
+    """Run `command` out of reach of this terminal and its Ctrl-C, with `output` as both streams. Returns its id."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         new_session = False

@@ -1,4 +1,4 @@
-"""Asks whether a broker can be used, with a few bytes of Kafka's protocol: no client, no threads."""
+"""Checks whether a broker can be used, with a few bytes of Kafka's protocol: no client, no threads."""
 
 import errno
 import socket
@@ -12,13 +12,13 @@ from typing import Any
 
 ANSWER_SECONDS = 2
 ANSWER_BYTES_MAX = 1024 * 1024
-PORTS = range(20_000, 32_000)  # below those that Linux, macOS and Windows give to outgoing connections
+PORTS = range(20_000, 32_000)  # below those that Linux, macOS and Windows use for outgoing connections
 SASL_HANDSHAKE, SASL_AUTHENTICATE, METADATA = 17, 36, 3
 
 
 @dataclass(frozen=True)
 class Login:
-    """How to be let in by a broker that wants TLS and a password."""
+    """How to log in to a broker that requires TLS and a password."""
 
     ca: Path
     user: str
@@ -26,7 +26,7 @@ class Login:
 
 
 def brokers_known(host: str, port: int, login: Login | None = None) -> int:
-    """How many brokers of its cluster the one at this address knows to be there, 0 when it does not answer."""
+    """How many brokers of its cluster the one at this address knows to be up, 0 if it does not answer."""
     try:
         with _connection(host, port, login) as connection, connection.makefile("rwb") as stream:
             if login is not None:
@@ -41,7 +41,7 @@ def brokers_known(host: str, port: int, login: Login | None = None) -> int:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether any program takes connections there."""
+    """Whether any program accepts connections there."""
     try:
         socket.create_connection((host.strip("[]"), port), ANSWER_SECONDS).close()
     except OSError:
@@ -52,7 +52,7 @@ def listens(host: str, port: int) -> bool:
 def free_port() -> int:
     """A port of the loopback address that no program uses now, one of PORTS. Raises OSError.
 
-    On a port for outgoing connections a broker might not come back: a client that tries its address again and again can
+    A broker might not get a port back that is used for outgoing connections: a client that keeps trying its address may
     be given that very port for its own end, and is then connected to itself.
     """
     for port in SystemRandom().sample(PORTS, len(PORTS)):
@@ -78,7 +78,7 @@ def _connection(host: str, port: int, login: Login | None) -> socket.socket:
 
 
 def _ask(stream: "BufferedRWPair[Any, Any]", api: int, version: int, body: bytes) -> bytes:
-    """The body of the answer to one request."""
+    """The body of the response to one request."""
     correlation = api
     request = struct.pack(">hhih", api, version, correlation, -1) + body
     stream.write(struct.pack(">i", len(request)) + request)

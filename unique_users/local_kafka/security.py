@@ -1,8 +1,8 @@
-"""What secures a local Kafka: certificates, users with passwords, rights; kept in `DATA/secure`.
+"""The security of a local Kafka: certificates, users with passwords, access rights; kept in `DATA/secure`.
 
-`ca.pem` is what clients trust, `broker.pem` the broker's key and certificate. For each user there is a file
-`USER.yaml`, a configuration for the scripts, and the password's home; `admin.properties` is for Kafka's own tools. All
-that is secret can be read by its owner alone.
+Clients trust `ca.pem`; `broker.pem` is the broker's key and certificate. Each user has a file `USER.yaml`, which is a
+configuration for the scripts and holds the password; `admin.properties` is for Kafka's own tools. Everything secret is
+readable only by its owner.
 """
 
 import ipaddress
@@ -25,10 +25,10 @@ from unique_users.local_kafka.errors import LocalKafkaError, UsageError
 from unique_users.local_kafka.pid_file import write_private
 from unique_users.local_kafka.probe import Login
 
-ADMIN = "admin"  # may do anything; the others what kafka-acls grants them
+ADMIN = "admin"  # may do anything; the others need rights granted by kafka-acls
 USERS = (ADMIN, "producer", "bucketer", "counter", "recount")
-CERTIFICATE_DAYS = 3650  # a data directory is thrown away before
-PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,128}", re.ASCII)  # no sign that means something to Java's settings
+CERTIFICATE_DAYS = 3650  # longer than a data directory lives
+PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,128}", re.ASCII)  # no character that means something in Java's settings
 PASSWORD_BYTES = 24
 
 
@@ -40,7 +40,7 @@ class Security:
 
     @property
     def exists(self) -> bool:
-        """Whether the directory was made: a Kafka once secured stays so."""
+        """Whether the directory was created: once secured, a Kafka stays so."""
         return self.ca.exists()
 
     @property
@@ -54,32 +54,32 @@ class Security:
         return self.directory / f"{ADMIN}.properties"
 
     def config(self, user: str) -> Path:
-        """The configuration with which the scripts are this user."""
+        """The configuration with which the scripts run as this user."""
         return self.directory / f"{user}.yaml"
 
     def make(self, bootstrap_servers: str, data: Path, environment: Mapping[str, str] = os.environ) -> None:
-        """Make what is missing, and write what clients need to come to `bootstrap_servers`.
+        """Create what is missing, and write what clients need to connect to `bootstrap_servers`.
 
-        A user's password is what `KAFKA_PASSWORD_USER` says the first time, else a random one. Raises UsageError.
+        A user's password is taken from `KAFKA_PASSWORD_USER` the first time, or is random. Raises UsageError.
         """
         made = self.exists
         passwords = self._passwords() if made else {user: _new_password(user, environment) for user in USERS}
         self.directory.mkdir(mode=0o700, exist_ok=True)
         for user, password in passwords.items():
             tree = self._client(bootstrap_servers, data, user, password)
-            write_private(self.config(user), f"# Made by broker.py; the scripts are the user {user!r} with it.\n{tree}")
+            write_private(self.config(user), f"# By `unique-users broker`: to run the scripts as {user!r}.\n{tree}")
         write_private(self.tool_settings, self._tool_settings(passwords[ADMIN]))
         if not made:
             ca, broker = _certificates()
             write_private(self.directory / "broker.pem", broker)
-            self.ca.write_text(ca, encoding="ascii")  # last: with it the directory is whole
+            self.ca.write_text(ca, encoding="ascii")  # last: it marks the directory as whole
 
     def login(self) -> Login:
-        """The administrator's."""
+        """The administrator's login."""
         return Login(self.ca, ADMIN, self._passwords()[ADMIN])
 
     def broker_settings(self) -> dict[str, str]:
-        """What a broker needs on top: TLS and passwords on both listeners, and no right but what is granted."""
+        """A broker's additional settings: TLS and passwords on both listeners, and no rights except those granted."""
         passwords = self._passwords()
         plain = (
             "org.apache.kafka.common.security.plain.PlainLoginModule required"
@@ -97,7 +97,7 @@ class Security:
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.ca.as_posix(),
             "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
-            # Passwords in SCRAM live in the cluster's own log, which brokers and controllers first have to agree on.
+            # SCRAM passwords are in the cluster's own log, which brokers and controllers have to agree on first.
             "sasl.mechanism.inter.broker.protocol": "PLAIN",
             "sasl.mechanism.controller.protocol": "PLAIN",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
@@ -110,7 +110,7 @@ class Security:
         }
 
     def format_arguments(self) -> list[str]:
-        """What gives new storage its users."""
+        """The arguments that create the users in new storage."""
         return [
             f"--add-scram=SCRAM-SHA-512=[name={user},password={password}]"
             for user, password in self._passwords().items()
@@ -157,9 +157,9 @@ def _new_password(user: str, environment: Mapping[str, str]) -> str:
 
 
 def _certificates() -> tuple[str, str]:
-    """An authority's certificate, and a key and a certificate of it for the loopback address, as PEM.
+    """A CA certificate, and a key and a certificate signed by it for the loopback address, as PEM.
 
-    The authority's own key is forgotten: nobody can make a second certificate.
+    The CA's own key is forgotten: nobody can issue a second certificate.
     """
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name, name = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in ("local-ca", "kafka"))

@@ -10,7 +10,7 @@ from unique_users.local_kafka.jars import fetch_jars, java_command, java_environ
 
 TOOL_HEAP = "512m"
 
-# The class of each tool: where Kafka 4 has it, where 2.4 has it. A version without the class lacks the tool.
+# The class of each tool in Kafka 4 and in 2.4. A version without the class lacks the tool.
 TOOLS: dict[str, tuple[str, ...]] = {
     "kafka-acls": ("org.apache.kafka.tools.AclCommand", "kafka.admin.AclCommand"),
     "kafka-broker-api-versions": (
@@ -66,7 +66,7 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "kafka-verifiable-producer": ("org.apache.kafka.tools.VerifiableProducer",),
 }
 
-# How a tool is told the broker's address, where it is not `--bootstrap-server`; None: it reads files.
+# The option for the broker's address, if it is not `--bootstrap-server`; None: the tool reads files.
 _ADDRESS_OPTIONS: dict[str, str | None] = {
     "kafka.tools.ConsoleProducer": "--broker-list",
     "kafka.tools.ConsumerPerformance": "--broker-list",
@@ -75,11 +75,11 @@ _ADDRESS_OPTIONS: dict[str, str | None] = {
     "kafka.tools.StorageTool": None,
     "org.apache.kafka.tools.DumpLogSegments": None,
 }
-# The address is an option of this tool's second word.
+# For this tool, the address is an option of its second word.
 _ADDRESS_LAST = {"org.apache.kafka.tools.ClusterTool"}
-# These move as many records as they are given; the other tools ask one question.
+# These move as many records as they are given; the other tools send one request.
 _LONG_RUNNING = ("kafka-console", "kafka-producer-perf", "kafka-consumer-perf", "kafka-verifiable", "kafka-dump-log")
-# With one of these among the arguments the tool knows where to go, or goes nowhere.
+# With one of these among its arguments, the tool knows where to connect, or connects nowhere.
 _ADDRESS_GIVEN = (
     "--bootstrap-server",
     "--bootstrap-controller",
@@ -107,9 +107,9 @@ def tool(
 ) -> int:
     """Run one of Kafka's own tools on this process's standard streams and return its exit code.
 
-    The broker's address, and the file of `client_settings`, are added when the tool takes them and `arguments` name
-    none. Ended because a stop was requested, it returns 0. Raises UsageError for a tool that this version lacks,
-    LocalKafkaError for jars that are not there.
+    The broker's address, and the file of `client_settings`, are added if the tool takes them and `arguments` name none.
+    Returns 0 if it ended because a stop was requested. Raises UsageError for a tool that this version lacks,
+    LocalKafkaError if jars are missing.
     """
     if name not in TOOLS:
         raise _unknown(version, name, TOOLS)
@@ -133,7 +133,7 @@ def tool(
 
 
 def with_address(main_class: str, arguments: Sequence[str], bootstrap_servers: str) -> list[str]:
-    """Return a tool's `arguments`, with the broker's address where they lack one that `main_class` takes."""
+    """Return a tool's `arguments`, with the broker's address added if `main_class` takes one and they have none."""
     option = _ADDRESS_OPTIONS.get(main_class, "--bootstrap-server")
     if option is None or any(argument.partition("=")[0] in _ADDRESS_GIVEN for argument in arguments):
         return list(arguments)
@@ -142,12 +142,12 @@ def with_address(main_class: str, arguments: Sequence[str], bootstrap_servers: s
 
 
 def with_settings(main_class: str, arguments: Sequence[str], client_settings: Path | None) -> list[str]:
-    """Return a tool's `arguments`, with the file of `client_settings` where they lack one that `main_class` takes."""
+    """Return a tool's `arguments`, with the `client_settings` file if `main_class` takes it and they have none."""
     takes_none = _ADDRESS_OPTIONS.get(main_class, "") is None
     if client_settings is None or takes_none or any(argument.startswith(_SETTINGS_GIVEN) for argument in arguments):
         return list(arguments)
     option = ["--config" if main_class in _ADDRESS_LAST else "--command-config", str(client_settings)]
-    # Behind the words of those tools that have some.
+    # After the words of those tools that have some.
     return [*arguments, *option]
 
 

@@ -13,7 +13,7 @@ HEAP = "256m"
 
 
 def start_zookeeper(data: Path, wanted_port: int | None, jars: Sequence[Path], deadline: float) -> int:
-    """Start ZooKeeper unless it runs, wait until it listens and return its port: any free one without `wanted_port`."""
+    """Start ZooKeeper unless it is running, wait until it listens and return its port: any free one by default."""
     zookeeper = JavaDaemon("zookeeper", data)
     owner = zookeeper.owner()
     if owner is not None and zookeeper.process() is not None:
@@ -26,7 +26,7 @@ def start_zookeeper(data: Path, wanted_port: int | None, jars: Sequence[Path], d
     files = data / "zookeeper"
     settings = {"dataDir": files.as_posix(), "clientPort": str(port), "clientPortAddress": "localhost"}
     zookeeper.write_settings("zookeeper.properties", settings)
-    # Its server and its purge task both make this directory at their start, and the slower one then gives up.
+    # Its server and its purge task both create this directory at startup, and the slower one then gives up.
     (files / "version-2").mkdir(parents=True, exist_ok=True)
     offset = zookeeper.spawn(jars, HEAP, f"localhost:{port}")
     while not listens("localhost", port):

@@ -1,1 +1,1 @@
-"""The bytes of each topic, both directions, and what the offset commits carry. Pure."""
+"""The bytes of each topic, in both directions, and the metadata of offset commits. Pure."""

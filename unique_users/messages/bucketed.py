@@ -27,15 +27,15 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def plain_records(uids: Sequence[str], times: Sequence[int], partitions: int | None) -> Records:
-    """One record for each user and time. With `partitions`, each user has a partition among so many."""
+    """One record for each user and time. If `partitions` is given, each user is assigned one of that many."""
     keys = {ts: b"%d" % bucket_timestamp(ts) for ts in set(times)}
-    # One call for the whole batch: no text in JSON has a line's end in it.
+    # One call for the whole batch: JSON strings never contain a line break.
     values = _encode_lines(list(map(_PlainRecord, uids, times))).split(b"\n")
     return [keys[ts] for ts in times], values[:-1], _partitions(uids, partitions)
 
 
 def combined_records(uids: Sequence[str], times: Sequence[int], partitions: int | None, bytes_max: int) -> Records:
-    """One record for all users of a minute, or of its users in each of `partitions`, of `bytes_max` at most."""
+    """One record for all users of a minute, or for those in each of `partitions`; `bytes_max` at most."""
     by_bucket: dict[int, dict[str, None]] = {}  # a dict, to keep their order
     users_at = {ts: by_bucket.setdefault(bucket_timestamp(ts), {}) for ts in dict.fromkeys(times)}
     for uid, ts in zip(uids, times, strict=True):
@@ -57,7 +57,7 @@ def _partitions(uids: Sequence[str], partitions: int | None) -> list[int] | None
 
 
 def _shares(uids: list[str], partitions: int | None) -> Iterable[tuple[int, list[str]]]:
-    """The users of each partition; all of them in one share where the keys choose it."""
+    """The users of each partition; a single share if the keys choose the partition."""
     if partitions is None or partitions == 1:
         return [(0, uids)]
     shares: defaultdict[int, list[str]] = defaultdict(list)
@@ -66,12 +66,12 @@ def _shares(uids: list[str], partitions: int | None) -> Iterable[tuple[int, list
     return shares.items()
 
 
-# Half of what a topic takes by default, so that a record needs no setting of its own, and a batch holds one and more.
+# Half of a topic's default limit: a record needs no setting of its own, and a batch holds more than one.
 COMBINED_BYTES_MAX = 512 * 1024
 
 
 def _combined(uids: list[str], bytes_max: int) -> list[bytes]:
-    """The values that hold these users: one, or more where it would be too large."""
+    """The values that hold these users: one, or several if one would be too large."""
     value = orjson.dumps({"uids": uids})
     if len(value) <= bytes_max or len(uids) == 1:
         return [value]
@@ -100,9 +100,9 @@ class Users(NamedTuple):
 
 
 def users_by_bucket(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Users:
-    """Read records of `bucketed`, plain and combined ones in any mixture.
+    """Read records of `bucketed`, plain and combined in any mixture.
 
-    Records of other programs in the topic are counted, never guessed at.
+    Records that other programs wrote to the topic are counted as unreadable, never guessed at.
     """
     entries = _entries(values)
     if entries is None:
@@ -135,7 +135,7 @@ def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) ->
 
 
 def minute_of(key: bytes | None) -> int | None:
-    """The bucket that a key names, None for a key that this program does not write."""
+    """The bucket that a key names, or None for a key that this program does not write."""
     if key is None or not key.isdigit() or len(key) > KEY_BYTES_MAX:
         return None
     bucket = int(key)
@@ -143,9 +143,9 @@ def minute_of(key: bytes | None) -> int | None:
 
 
 def _entries(values: Sequence[bytes | None]) -> Sequence[Any] | None:
-    """The plain records that all of `values` are, None when one of them is not."""
-    # One call for the whole batch costs a third of one call for each record. Where each value begins with its only
-    # brace and the batch gives as many objects as values, no value can have been read as a part of another.
+    """Parse `values` as plain records; None if one of them is not."""
+    # One call for the whole batch costs a third of one call per record. If each value begins with its only brace
+    # and there are as many objects as values, no value can have been read as part of another.
     try:
         if values and values[0].startswith(b'{"uids":'):  # type: ignore[union-attr]
             return None
@@ -163,7 +163,7 @@ _BRACE = ord("{")
 
 
 def uids_of(value: bytes | None) -> list[str] | None:
-    """The users in one record, None when it cannot be read."""
+    """The users in one record, or None if it cannot be read."""
     try:
         record = _decode_record(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

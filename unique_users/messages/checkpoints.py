@@ -1,7 +1,7 @@
-"""Checkpoints: what a reader of a log remembers of its own past, to recognise a log that was cut back. Pure.
+"""Checkpoints: what a reader remembers of a log, to recognise one that was cut back. Pure.
 
-A log is *cut back* when a broker loses records that were read: one that was restored from a copy, or an unclean
-election. Other records then take their offsets, so a position alone does not tell that it is of another history.
+A log is *cut back* when a broker loses records that were read: it was restored from a copy, or the election was
+unclean. Other records then take their offsets, so a position alone cannot tell that the history has changed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,26 +9,26 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 HASH_BYTES = 8
-CHECKPOINTS_MAX = 48  # of a state: the newest, and others at distances that double, back to the first
-RECENT = 8  # so many of the newest are kept whatever their distance
-NEWEST = 4  # what is looked at when reading goes on: a crash may have come just after a cut, before it was noticed
+CHECKPOINTS_MAX = 48  # in a state: the newest, then others at doubling distances, back to the first
+RECENT = 8  # how many of the newest are always kept
+NEWEST = 4  # how many are compared on a restart: a crash may have hidden a cut just before it
 
 
 class Checkpoint(NamedTuple):
     """A position that was reached, and the record before it.
 
-    `first_minute` and `last_minute` bound the event times of the records between the checkpoint before this one and
-    this one: their buckets are the ones to doubt when the log no longer holds these records. Both are 0 for none.
+    `first_minute` and `last_minute` bound the event times of the records since the previous checkpoint. Their buckets
+    are in doubt when the log no longer holds these records. Both are 0 if there are none.
     """
 
     next_offset: int
-    leader_epoch: int  # -1 where unknown
+    leader_epoch: int  # -1 if unknown
     record_hash: bytes  # of the record at next_offset - 1
     first_minute: int = 0
     last_minute: int = 0
 
     def covering(self, *others: "Checkpoint") -> "Checkpoint":
-        """This checkpoint, which now stands for the minutes of these others too."""
+        """This checkpoint, extended to the minutes of the others."""
         covered = [c for c in (self, *others) if c.last_minute]
         if not covered:
             return self
@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
 
 
 def record_hash(key: bytes | None, value: bytes | None, timestamp_ms: int) -> bytes:
-    """What is remembered of a record. Its time tells it from an equal one that was sent later."""
+    """A hash of a record. Its time tells it from an equal one that was sent later."""
     digest = blake2b(b"%d" % timestamp_ms, digest_size=HASH_BYTES)
     for part in (key, value):
         digest.update(b"-" if part is None else b"%d:" % len(part))
@@ -46,15 +46,15 @@ def record_hash(key: bytes | None, value: bytes | None, timestamp_ms: int) -> by
 
 
 def thinned(history: Sequence[Checkpoint], most: int = CHECKPOINTS_MAX, recent: int = RECENT) -> tuple[Checkpoint, ...]:
-    """At most so many of these checkpoints: the oldest, the `recent` newest, the others ever farther apart.
+    """At most `most` of these checkpoints: the oldest, the `recent` newest, and others ever farther apart.
 
-    The minutes of one that goes are taken over by the next newer one.
+    The next newer checkpoint takes over the minutes of one that is removed.
     """
     kept = list(history)
     while len(kept) > most:
         end = kept[-1].next_offset
         ages = [end - checkpoint.next_offset for checkpoint in kept]
-        # The one whose neighbours are nearest to each other, in proportion to their distance from the end.
+        # The one whose neighbours are closest to each other, relative to their distance from the end.
         place = min(range(1, len(kept) - recent), key=lambda i: (ages[i - 1] + 1) / (ages[i + 1] + 1))
         kept[place + 1] = kept[place + 1].covering(kept[place])
         del kept[place]
@@ -62,15 +62,15 @@ def thinned(history: Sequence[Checkpoint], most: int = CHECKPOINTS_MAX, recent: 
 
 
 class Found(NamedTuple):
-    """How a log differs from what was read: `back_to` is the last checkpoint that it still agrees with, if any.
+    """How a log differs from what was read. `back_to` is the last checkpoint that it still agrees with, if any.
 
-    Without one it is as good as another log, to be read from its start. `offset` is where to read on.
+    Without one, it is effectively another log, to be read from its start. `offset` is where to read on.
     """
 
     back_to: Checkpoint | None
     offset: int
-    end: int  # of the log as it is now
-    differs_at: int  # the lowest offset that was seen to hold another record than the one read, or none
+    end: int  # the log's end offset now
+    differs_at: int  # the lowest offset at which the record differs from the one read, or is missing
 
 
 def compare(
@@ -79,10 +79,10 @@ def compare(
     bounds: tuple[int, int],
     agrees: Callable[[Checkpoint], bool | None],
 ) -> Found | None:
-    """How the log between `bounds` differs from the history, oldest checkpoint first; None when no suspect says so.
+    """How the log between `bounds` differs from the history, oldest checkpoint first; None if no suspect shows it.
 
-    `agrees` compares one checkpoint with the log: None when the log cannot tell, as a record was compacted away. Nor
-    can it when the record lies before the first one kept; then all that is kept is read again.
+    `agrees` compares one checkpoint with the log. It returns None if the log cannot tell: the record was compacted
+    away, or lies before the first one kept, in which case everything kept is read again.
     """
     first, end = bounds
     different = [c.next_offset for c in suspects if first < c.next_offset and not _may_be(c, end, agrees)]

@@ -1,9 +1,9 @@
-"""The topic `counts`: what the counters publish, and how it is read. Pure.
+"""The topic `counts`: what the counters publish, and how to read it. Pure.
 
 Each record is one count of one bucket in one partition of `bucketed`. Counts of one generation only grow, so of two
-records with the same key the larger count is the newer one; and a user stands in one partition, so partitions add up.
-A tombstone takes a count back. Estimates come with their sketches, which merge to what one sketch of all users says,
-with its narrower bounds.
+records with the same key the larger count is newer. A user is in one partition only, so partitions add up. A tombstone
+takes a count back. Estimates come with their sketches; these merge into what one sketch of all users would say, with
+its narrower bounds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ from unique_users.messages.generations import current
 class PublishedCount(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a record in `counts`, as JSON. `timestamp` is the bucket's start in epoch seconds.
 
-    Those of estimates alone have `lower` to `checksum`; bytes are in base64. Those of whole buckets have neither
-    `whole` nor `why`, those of a state from before there were generations no `generation`.
+    Only estimates have `lower` to `checksum`; bytes are in base64. Whole buckets have neither `whole` nor `why`. Counts
+    of a state older than generations have no `generation`.
     """
 
     interval: str
@@ -53,10 +53,10 @@ class PublishedCount(msgspec.Struct, frozen=True, omit_defaults=True):
         return Estimate(self.unique_users, self.lower, self.upper)
 
     def is_newer(self, other: "PublishedCount") -> bool:
-        """Whether this replaces one of the same bucket, partition and topic that was read before it.
+        """Whether this replaces an earlier record of the same bucket, partition and topic.
 
-        Where one is exact and the other estimated, the state that began later decides, then the later record: the
-        interval is estimated from there on, or not any more.
+        If one is exact and the other estimated, the state that began later wins, then the later record: from there on
+        the interval is estimated, or no longer is.
         """
         if (self.lower is None) != (other.lower is None):
             return self.generation >= other.generation
@@ -64,7 +64,7 @@ class PublishedCount(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A stretch of event time in `PublishedGaps`; without an `end` where that is not known."""
+    """A stretch of event time in `PublishedGaps`, without `end` if that is not known yet."""
 
     interval: str
     start: int
@@ -73,9 +73,9 @@ class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The value of a record in `counts` whose key is `gaps:PARTITION`: what the counts of a partition may lack.
+    """The value of a record in `counts` with the key `gaps:PARTITION`: what the partition's counts may lack.
 
-    It marks buckets of which this partition has no count, but others have, or whose count is of a former state.
+    It marks buckets that this partition has no count for but others do, and those whose count is from a former state.
     """
 
     partition: int
@@ -83,7 +83,7 @@ class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: str = ""
 
     def known(self) -> tuple[Gap, ...]:
-        """Those whose reason this version knows."""
+        """The gaps whose reason this version knows."""
         reasons = {*Why}
         return tuple(
             Gap(gap.interval, gap.start, ALWAYS if gap.end is None else gap.end, Why(gap.why))
@@ -93,7 +93,7 @@ class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PublishedBucket(NamedTuple):
-    """What `counts` says of a bucket: its unique users, and why these may be wrong; for a whole one, nothing."""
+    """A bucket in `counts`: its unique users, and why they may be wrong; empty for a whole one."""
 
     total: Count
     why: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ def encode_count(
 
 
 def encode_gaps(partition: int, gaps: Iterable[Gap], generation: str) -> tuple[bytes, bytes | None]:
-    """Key and value of the record in `counts` that tells the gaps of a partition; a tombstone where it has none."""
+    """Key and value of the record in `counts` with the gaps of a partition; a tombstone if it has none."""
     told = tuple(PublishedGap(g.interval, g.start, g.why, g.end if g.end < ALWAYS else None) for g in gaps)
     value = msgspec.json.encode(PublishedGaps(partition, told, generation)) if told else None
     return f"{_GAPS}{partition}".encode(), value
@@ -143,7 +143,7 @@ class ReadCounts:
         self._decode_gaps = msgspec.json.Decoder(PublishedGaps).decode
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
-        """Take a record; one that is no count is passed over."""
+        """Take a record; one that is not a count is skipped."""
         try:
             if value is None:
                 self._gaps.pop(key or b"", None)
@@ -161,7 +161,7 @@ class ReadCounts:
             found[count.generation] = (count if count.is_newer(newest) else newest, count)
 
     def merged(self) -> dict[Bucket, PublishedBucket]:
-        """The counts of the current generation, put together over the partitions."""
+        """The counts of the current generation, combined over the partitions."""
         of_gaps = [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
         chosen = current([*of_gaps, *((p, name) for (_, p), found in self._counts.items() for name in found)])
         told = {g.partition: g for g in self._gaps.values() if (g.partition, g.generation) in chosen}
@@ -173,7 +173,7 @@ class ReadCounts:
                 newest = counts[0][0]
                 for count, _ in counts[1:]:
                     newest = count if count.is_newer(newest) else newest
-                # The larger count may be of a state that was lost. Whether that is all, only its successor knows.
+                # The larger count may be from a state that was lost. Only its successor knows whether that is all.
                 _, last = counts[-1]
                 why = {*last.why, *_missed_since(last, told.get(partition), bucket)}
                 part = msgspec.structs.replace(newest, whole=not why, why=tuple(sorted(why)))
@@ -182,9 +182,9 @@ class ReadCounts:
 
 
 def _missed_since(last: PublishedCount, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
-    """What a count lacks that a former state has published last, by the gaps that its successor tells.
+    """What the last count that a former state published lacks, by the gaps that its successor reports.
 
-    That the former state was lost does not matter here: it had counted what it published.
+    The loss of the former state does not matter here: it had counted what it published.
     """
     if told is None or last.generation >= told.generation:
         return ()
@@ -192,7 +192,7 @@ def _missed_since(last: PublishedCount, told: PublishedGaps | None, bucket: Buck
 
 
 def _parsed(key: bytes | None) -> tuple[Bucket, int]:
-    """What `key_of` wrote; for another key, what no count has."""
+    """Parse what `key_of` wrote; any other key gives a bucket that no count has."""
     interval, _, rest = (key or b"").decode(errors="replace").partition(":")
     start, _, partition = rest.partition(":")
     if start.isdecimal() and partition.isdecimal():
@@ -203,12 +203,11 @@ def _parsed(key: bytes | None) -> tuple[Bucket, int]:
 def merged_buckets(
     values: Iterable[bytes | None], keys: Iterable[bytes | None] | None = None
 ) -> dict[Bucket, PublishedBucket]:
-    """The unique users of each bucket from the records of the topic `counts`, those of one key in their order.
+    """The unique users of each bucket from the records of the topic `counts`, in order for each key.
 
-    The maximum for each partition of the current generation, put together over the partitions; a bucket is whole if
-    the last record of each partition says so. Values that are no counts are passed over. Without `keys`, so are
-    tombstones; where there are none, the order matters only for an interval that was exact before it was estimated,
-    or the other way round.
+    Takes the maximum for each partition of the current generation and combines the partitions. A bucket is whole if the
+    last record of each partition says so. Values that are not counts are skipped; without `keys`, so are tombstones. If
+    there are none, the order matters only for an interval that changed between exact and estimated.
     """
     read = ReadCounts()
     rows = ((None, value) for value in values if value is not None) if keys is None else zip(keys, values, strict=True)
@@ -220,9 +219,9 @@ def merged_buckets(
 def _put_together(
     bucket: Bucket, parts: Sequence[PublishedCount], gaps: Mapping[int, Iterable[Gap]]
 ) -> PublishedBucket:
-    """The count over all partitions: of the merged sketches where there are some, otherwise the sum.
+    """The count over all partitions: from the merged sketches if there are any, otherwise the sum.
 
-    Partitions without a count of this bucket may lack it by their `gaps`.
+    Partitions without a count of this bucket may lack it because of their `gaps`.
     """
     why: set[str] = {reason for part in parts if not part.whole for reason in part.why}
     for partition in gaps.keys() - {part.partition for part in parts}:

@@ -1,7 +1,7 @@
 """A frame: one JSON object with a user id and an event time at its root. Pure.
 
-Only those two values are decoded. The rest is skipped with its structure checked, but what stands inside skipped
-texts is not: a frame with a broken character in a text that nobody reads is a frame.
+Only those two values are decoded. The rest is skipped: its structure is checked, but not the contents of strings. A
+broken character in a skipped string does not make a frame invalid.
 """
 
 import math
@@ -17,13 +17,13 @@ UID_BYTES_MAX = 256
 TS_MAX = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that calendars here can print
 
 
-# What needs no closer look: a text this short has at most UID_BYTES_MAX bytes, whatever its characters.
+# Needs no closer look: a string this short has at most UID_BYTES_MAX bytes, whatever its characters.
 _ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=UID_BYTES_MAX // 4)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=TS_MAX)]
 
 
 class Reason(StrEnum):
-    """Why a record is no frame to count. The list is closed: every rejected record has one of these."""
+    """Why a frame is invalid or not counted. The list is closed: every rejected record has one of these."""
 
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -37,7 +37,7 @@ class Reason(StrEnum):
 
 
 class CutLine(bytes):
-    """The first bytes of a line that is too long to be kept; `bytes_total` is its length."""
+    """The first bytes of a line that is too long to keep; `bytes_total` is the length of the line."""
 
     bytes_total: int
 
@@ -48,7 +48,7 @@ class CutLine(bytes):
 
 
 class BadFrameError(Exception):
-    """The record is no frame, for `reason`; `detail` is for people, 200 characters at most."""
+    """The frame is invalid, for `reason`; `detail` is for people, 200 characters at most."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -57,18 +57,18 @@ class BadFrameError(Exception):
 
 
 class Parsed(NamedTuple):
-    """What many frames hold: columns of equal length of those that are frames, `places` being their indices."""
+    """What a batch of frames holds: columns of equal length for the valid ones, whose indices are `places`."""
 
     uids: list[str]
     times: list[int]  # epoch seconds
     places: Sequence[int]
-    refused: list[tuple[int, BadFrameError]]  # the other indices, with why
+    refused: list[tuple[int, BadFrameError]]  # the indices of the others, and why
 
 
 class FrameParser:
     """Finds the user id and the event time in a frame's bytes.
 
-    `uid` and `ts` are looked up at the root of the object, wherever they stand; the last of two equal keys wins.
+    `uid` and `ts` are looked up at the root of the object, in any order; the last of two equal keys wins.
     """
 
     def __init__(self, uid: str = "uid", ts: str = "ts", ts_unit: str = "s", bytes_max: int = 1_048_576) -> None:
@@ -103,7 +103,7 @@ class FrameParser:
             frame = self._decode(raw)
             uid, ts = frame.uid, frame.ts
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Not what is wanted, or not yet: the last of two equal keys may still be right.
+            # Not a valid value, or not yet: the last of two equal keys may still be right.
             uid, ts = self._look_closer(raw)
         if not 0 < len(uid) <= UID_BYTES_MAX or (not uid.isascii() and len(uid.encode()) > UID_BYTES_MAX):
             raise BadFrameError(Reason.BAD_UID, f"{len(uid)} characters, expected 1 to {UID_BYTES_MAX} bytes")
@@ -114,7 +114,7 @@ class FrameParser:
         return uid, ts
 
     def parse_all(self, raws: Sequence[bytes | None]) -> Parsed:
-        """`parse` for many frames, at a fraction of its cost for those that are as usual. No value is no frame."""
+        """`parse` for many frames, at a fraction of its cost for typical frames. A null value is rejected."""
         texts: Sequence[bytes] = raws  # type: ignore[assignment]
         try:
             longest = max(map(len, texts), default=0)
@@ -146,11 +146,11 @@ class FrameParser:
         try:
             return self.parse(text)
         except BadFrameError as error:
-            # Another one: the traceback of this one would keep the text, and all the batch, for the garbage collector.
+            # A new error: the traceback of this one would keep the frame, and the batch, until garbage collection.
             return BadFrameError(error.reason, error.detail)
 
     def _look_closer(self, raw: bytes) -> tuple[str, Any]:
-        """Return the values of a frame that the fast way refused, or say what is wrong."""
+        """Return the values of a frame that the fast path refused, or raise what is wrong."""
         try:
             frame = self._decode_loosely(raw)
         except msgspec.ValidationError:
@@ -211,7 +211,7 @@ def _sorted_out(found: Sequence[tuple[str, int] | BadFrameError]) -> Parsed:
     return parsed
 
 
-# ASCII only, on purpose: Python's own int() and fromisoformat() take more than any producer means.
+# ASCII only, on purpose: Python's int() and fromisoformat() accept more than any producer means.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
 _ISO_TIME = re.compile(

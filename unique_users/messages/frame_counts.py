@@ -22,7 +22,7 @@ class FrameCounts:
         return self.sum_text("accepted")
 
     def sum_text(self, accepted: str) -> str:
-        """In words, with a word for those that are accepted."""
+        """The sum in words; `accepted` is the word for the accepted ones."""
         text = f"{self.read:,} frames read = {self.accepted:,} {accepted} + {self.rejected.total():,} rejected"
         if self.rejected:
             text += f" ({', '.join(f'{reason} {n:,}' for reason, n in sorted(self.rejected.items()))})"

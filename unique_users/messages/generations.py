@@ -1,7 +1,7 @@
-"""Generations: which counts belong together, and which of them count. Pure.
+"""Generations: which counts belong together, and which of them are current. Pure.
 
 A generation is named `TIME-TOPIC`: the UTC time at which a state began, and the first characters of the id of the topic
-that it counts. Counts of two topics say nothing about each other, whatever the names of these are.
+that it counts. Counts of two topics say nothing about each other, whatever the topics are called.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ _FORM = "%Y%m%dT%H%M%SZ"
 
 
 class Generation(NamedTuple):
-    """A generation, as its name says. Times compare as text.
+    """A generation, parsed from its name. Times compare as strings.
 
-    `time` is empty for a state that began before there were generations, `topic` where topics have no ids.
+    `time` is empty for a state older than generations, `topic` if topics have no ids.
     """
 
     time: str
@@ -23,13 +23,13 @@ class Generation(NamedTuple):
 
     @classmethod
     def parsed(cls, name: str) -> Self:
-        """That of a name; of an empty one, which stands for records of before there were generations, both are."""
+        """Parse a name; an empty one, from a record older than generations, gives two empty parts."""
         time, _, topic = name.partition("-")
         return cls(time, topic)
 
 
 def new_generation(now: float, topic_id: str, former: Iterable[str] = ()) -> str:
-    """The name for a state that begins now: it is newer than the `former` ones, also when the clock was set back."""
+    """The name for a state that begins now. It is newer than the `former` ones, even if the clock was set back."""
     begun = datetime.fromtimestamp(int(now), UTC)
     times = [Generation.parsed(name).time for name in former]
     if last := max(filter(None, times), default=""):
@@ -38,15 +38,15 @@ def new_generation(now: float, topic_id: str, former: Iterable[str] = ()) -> str
 
 
 def continued(name: str, topic_id: str) -> str:
-    """What the counts of a state say: of one that began before there were generations, its topic alone."""
+    """The generation of a state's counts; for a state older than generations, its topic alone."""
     return name or (f"-{topic_id[:ID_CHARACTERS]}" if topic_id else "")
 
 
 def current(found: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
-    """The partitions and generations whose counts count, of those that were found: all of the newest one's topic.
+    """The partitions and generations whose counts are current: of those found, all of the newest one's topic.
 
-    Counts without a generation are the oldest; they are of the topic that a state from that time goes on with. Where
-    topics have no ids, the newest generation of each partition counts.
+    Counts without a generation are the oldest. They belong to the topic of a state from that time that is still in use.
+    If topics have no ids, the newest generation of each partition is current.
     """
     everything = set(found)
     generations = {name: Generation.parsed(name) for _, name in everything}

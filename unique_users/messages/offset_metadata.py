@@ -1,7 +1,7 @@
-"""The text that the bucketer stores with its committed offsets, written and read here alone. Pure.
+"""The metadata that the bucketer stores with its committed offsets; written and read only here. Pure.
 
-Words with one space between: the topic's id, the stream clock, the layout of `bucketed`; and since version 0.2 further
-words of the form `name=value`, of which a reader passes over those that it does not know.
+Words separated by single spaces: the topic's id, the stream clock, the layout of `bucketed`. Since version 0.2, more
+words of the form `name=value` follow; a reader skips those that it does not know.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from unique_users.messages.partitioning import Layout
 
 _TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
 CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
-GAPS_MAX = 8  # in a text; with more, the nearest are joined
+GAPS_MAX = 8  # in the metadata; beyond that, the nearest are joined
 
 
 class OffsetMetadata(NamedTuple):
@@ -24,11 +24,11 @@ class OffsetMetadata(NamedTuple):
     topic_id: str = ""
     clock: str = ""  # see StreamClock.to_metadata
     layout: Layout | None = None
-    totals: FrameCounts | None = None  # of all frames up to the offset; None when version 0.1 read them
+    totals: FrameCounts | None = None  # of all frames up to the offset; None if version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
-    missed: bool = False  # frames right before the offset were: the next one tells where that gap ends
+    missed: bool = False  # the frames right before the offset were deleted: the next one tells where that gap ends
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -49,7 +49,7 @@ class OffsetMetadata(NamedTuple):
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """What `text` wrote, in this version or before; empty for what another program wrote."""
+        """Parse what `text` wrote, in this version or an earlier one; empty for what another program wrote."""
         topic_id, clock, layout, *more = (*text.split(" "), "", "", "")[: max(3, text.count(" ") + 1)]
         words = dict(word.split("=", 1) for word in more if "=" in word)
         newest = words.get(_NEWEST, "")
@@ -65,7 +65,7 @@ class OffsetMetadata(NamedTuple):
         )
 
     def watermark(self) -> int | None:
-        """No frame before this time will be accepted from the partition any more; None while anything may come."""
+        """No frame before this time will be accepted from the partition any more; None if any still may."""
         return StreamClock.from_metadata(0, self.clock).watermark()
 
 
@@ -103,6 +103,6 @@ def late_text(late: int) -> str:
 
 
 def late_of(text: str) -> int:
-    """The number in what `late_text` wrote, 0 in any other text."""
+    """The number in what `late_text` wrote, or 0 for any other string."""
     number = text.removeprefix(_LATE)
     return int(number) if text.startswith(_LATE) and number.isdecimal() else 0

@@ -1,11 +1,11 @@
-"""Which partition of `bucketed` a record stands in, and whether that is still as it was. Pure."""
+"""Which partition of `bucketed` a record goes to, and whether that has changed. Pure."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
 from zlib import crc32
 
-# Counts of the old topic say nothing about the new one: a reader would take the larger of two that have to be added.
+# Counts of the old topic say nothing about the new one: a reader would take the larger of two that should be added.
 NEW_TOPIC = (
     "Make a new topic, set topics.bucketed.name to it, topics.counts.name and bucketer.group to new ones, and let the"
     " bucketer fill it from the start of feed"
@@ -13,7 +13,7 @@ NEW_TOPIC = (
 
 
 def partition_of(uid: str, partitions: int) -> int:
-    """The partition in which all records of a user stand: CRC-32 (zlib's) of the uid in UTF-8, modulo `partitions`."""
+    """The partition of all records of a user: CRC-32 (zlib's) of the uid in UTF-8, modulo `partitions`."""
     return crc32(uid.encode()) % partitions
 
 
@@ -27,7 +27,7 @@ def partitions_of_keys(keys: Sequence[bytes], partitions: int) -> list[int]:
 
 @lru_cache(maxsize=10_000)
 def _murmur2(data: bytes) -> int:
-    """The hash of a key, of which Kafka's clients leave the sign out."""
+    """The hash of a key, without the sign bit, as in Kafka's clients."""
     mask, m = 0xFFFFFFFF, 0x5BD1E995
     h = 0x9747B28C ^ len(data)
     whole = len(data) - len(data) % 4
@@ -41,9 +41,9 @@ def _murmur2(data: bytes) -> int:
 
 
 class Layout(NamedTuple):
-    """How records are spread over a topic. A minute or user must stand in one partition, so it may not change."""
+    """How records are spread over a topic. It may not change: a minute or user must stay in one partition."""
 
-    topic_id: str  # empty on brokers that have none
+    topic_id: str  # empty if the broker has none
     partition_by: str
     partitions: int
 
@@ -53,13 +53,13 @@ class Layout(NamedTuple):
 
     @classmethod
     def parsed(cls, text: str) -> Self | None:
-        """The layout that was written so, None for any other text."""
+        """Parse a layout written by `__str__`; None for any other string."""
         topic_id, _, rest = text.partition("/")
         partition_by, _, partitions = rest.partition("/")
         return cls(topic_id, partition_by, int(partitions)) if partitions.isdecimal() else None
 
     def fits(self, former: "Layout") -> bool:
-        """Whether records may be added to those that were written as `former` says."""
+        """Whether records may be added to those written with the layout `former`."""
         if self.topic_id != former.topic_id:
             return True  # another topic, which holds none of them
         alone = self.partitions == 1

@@ -1,4 +1,4 @@
-"""Whether the log of a partition is still the one that was read: what a loop asks when it opens one, and later on."""
+"""Whether the log of a partition is still the one that was read: checked when a loop opens it, and later on."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,20 +12,20 @@ from unique_users.partition_log.read_history import Past
 
 _log = logging.getLogger(__name__)
 
-PEEK_SECONDS = 2.0  # for one record: rarely asked for, and then nothing is read before the answer
+PEEK_SECONDS = 2.0  # for one record: rarely needed, and nothing is read before the answer
 
 
 class _Doubt(NamedTuple):
-    leader_epoch: int  # of the records that wait to be read, -1 where unknown
-    before: bool  # these lie before the position
+    leader_epoch: int  # of the records waiting to be read, -1 if unknown
+    before: bool  # they are before the position
 
 
 class HistoryCheck:
     """Recognises that the log of a partition was cut back under its reader.
 
-    A partition is *in doubt* from the first sign of it until `settle` has looked at the log: the broker did not answer
-    for a while, another leader took the records that come, or these lie before the position. What comes of it in
-    between is not to be handled, and read again afterwards.
+    A partition is *in doubt* from the first sign of that until `settle` has looked at the log: the broker did not
+    answer for a while, another leader took the new records, or these are before the position. Records that arrive
+    meanwhile must not be handled; they are read again afterwards.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class HistoryCheck:
         return found or _beyond(position, bounds)
 
     def notice(self, pasts: Mapping[int, Past]) -> None:
-        """Doubt every partition when the broker was away. To be called before what was polled is handled."""
+        """Doubt every partition if the broker was away. Call it before handling a poll."""
         answered_at, breaks = self._answers()
         if breaks != self._breaks:
             self._breaks = breaks
@@ -65,7 +65,7 @@ class HistoryCheck:
                 past.sure(answered_at)
 
     def continues(self, past: Past, position: int, batch: Batch) -> bool:
-        """Whether a batch may be handled as what comes next; otherwise its partition is in doubt."""
+        """Whether a batch may be handled as the next one; otherwise its partition is in doubt."""
         before = batch.offsets[0] < position
         if before or past.new_leader(batch):
             self._doubts[batch.partition] = _Doubt(batch.leader_epoch, before=before)
@@ -81,15 +81,15 @@ class HistoryCheck:
         return found or _beyond(position, bounds)
 
     def settle(self, partition: int, past: Past) -> None:
-        """The partition is read on, or again, as the log is now."""
+        """Note that the partition is read on, or read again, as the log is now."""
         past.trust(self._doubts.pop(partition).leader_epoch)
 
     def forget(self, partition: int) -> None:
-        """The partition is not read any more, or is about to be opened again."""
+        """Note that the partition is no longer read, or is about to be reopened."""
         self._doubts.pop(partition, None)
 
     def say(self, partition: int, found: Found, position: int, minutes: tuple[int, int] | None = None) -> None:
-        """Say in one line what was found of a log that was read up to a position, and which minutes are marked."""
+        """Say in one line how a log differs from what was read up to a position, and which minutes are marked."""
         if found.back_to is None:
             why = RECREATED if position > found.end else OTHER
             _log.warning(
@@ -106,7 +106,7 @@ class HistoryCheck:
         )
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._peek is not None:
             self._peek.close()
 
@@ -125,6 +125,6 @@ class HistoryCheck:
 
 
 def _beyond(position: int, bounds: tuple[int, int]) -> Found | None:
-    """A log that ends before what was read of it, of which nothing is remembered."""
+    """For a log that ends before the position, if nothing is remembered of it."""
     first, end = bounds
     return Found(None, first, end, end) if position > end else None

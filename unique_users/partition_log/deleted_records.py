@@ -1,4 +1,4 @@
-"""Where to read on in a partition, and what is said of records that are not there any more."""
+"""Where to read on in a partition, and what to say about records that no longer exist."""
 
 import logging
 
@@ -9,7 +9,7 @@ from unique_users.event_time.buckets import iso_time
 
 _log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 0.5  # for requests beside reading: a silent broker must not make a report late
+ANSWER_SECONDS = 0.5  # for requests outside of reading: a silent broker must not delay a report
 
 
 def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
@@ -28,9 +28,9 @@ OTHER = "it holds other records, so it was deleted and recreated"
 
 
 def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -> bool:
-    """Whether records between `position` and a batch that came next were deleted before they were read; says so.
+    """Whether records between `position` and the next batch were deleted before they were read; says so.
 
-    Offsets are also left out by transactions and by compaction. A broker that cannot be asked has to be suspected.
+    Transactions and compaction also leave offsets out. If the broker cannot be asked, a loss must be assumed.
     """
     try:
         first, _ = consumer.bounds([batch.partition], ANSWER_SECONDS)[batch.partition]
@@ -42,7 +42,7 @@ def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -
 
 
 def say_lost(topic: str, partition: int, position: int, first: int) -> None:
-    """Say that retention was faster than this program."""
+    """Say that retention deleted records before this program read them."""
     _log.warning(
         f"{topic}-{partition}: {first - position} records were deleted by the topic's retention before they were read"
         f" (offsets {position} to {first - 1}): the counts of their minutes are too low"
@@ -50,14 +50,14 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
 
 
 def say_unreadable(topic: str, batch: Batch) -> None:
-    """Say that records cannot be unpacked, and are passed."""
+    """Say that records cannot be unpacked and are skipped."""
     _log.warning(
         f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}"
     )
 
 
 def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:
-    """Say from when on counts are whole that are made from a topic whose start is gone; `batch` is what is first."""
+    """Say from when on counts are whole if the start of the topic is gone; `batch` is its first batch."""
     since = (
         f"counts are whole for minutes from {iso_time(whole_from)} on"
         if whole_from < ALWAYS

@@ -1,4 +1,4 @@
-"""The past of one partition as its reader knows it: what is saved of it, and what only this process knows."""
+"""What a reader knows of one partition's past: what is saved, and what only this process knows."""
 
 from collections.abc import Sequence
 from math import inf
@@ -7,21 +7,21 @@ from typing import NamedTuple
 from unique_users.clients.protocols import Batch
 from unique_users.messages.checkpoints import CHECKPOINTS_MAX, NEWEST, RECENT, Checkpoint, record_hash, thinned
 
-# A log that was cut back brings nothing for at least as long: its broker starts again, or another one takes over.
+# A log that was cut back brings nothing for at least this long: its broker restarts, or another one takes over.
 PAUSE_SECONDS = 0.2
 PAUSES_MAX = 64
 
 
 class Pause(NamedTuple):
-    """A while in which nothing came, and the last record before it."""
+    """A time in which nothing arrived, and the last record before it."""
 
-    began: float  # long ago where this reader had read nothing yet
+    began: float  # long ago if this reader had read nothing yet
     ended: float
     checkpoint: Checkpoint
 
 
 class _Last(NamedTuple):
-    """The last record read. Its hash is made when it is asked for."""
+    """The last record read. Its hash is computed on demand."""
 
     at: float
     next_offset: int
@@ -37,8 +37,8 @@ class _Last(NamedTuple):
 class Past:
     """Remembers checkpoints of what is read.
 
-    `history` is what is to be saved with the position, oldest first. Beside it stands the last record before each
-    pause: after a cut, a checkpoint that was saved since may be of the new log already.
+    `history` is to be saved with the position, oldest first. The last record before each pause is kept separately:
+    after a cut, a checkpoint saved since then may already be of the new log.
     """
 
     def __init__(self, history: Sequence[Checkpoint] = (), most: int = CHECKPOINTS_MAX, recent: int = RECENT) -> None:
@@ -48,16 +48,16 @@ class Past:
         self._last: _Last | None = None
         self._pauses: list[Pause] = []
         self._minutes: tuple[int, int] | None = None  # since the last checkpoint
-        # That the log was seen to be ours in.
+        # The leader epoch in which the log was confirmed as the one that was read.
         self._leader_epoch = self.history[-1].leader_epoch if self.history else -1
 
     def cover(self, minute: int) -> None:
-        """A user of this minute is counted."""
+        """Note that a user of this minute is counted."""
         first, last = self._minutes or (minute, minute)
         self._minutes = min(first, minute), max(last, minute)
 
     def read(self, batch: Batch, now: float) -> None:
-        """All of a batch is read. One that cannot be unpacked tells nothing."""
+        """Note that a whole batch is read. One that cannot be unpacked tells nothing."""
         if batch.unreadable:
             return
         if self._last is None and self.history:
@@ -71,7 +71,7 @@ class Past:
         self._leader_epoch = batch.leader_epoch
 
     def remember(self) -> tuple[Checkpoint, ...]:
-        """The history, now with the position that is about to be saved."""
+        """The history, including the position that is about to be saved."""
         reached = list(self.history)
         if self._last is not None and (not reached or reached[-1].next_offset < self._last.next_offset):
             reached.append(self._last.checkpoint())
@@ -88,24 +88,24 @@ class Past:
         return -1 not in {self._leader_epoch, batch.leader_epoch} and batch.leader_epoch != self._leader_epoch
 
     def trust(self, leader_epoch: int) -> None:
-        """The log was looked at, and is the one that was read."""
+        """Note that the log was checked, and is the one that was read."""
         self._leader_epoch = leader_epoch
 
     def sure(self, until: float) -> None:
-        """The broker did not go away before this time: no pause that ended by then hides a cut."""
+        """Note that the broker was there until this time: no pause that ended by then hides a cut."""
         self._pauses = [pause for pause in self._pauses if pause.ended > until]
 
     def suspects(self) -> list[Checkpoint]:
-        """What a log that was cut back lately would not hold any more: the last record, those before pauses."""
+        """What a log that was cut back lately would lack: the last record, and those before pauses."""
         here = [self._last.checkpoint()] if self._last else self.history[-1:]
         return [*here, *(pause.checkpoint for pause in reversed(self._pauses))]
 
     def newest(self) -> list[Checkpoint]:
-        """What a log that was cut back while nobody read it would not hold any more."""
+        """What a log that was cut back while nobody read it would lack."""
         return list(self.history[-NEWEST:])
 
     def go_back(self, offset: int) -> tuple[int, int] | None:
-        """Forget what came after an offset; return the first and the last minute that it had users of."""
+        """Forget what came after an offset. Returns the first and last minute of its users."""
         forgotten = [c for c in self.history if c.next_offset > offset]
         minutes = [minute for c in forgotten if c.last_minute for minute in (c.first_minute, c.last_minute)]
         minutes += self._minutes or ()

@@ -1,7 +1,7 @@
 """Decompressing gzip and zstd files of any number of members or frames, piece by piece, in bounded memory.
 
-The standard readers fall short: gzip's gives nothing of the block in which it meets a damage, zstd's takes a cut-off
-file for a whole one, and zstd's objects give at once all that a few bytes unpack to, be it gigabytes.
+The standard readers fall short: gzip's gives nothing of a damaged block, zstd's takes a truncated file for a whole one,
+and zstd's objects return at once everything that a few bytes unpack to, even gigabytes.
 """
 
 import zlib
@@ -12,9 +12,9 @@ from typing import Any
 import zstandard
 
 COMPRESSED_BYTES = 32 * 1024  # of gzip, read at a time
-UNPACKED_BYTES = 512 * 1024  # of gzip, given at a time; of zstd it is a block, 128 KiB at most
+UNPACKED_BYTES = 512 * 1024  # of gzip, returned at a time; of zstd it is a block, 128 KiB at most
 
-# What a frame may ask its reader to remember: as much as the zstd tool grants without being asked for more.
+# The window a frame may ask for: as much as the zstd tool grants by default.
 WINDOW_BYTES_MAX = 128 * 1024 * 1024
 
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # the first four bytes of data that is not the file's content
@@ -27,26 +27,26 @@ class WindowError(Exception):
 
 
 def is_gzip(start: bytes) -> bool:
-    """Whether a file that begins so is gzip."""
+    """Whether a file that starts like this is gzip."""
     return start.startswith(b"\x1f\x8b")
 
 
 def is_zstd(start: bytes) -> bool:
-    """Whether a file that begins so, with four bytes or more, is zstd."""
+    """Whether a file that starts like this, with four bytes or more, is zstd."""
     return start.startswith(b"\x28\xb5\x2f\xfd") or _is_skippable(start)
 
 
 def unpacked_gzip(file: Any) -> Iterator[bytes]:
-    """The content of `file`, which is given up to a damage. Raises zlib.error, EOFError when it is cut off."""
+    """The content of `file`, up to any damage. Raises zlib.error, or EOFError if it is truncated."""
     compressed = b""
     while compressed := compressed or file.read1(COMPRESSED_BYTES):
-        # Some programs fill the last block of a file up with zeros.
+        # Some programs pad the last block of a file with zeros.
         if compressed := compressed.lstrip(b"\0"):
             compressed = yield from _member(file, compressed)
 
 
 def _member(file: Any, compressed: bytes) -> Generator[bytes, None, bytes]:
-    """What a member holds that begins with `compressed`; returns what was read behind it."""
+    """The content of a member that begins with `compressed`; returns what was read after it."""
     decompressor = zlib.decompressobj(wbits=31)
     while not decompressor.eof:
         compressed = _exactly(compressed or file.read1(COMPRESSED_BYTES), 1)
@@ -72,7 +72,7 @@ def _pieces(decompressor: Any, compressed: bytes) -> Iterator[bytes]:
 
 
 def _up_to_damage(decompressor: Any, compressed: bytes, given: int) -> Iterator[bytes]:
-    """What the damaged input unpacks to until it raises an error, without the first `given` bytes."""
+    """What the damaged input unpacks to before it raises an error, without the first `given` bytes."""
     with suppress(zlib.error):
         for place in range(len(compressed)):
             plain = decompressor.decompress(compressed[place : place + 1])
@@ -81,9 +81,9 @@ def _up_to_damage(decompressor: Any, compressed: bytes, given: int) -> Iterator[
 
 
 def unpacked_zstd(file: Any) -> Iterator[bytes]:
-    """The content of `file`, block by block, up to a damage.
+    """The content of `file`, block by block, up to any damage.
 
-    Raises zstandard.ZstdError, EOFError when it is cut off, WindowError.
+    Raises zstandard.ZstdError, EOFError if it is truncated, WindowError.
     """
     while start := file.read(_HEADER_START_BYTES):
         if _is_skippable(start):
@@ -130,7 +130,7 @@ def _read(file: Any, size: int) -> bytes:
 
 
 def _exactly(read: bytes, size: int) -> bytes:
-    """What was read, which must be so many bytes or more."""
+    """What was read, which must be at least `size` bytes."""
     if len(read) < size:
         message = "its end is missing"
         raise EOFError(message)

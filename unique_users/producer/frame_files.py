@@ -1,4 +1,4 @@
-"""Files of frames, one JSON object a line: gzip, zstd or plain, told apart by their content."""
+"""Files of frames, one JSON object per line: gzip, zstd or plain, recognised by their content."""
 
 import os
 import stat
@@ -19,31 +19,31 @@ from unique_users.producer.read_ahead import read_ahead
 # The longest line that is kept whole, so that a file without line ends does not fill the memory.
 LINE_BYTES_MAX = 8_000_000
 PLAIN_BYTES = 256 * 1024  # read at a time
-JOINED_BYTES = 256 * 1024  # handed out as one list of lines, while they are in the processor's cache
+JOINED_BYTES = 256 * 1024  # returned as one list of lines, while they are in the processor's cache
 
 
 class FrameFile:
-    """The lines of a file, or of stdin for `-`, without their ends; blank ones are left out. A context manager.
+    """The lines of a file, or of stdin for `-`, without line ends; blank lines are skipped. A context manager.
 
-    Iterating gives lists of them: many lines of a file, of a pipe those that are there, and ten times a second an empty
-    list while there are none. Of what is too long there is a CutLine. Raises InputError when the file is damaged or cut
-    off; what came before was whole.
+    Iterating gives lists of lines: of a file, many at a time; of a pipe, those available, or an empty list ten times a
+    second while there are none. A line that is too long becomes a CutLine. Raises InputError if the file is damaged or
+    truncated; what came before was whole.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.blank_lines = 0
-        self.blank_lines_first = 0  # those before the first that is not
+        self.blank_lines_first = 0  # before the first line that is not blank
         self._begun = False
         if path == "-" and sys.stdin is None:
             raise UsageError("stdin is closed: name a file, or pipe the frames in")
         try:
-            # Of stdin a reader of its own: Python cannot end while a thread waits in that of `sys`.
+            # stdin gets a reader of its own: Python cannot exit while a thread waits in that of `sys`.
             self._file: Any = (
                 open(sys.stdin.fileno(), "rb", closefd=False) if path == "-" else Path(path).open("rb")  # noqa: SIM115
             )
             self.bytes_total = None if path == "-" else Path(path).stat().st_size
-            # Who waits for a pipe looks at other things as well; for a file a thread would cost more than it gives.
+            # A loop that reads a pipe has other things to watch; for a file, a thread would cost more than it gains.
             regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
             self._blocks = (_joined if regular else read_ahead)(_blocks(self._file), JOINED_BYTES)
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class FrameFile:
             yield self._kept([unfinished.take()])
 
     def _kept(self, lines: list[bytes]) -> list[bytes]:
-        """Those that are not blank."""
+        """The lines that are not blank."""
         kept = [line for line in lines if line and not line.isspace()]
         if kept and not self._begun:
             self._begun = True
@@ -91,7 +91,7 @@ class FrameFile:
 
 
 class _Unfinished:
-    """The line whose end has not come: its first bytes, and how many followed them. False when it has none."""
+    """The line whose end has not arrived: its first bytes, and how many followed. False if it has none."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -101,13 +101,13 @@ class _Unfinished:
         return len(self._held) + self._dropped
 
     def add(self, more: bytes) -> None:
-        """Go on with it, in memory up to LINE_BYTES_MAX and one more, which may belong to the line's end."""
+        """Continue it, in memory up to LINE_BYTES_MAX and one more, which may belong to the line end."""
         room = LINE_BYTES_MAX + 1 - len(self._held)
         self._held += more[:room]
         self._dropped += max(0, len(more) - room)
 
     def take(self) -> bytes:
-        """The line, a CutLine of one that is too long; the next one begins."""
+        """Return the line, as a CutLine if it is too long, and begin the next one."""
         held, dropped = self._held, self._dropped
         self._held, self._dropped = bytearray(), 0
         if not dropped:
@@ -120,7 +120,7 @@ class _Unfinished:
 
 
 def _lines(unfinished: _Unfinished, block: bytes) -> list[bytes]:
-    """The lines that end in a block, without their ends; what follows them is unfinished."""
+    """The lines that end in a block, without line ends; the rest is unfinished."""
     if b"\n" not in block:
         unfinished.add(block)
         return []
@@ -135,7 +135,7 @@ def _lines(unfinished: _Unfinished, block: bytes) -> list[bytes]:
 
 
 def _blocks(file: Any) -> Iterator[bytes]:
-    """What is in the file, decompressed, as it comes."""
+    """The content of the file, decompressed, as it arrives."""
     start = file.peek(4)
     if is_gzip(start):
         yield from unpacked_gzip(file)
@@ -146,7 +146,7 @@ def _blocks(file: Any) -> Iterator[bytes]:
 
 
 def _joined(blocks: Iterator[bytes], bytes_max: int) -> Iterator[bytes]:
-    """The same bytes in blocks of about `bytes_max`. An error comes behind the bytes before it."""
+    """The same bytes in blocks of about `bytes_max`. An error comes after the bytes before it."""
     held: list[bytes] = []
     held_bytes = 0
     try:

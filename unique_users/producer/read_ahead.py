@@ -1,4 +1,4 @@
-"""Reading ahead: blocks of a file are read in a thread of their own, before they are asked for."""
+"""Reading ahead: a thread reads blocks of a file before they are asked for."""
 
 from collections.abc import Iterable, Iterator
 from queue import Empty, Queue
@@ -10,11 +10,11 @@ THREAD_NAME = "read ahead"
 
 
 def read_ahead(blocks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
-    """The same bytes: those that are there, joined to about `bytes_max`.
+    """The same bytes, as they are available, joined to about `bytes_max`.
 
-    While there are none, it gives an empty block ten times a second, so that who waits for a pipe can look at other
-    things as well. An error comes behind the bytes before it. The thread ends with the process, be it in the middle of
-    a read.
+    While there are none, it yields an empty block ten times a second, so that a loop that reads a pipe can watch other
+    things as well. An error comes after the bytes before it. The thread ends with the process, even in the middle of a
+    read.
     """
     queue: Queue[bytes | Exception | None] = Queue(BLOCKS_AHEAD_MAX)
     Thread(target=_read, args=(blocks, queue), name=THREAD_NAME, daemon=True).start()
@@ -44,7 +44,7 @@ def _read(blocks: Iterable[bytes], queue: "Queue[bytes | Exception | None]") -> 
     try:
         for block in blocks:
             queue.put(block)
-    except Exception as error:  # noqa: BLE001 - it is raised where the bytes are wanted
+    except Exception as error:  # noqa: BLE001 - raised where the bytes are read
         queue.put(error)
     else:
         queue.put(None)

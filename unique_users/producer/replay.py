@@ -13,12 +13,12 @@ from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
 
-STEP_LINES = 500  # lines between two looks at the clock and at the in-flight bound
-# Between two flushes: what is sent again when a producer fails. Frames of 2 KB reach the first, long lines the second.
+STEP_LINES = 500  # lines between two checks of the clock and of the in-flight limit
+# Between two flushes: sent again when a producer fails. Frames of 2 KB reach the first, long lines the second.
 FLUSH_LINES = 10_000
 FLUSH_BYTES = 24_000_000
 ROOM_SECONDS = 1.0
-ALONE_BYTES = 1_000_000  # a longer line is a batch of its own, of which it is known what was refused
+ALONE_BYTES = 1_000_000  # a longer line is a batch of its own, so a refusal names the line
 
 
 class Sent(NamedTuple):
@@ -29,10 +29,10 @@ class Sent(NamedTuple):
 
 
 class Replay:
-    """Sends lines to `feed` at `rate` frames per second at most, None: as fast as they go.
+    """Sends lines to `feed` at `rate` frames per second at most, None: as fast as possible.
 
-    Every line is acknowledged before it counts as sent. When a producer fails, the lines since its last flush are sent
-    again by a new one: a frame may come twice, which changes no count, and none is left out.
+    A line counts as sent once it is acknowledged. When a producer fails, a new one sends the lines since its last flush
+    again: a frame may arrive twice, which changes no count, and none is left out.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Replay:
         rate: float | None = None,
     ) -> None:
         self._blocks = iter(lines)
-        self._block: list[bytes] = []  # of which those up to `_taken` are sent
+        self._block: list[bytes] = []  # those up to `_taken` are sent
         self._taken = 0
         self._new_producer = new_producer
         self._feed, self._rejected = topics
@@ -60,13 +60,13 @@ class Replay:
         self.sent = Sent(0, 0)
 
     def open(self) -> None:
-        """Connect; without an effect when a stop is requested while no broker answers."""
+        """Connect; has no effect if a stop is requested while no broker answers."""
         self._producer = self._new_producer()
 
     def step(self) -> bool:
-        """Send the next lines; return False when there are none, or none are wanted any more.
+        """Send the next lines. Returns False if there are none, or no more are wanted.
 
-        Raises InputError where the file is damaged, with the lines before sent.
+        Raises InputError if the file is damaged, after sending the lines before that.
         """
         if self._stop.requested or self._producer is None:
             return False
@@ -82,17 +82,17 @@ class Replay:
         return True
 
     def flush(self) -> bool:
-        """Wait until all lines are acknowledged; return False when a forced end leaves some unsure."""
+        """Wait until all lines are acknowledged. Returns False if a forced end leaves some unsure."""
         self._attempt(self._flush)
         return not self._unflushed
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._producer is not None:
             self._producer.close()
 
     def _next(self, lines_max: int) -> list[bytes] | None:
-        """The next lines, those that are there: maybe none. None at the end of the file."""
+        """The next available lines, possibly none. None at the end of the file."""
         if lines_max and self._taken == len(self._block):
             block = next(self._blocks, None)
             if block is None:
@@ -114,7 +114,7 @@ class Replay:
         return 0
 
     def _attempt(self, action: Callable[[Producer], None]) -> None:
-        """Run `action`; when the producer fails, send all that is unsure with a new one."""
+        """Run `action`; if the producer fails, send everything unsure with a new one."""
         while self._producer is not None:
             try:
                 action(self._producer)
@@ -130,7 +130,7 @@ class Replay:
                 return
 
     def _reject_one(self) -> None:
-        """`feed` has refused a line that goes alone: have the one that compresses worst go to `rejected`."""
+        """`feed` has refused a line that goes alone: send the one that compresses worst to `rejected`."""
         places = [n for n, line in enumerate(self._unflushed) if type(line) is bytes and len(line) > ALONE_BYTES]
         if places:
             place = max(places, key=lambda place: len(zlib.compress(self._unflushed[place], 1)))
@@ -160,7 +160,7 @@ class Replay:
             self._unflushed, self._unflushed_bytes = [], 0
 
     def _wait(self, ready: Callable[[float], bool]) -> bool:
-        """Wait for the broker, for as long as it takes; a stop is granted a few more seconds."""
+        """Wait for the broker, however long it takes; after a stop request, only a few more seconds."""
         patience = 4
         said = False
         while not ready(ROOM_SECONDS):

@@ -1,4 +1,4 @@
-"""Queries: the unique users between two times, exactly, from the minutes that the counters have saved. Pure.
+"""Queries: the exact unique users between two times, from the minutes that the counters have saved. Pure.
 
 Users are united over minutes and partitions, so an answer is right for either `partition_by`.
 """
@@ -23,7 +23,7 @@ _DURATION = re.compile(r"\s*([0-9]{1,7})\s*(minute|hour|day|week)s?\s*", re.ASCI
 
 
 class Saved(Protocol):
-    """What a query asks of the state of a partition; see saved.SavedState. Every method may raise StateError."""
+    """What a query needs from the state of a partition; see snapshot.SavedState. Every method may raise StateError."""
 
     floor: int
     facts: Facts
@@ -37,13 +37,13 @@ class Saved(Protocol):
 
 
 class Range(NamedTuple):
-    """The minutes from `start` up to, and without, `end`, both in whole minutes of epoch seconds."""
+    """The minutes from `start` up to but not including `end`, both whole minutes in epoch seconds."""
 
     start: int
     end: int
 
     def split(self, interval: str, calendar: Calendar) -> Iterator["Range"]:
-        """The parts of it in each bucket of an interval: the first and the last one may be shorter than those."""
+        """Its parts in each bucket of an interval; the first and the last may be shorter than the bucket."""
         start = self.start
         while start < self.end:
             end = min(calendar.end(Bucket(interval, calendar.start(interval, start))), self.end)
@@ -56,10 +56,10 @@ class Answer(NamedTuple):
 
     range: Range
     unique_users: int
-    why: tuple[Why, ...] = ()  # it may be wrong; nothing for a whole one
+    why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole one
 
     def line(self, form: Format, by: str | None, calendar: Calendar) -> str:
-        """As one line; the times as a report of the interval `by` has them."""
+        """As one line, with times as in a report of the interval `by`."""
         start, end = (calendar.text(Bucket(by or MINUTE.name, ts)) for ts in self.range)
         if form == "json":
             return orjson.dumps(
@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 
 def minute_of(text: str) -> int:
-    """The minute that ISO 8601 text names, in epoch seconds. Raises UsageError."""
+    """The minute that an ISO 8601 string names, in epoch seconds. Raises UsageError."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -86,7 +86,7 @@ def minute_of(text: str) -> int:
 
 
 def duration_seconds(text: str) -> int:
-    """The seconds of a duration like "15 minutes". Raises UsageError."""
+    """The seconds of a duration such as "15 minutes". Raises UsageError."""
     match = _DURATION.fullmatch(text)
     if match is None or not int(match[1]):
         message = f"expected a duration like '15 minutes', in minutes, hours, days or weeks, got {text!r}"
@@ -95,7 +95,7 @@ def duration_seconds(text: str) -> int:
 
 
 def last(states: Sequence[Saved], seconds: int) -> Range:
-    """The range of so many seconds that ends with the newest minute of event time. Raises UsageError without any."""
+    """The range of `seconds` that ends with the newest minute of event time. Raises UsageError if there is none."""
     newest = max((b.start for state in states for b in state.counts if _is_minute(b)), default=None)
     if newest is None:
         raise UsageError("no minute is saved yet: wait for counter.py")
@@ -106,7 +106,7 @@ def last(states: Sequence[Saved], seconds: int) -> Range:
 def answers(states: Sequence[Saved], asked: Range, by: str | None, calendar: Calendar) -> Iterator[Answer]:
     """The unique users of a range, or of its part in each bucket of the interval `by`, oldest first.
 
-    Raises UsageError for a range that is empty or whose minutes have left the state, StateError for a damaged state.
+    Raises UsageError if the range is empty or its minutes have left the state, StateError if a state is damaged.
     """
     if asked.start >= asked.end:
         message = f"expected a range that ends after its start, got {iso_time(asked.start)} to {iso_time(asked.end)}"

@@ -1,6 +1,6 @@
 """The recount: exact counts of frames by plain sets, the truth that the running system is checked against. Pure.
 
-It shares with the bucketer what a frame is and when one is late, and nothing else: it judges one frame at a time.
+It shares with the bucketer only what a valid frame is and when one is late, and judges one frame at a time.
 """
 
 from collections import defaultdict
@@ -25,16 +25,16 @@ SHOWN_BYTES = 80  # of a rejected frame
 
 
 class FirstRejected(NamedTuple):
-    """The first frame of all that was rejected, and why."""
+    """The first frame that was rejected, and why."""
 
-    number: int  # among the frames, from 1 on
+    number: int  # among the frames, starting at 1
     reason: str
     detail: str
     start: bytes  # of the frame, SHOWN_BYTES at most
     whole: bool
 
     def words(self, skipped_lines: int) -> str:
-        """In one line, the frame with its control characters escaped, behind so many lines that are blank."""
+        """On one line, with control characters of the frame escaped; `skipped_lines` blank lines come before it."""
         shown = f"{self.start!r}{'' if self.whole else '…'}"
         return f"line {self.number + skipped_lines}: {self.reason}: {self.detail}: {shown}"
 
@@ -52,7 +52,7 @@ class Recount(NamedTuple):
         calendar: Calendar | None = None,
         estimates: Iterable[str] = (),
     ) -> list[BucketCount]:
-        """The count of each bucket of each interval, oldest first; of those in `estimates`, what a sketch says."""
+        """The count of each bucket of each interval, oldest first; for those in `estimates`, a sketch's estimate."""
         calendar = calendar or Calendar()
         estimated = set(estimates)
         found = []
@@ -73,7 +73,7 @@ def _estimate(users: Iterable[str]) -> Estimate:
 
 
 def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
-    """Count `frames` as if all of them had come through one partition of `feed` at `timestamp_ms`."""
+    """Count `frames` as if they had all come through one partition of `feed` at `timestamp_ms`."""
     rules = config.bucketer
     parser = FrameParser(**asdict(config.frame))
     clock = StreamClock(rules.allowed_lateness_seconds)
@@ -109,9 +109,9 @@ def _first_rejected(number: int, frame: bytes, error: BadFrameError) -> FirstRej
 
 
 def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:
-    """Raise InputError when there is nothing to compare: `path` has no frame, or none that was accepted.
+    """Raise InputError if there is nothing to compare: `path` has no frame, or none that was accepted.
 
-    `skipped_lines` are the blank ones before the first frame.
+    `skipped_lines` are the blank lines before the first frame.
     """
     if result.counts.accepted:
         return
@@ -126,12 +126,12 @@ def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:
 
 
 class Difference(NamedTuple):
-    """A bucket whose published count is not the recounted one; 0 stands for a bucket that is missing."""
+    """A bucket whose published and recounted counts differ; 0 stands for a bucket that is missing."""
 
     bucket: Bucket
     published: Count
     recounted: Count
-    why: Sequence[str] = ()  # the published one may be wrong; nothing for a whole one
+    why: Sequence[str] = ()  # why the published one may be wrong; empty for a whole one
 
     def line(self, form: Format, calendar: Calendar) -> str:
         """As one line."""
@@ -157,7 +157,7 @@ def differences(
     published: Mapping[Bucket, Count],
     why: Mapping[Bucket, Sequence[str]] = MappingProxyType({}),
 ) -> list[Difference]:
-    """The buckets whose counts differ, oldest first; `why` is that of the published ones that are not whole."""
+    """The buckets whose counts differ, oldest first; `why` has those published ones that are not whole."""
     recounted = {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
     return [
         Difference(bucket, published.get(bucket, 0), recounted.get(bucket, 0), why.get(bucket, ()))

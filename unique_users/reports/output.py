@@ -1,4 +1,4 @@
-"""Where reports go. Another output implements `Output`, and is added in commands/counter.py."""
+"""Where reports go. To add an output, implement `Output` and add it in commands/counter.py."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,10 +7,10 @@ from unique_users.reports.report import BucketCount, Summary
 
 
 class Output(Protocol):
-    """Takes what is reported."""
+    """Receives reports."""
 
     def counts(self, counts: Sequence[BucketCount]) -> None:
         """The buckets of one report, the short intervals first."""
 
     def summary(self, summary: Summary) -> None:
-        """What the report ends with."""
+        """The summary at the end of a report."""

@@ -16,14 +16,14 @@ Format = Literal["text", "json"]
 
 
 class BucketerReport(NamedTuple):
-    """What the bucketer reports: what this process has committed, and what it has still to do."""
+    """What the bucketer reports: what this process has committed, and what is left to do."""
 
     at: int  # wall time in epoch seconds
     counts: FrameCounts  # since the start
     new: FrameCounts  # since the last report
     seconds: float  # since the last report
-    lag: int | None  # frames; None when it is not known
-    partitions: int  # of feed that it has; without one there is nothing to do: others of its group have them all
+    lag: int | None  # frames; None if unknown
+    partitions: int  # of feed, assigned to it; with none it has nothing to do: other members of its group have them all
     missing: tuple[str, ...] = ()  # topics that are gone
 
     @property
@@ -54,13 +54,13 @@ def _fields(counts: FrameCounts) -> dict[str, Any]:
 
 
 class BucketCount(NamedTuple):
-    """The count of one bucket, and how much of it is new since it was last reported."""
+    """The count of one bucket, and how much of it is new since the last report."""
 
     start: int
     total: Count
     new: int
     interval: str = MINUTE.name
-    why: tuple[Why, ...] = ()  # it may be wrong; nothing for a whole one
+    why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole one
 
     @property
     def unique_users(self) -> int:
@@ -84,28 +84,28 @@ class BucketCount(NamedTuple):
 
 
 def users_fields(count: Count) -> dict[str, int]:
-    """A count as fields of JSON: `unique_users`, of an estimate with `lower` and `upper`."""
+    """A count as JSON fields: `unique_users`, plus `lower` and `upper` for an estimate."""
     return count._asdict() if isinstance(count, Estimate) else {"unique_users": count}
 
 
 class Summary(NamedTuple):
-    """What every report ends with. `lag` is None when it is not known."""
+    """The end of every report. `lag` is None if unknown."""
 
     at: int  # wall time in epoch seconds
     messages_read: int  # since the last report
     buckets_changed: int
     lag: int | None
-    unreadable: int = 0  # messages since the last report that are not this program's
-    partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts are of
-    of: int | None = 1  # so many there are; None while no partition was opened
-    feed_lag: int | None = None  # frames that no bucketer has committed; None when that is unknown
-    feed_behind_seconds: float | None = None  # of the newest of these; None when that is unknown
-    frames: FrameCounts | None = None  # all that bucketers and counters have read: accepted are those that are counted
+    unreadable: int = 0  # messages since the last report that this program did not write
+    partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts cover
+    of: int | None = 1  # how many there are; None while no partition was opened
+    feed_lag: int | None = None  # frames that no bucketer has committed; None if unknown
+    feed_behind_seconds: float | None = None  # of the newest of these; None if unknown
+    frames: FrameCounts | None = None  # everything read by bucketers and counters; accepted means counted
     missing: tuple[str, ...] = ()  # topics that are gone
 
     @classmethod
     def read(cls, fields: dict[str, Any]) -> Self:
-        """What `lines` wrote as JSON."""
+        """Parse what `lines` wrote as JSON."""
         at = int(datetime.fromisoformat(fields["report"]).timestamp())
         found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions", "missing"}}
         frames = fields["frames"]

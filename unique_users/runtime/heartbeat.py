@@ -1,4 +1,4 @@
-"""How a watchdog, in its own thread, knows that the loop in the main thread moves."""
+"""How a watchdog, in its own thread, knows that the loop in the main thread makes progress."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Pulse:
-    """How a watchdog, in its own thread, knows that the loop in the main thread moves."""
+    """How a watchdog, in its own thread, knows that the loop in the main thread makes progress."""
 
     def __init__(self) -> None:
         self.beats = 0
@@ -18,14 +18,14 @@ _MAIN_THREAD = threading.main_thread().ident
 
 
 def alive() -> None:
-    """Say that the loop moves: in every step, and between requests that may each be waited for."""
+    """Say that the loop makes progress: in every step, and between requests that may each take a while."""
     if threading.get_ident() == _MAIN_THREAD:
         PULSE.beats += 1
 
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Have the loop stand still as long as it takes: for state that is large, and for output that is not read."""
+    """Let the loop stand still as long as necessary: for a large state, or output that nobody reads."""
     if threading.get_ident() != _MAIN_THREAD:
         yield
         return

@@ -1,6 +1,6 @@
 """What a process tells the person who runs it, on stderr: results go to stdout.
 
-Commands that answer and end say plain lines. The three scripts log, with time, level and logger, as text or JSON.
+One-shot commands print plain lines. The three scripts log with time, level and logger, as text or JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ PACKAGE = "unique_users"
 
 
 class _Plain(logging.Formatter):
-    """The message; an error says that it is one."""
+    """The message; an error is labelled as one."""
 
     def format(self, record: logging.LogRecord) -> str:
         before = "error: " if record.levelno >= logging.ERROR else ""
@@ -47,7 +47,7 @@ def _logger(record: logging.LogRecord) -> str:
 
 
 class _Stderr(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment. Nothing that stderr does ends the process."""
+    """Writes to whatever `sys.stderr` is at the time. No failure of stderr ends the process."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if sys.stderr is None:
@@ -56,7 +56,7 @@ class _Stderr(logging.Handler):
             with busy():
                 print(self.format(record), file=sys.stderr, flush=True)
         except (OSError, ValueError):
-            return  # a full disk, or closed: the counts matter more than what is said of them
+            return  # a full disk, or closed: the counts matter more than the log
 
 
 _HANDLER = _Stderr()
@@ -64,7 +64,7 @@ _FORMATTERS = {"plain": _Plain(), "text": _Text(), "json": _Json()}
 
 
 def log_to_stderr(log_format: LogFormat = "plain") -> None:
-    """Have what this program and the local Kafka log appear on stderr."""
+    """Send the log of this program and of the local Kafka to stderr."""
     _HANDLER.setFormatter(_FORMATTERS[log_format])
     logger = logging.getLogger(PACKAGE)
     logger.setLevel(logging.INFO)

@@ -18,8 +18,8 @@ _malloc_trim = _find_malloc_trim()
 def give_memory_back() -> None:
     """Give freed memory back to the system. Takes milliseconds.
 
-    Only the GNU C library needs to be told: once a large block was freed, it takes those of that size from a heap that
-    shrinks at its end alone. The tables of sets that are gone would stay in the middle of it.
+    Only the GNU C library needs this: once a large block was freed, it takes blocks of that size from a heap that only
+    shrinks at its end. Tables of dropped sets would stay in the middle of it.
     """
     if _malloc_trim is not None:
         _malloc_trim(0)

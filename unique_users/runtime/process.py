@@ -10,23 +10,23 @@ from unique_users.runtime.log import log_to_stderr
 
 _log = logging.getLogger(__name__)
 
-GC_OBJECTS = 10_000  # new objects between two looks of the garbage collector; with 700 it looks in every poll
+GC_OBJECTS = 10_000  # new objects between two runs of the garbage collector; with 700 it runs in every poll
 
 
 _running_script = False
 
 
 def runs_script() -> bool:
-    """Whether this process is one of the scripts, that ends with its main."""
+    """Whether this process is one of the scripts, which ends with its main."""
     return _running_script
 
 
 def run_script(main: Callable[[Sequence[str]], int]) -> None:
-    """Run `main` on the command line's arguments and exit with its code, or with a user error's line and code."""
-    global _running_script  # noqa: PLW0603 - of the process, as are its signals
+    """Run `main` on the command line's arguments; exit with its code, or with a user error's message and code."""
+    global _running_script  # noqa: PLW0603 - one per process, like its signals
     log_to_stderr()
     _running_script = True
-    # Records come by thousands, live for one poll and form no cycles: looking through them more often finds nothing.
+    # Records arrive by the thousand, live for one poll and form no cycles: more frequent collections find nothing.
     gc.set_threshold(GC_OBJECTS)
     try:
         code = _run(main)
@@ -48,7 +48,7 @@ def _run(main: Callable[[Sequence[str]], int]) -> int:
         _stop_writing()
         _log.error("stdout was closed by its reader")
     except OSError as error:
-        # Files are opened and read with errors of their own: what is left is stdout.
+        # Opening and reading files raises errors of its own: what is left is stdout.
         if error.filename is not None:
             raise
         _stop_writing()
@@ -66,5 +66,5 @@ def _run(main: Callable[[Sequence[str]], int]) -> int:
 
 
 def _stop_writing() -> None:
-    """Give the interpreter's own last flush of stdout somewhere to go."""
+    """Redirect stdout, so that the interpreter's own last flush has somewhere to go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,13 +1,13 @@
-"""Due times that do not drift: the next one follows from the one before, not from when it was noticed."""
+"""Due times that do not drift: each follows from the previous one, not from when it was noticed."""
 
 from collections.abc import Callable
 
-# A process that shall catch up and end does so too when the other members of its group hold all partitions.
+# A process that is to catch up and exit does so even if other members of its group hold all partitions.
 NO_PARTITION_SECONDS = 60.0
 
 
 class Timer:
-    """Becomes due every `seconds` of `monotonic`, for the first time `seconds` from now."""
+    """Becomes due every `seconds` of `monotonic`, the first time `seconds` from now."""
 
     def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -15,7 +15,7 @@ class Timer:
         self._next = monotonic() + seconds
 
     def due(self) -> bool:
-        """Whether the time has come. Says so once; times that were missed altogether are left out."""
+        """Whether the time has come. True once for each time; times missed entirely are skipped."""
         late_by = self._monotonic() - self._next
         if late_by < 0:
             return False

@@ -1,7 +1,7 @@
-"""Ends a process whose loop stands still, or does not end after a signal: whatever a client does, also in C.
+"""Ends a process whose loop stands still, or does not end after a signal, whatever a client does, even in C.
 
-Such a client does not return to Python, so no signal handler runs and no exception ends it. Its supervisor starts the
-process again, which goes on from what is saved.
+Such a client does not return to Python, so no signal handler runs and no exception ends it. The supervisor restarts the
+process, which continues from what is saved.
 """
 
 import os
@@ -17,15 +17,15 @@ from unique_users.runtime.heartbeat import PULSE, Pulse
 from unique_users.runtime.process import runs_script
 from unique_users.runtime.signals import FORCED, STOP_SIGNALS, TOGETHER_SECONDS
 
-SLICE_SECONDS = 0.25  # each wakes a thread, which takes the interpreter from the loop
-SUSPENDED_SECONDS = 2.0  # a slice as long as this was not ours: the process was stopped, or the machine slept
-CLOSE_SECONDS = 9.8  # what a stop is given; it promises 10 s
+SLICE_SECONDS = 0.25  # each one wakes a thread, which takes the interpreter from the loop
+SUSPENDED_SECONDS = 2.0  # a slice this long was not ours: the process was stopped, or the machine slept
+CLOSE_SECONDS = 9.8  # the time a stop is given; it promises 10 s
 WRITE_SECONDS = 0.2  # stderr may be a pipe that nobody reads
-LEAVING = 0  # in place of a signal's number
+LEAVING = 0  # instead of a signal's number
 
 
 class Watch:
-    """Judges by slices of time whether the process has to end. The slices in which the watchdog ran are its clock."""
+    """Decides by slices of time whether the process must end. Its clock is the slices in which the watchdog ran."""
 
     def __init__(self, stuck_seconds: float, pulse: Pulse) -> None:
         self._stuck_seconds = stuck_seconds
@@ -36,10 +36,10 @@ class Watch:
         self._forced = False
 
     def judge(self, seconds: float, signals: bytes = b"") -> bytes | None:
-        """Take the time since the last call and the signals in it; return the line to end with, if it is time."""
+        """Take the time since the last call and the signals in it. Returns the line to end with when it is time."""
         passed = seconds if seconds < SUSPENDED_SECONDS else SLICE_SECONDS
         if self._forced:
-            return FORCED  # the handler of this signal did not run
+            return FORCED  # this signal's handler did not run
         if self._closing is None:
             self._still = self._still + passed if self._stands_still() else 0.0
             if self._still >= self._stuck_seconds:
@@ -69,9 +69,9 @@ class Watch:
 
 @contextmanager
 def watched(stuck_seconds: float) -> Iterator[None]:
-    """Have a thread end the process, exit code 1, when its loop gives no sign for `stuck_seconds`, or no end comes.
+    """Have a thread end the process, exit code 1, if its loop gives no sign for `stuck_seconds`, or never ends.
 
-    To be used inside stop_on_signals, in the main thread. A script is watched until it has let go of its clients.
+    Use it inside stop_on_signals, in the main thread. A script is watched until it has closed its clients.
     """
     told, hears = socket.socketpair()
     told.settimeout(0)
@@ -101,7 +101,7 @@ def _run(watch: Watch, signals: socket.socket) -> None:
                 numbers = b""
             else:
                 if not numbers:
-                    return  # closed: there is nothing to watch any more
+                    return  # closed: there is nothing left to watch
             now = time.monotonic()
             if line := watch.judge(now - before, numbers):
                 _end(line)
@@ -109,7 +109,7 @@ def _run(watch: Watch, signals: socket.socket) -> None:
 
 
 def _end(line: bytes) -> NoReturn:
-    with suppress(RuntimeError):  # no thread can be started as the interpreter ends
+    with suppress(RuntimeError):  # no thread can be started while the interpreter shuts down
         writer = Thread(target=os.write, args=(2, line), daemon=True)
         writer.start()
         writer.join(WRITE_SECONDS)

@@ -1,4 +1,4 @@
-"""Copies of saved states: made while counters run, checked, and put back in place of the states there are."""
+"""Copies of saved states: made while counters run, checked, and restored in place of the current states."""
 
 import os
 import sys
@@ -24,20 +24,20 @@ class StateName(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the file."""
         return path_of(self.directory, self.topic, self.partition)
 
     def open(self, path: Path | None = None) -> SavedState:
-        """What it says, or what the file at `path` says that is to get its name. Raises StateError."""
+        """Open the state, or the file at `path` that is to get its name. Raises StateError."""
         return SavedState(self.directory, self.topic, self.partition, path)
 
     def at(self, directory: Path) -> "StateName":
-        """The same partition's in another directory."""
+        """The same partition's state in another directory."""
         return self._replace(directory=directory)
 
 
 def states_in(directory: Path, topic: str | None) -> list[StateName]:
-    """The states in a directory of one topic, None: of every topic. Raises StateError when there is none."""
+    """The states of one topic in a directory; None: of every topic. Raises StateError if there is none."""
     found = []
     for path in sorted(directory.glob("*.sqlite")):
         name, _, number = path.stem.rpartition("-")
@@ -51,15 +51,15 @@ def states_in(directory: Path, topic: str | None) -> list[StateName]:
 
 
 def checked(state: StateName, *, users: bool = True) -> None:
-    """Check all that a state says, see SavedState.check. Raises StateError."""
+    """Check everything a state says, see SavedState.check. Raises StateError."""
     with state.open() as saved:
         saved.check(users=users)
 
 
 def backed_up(states: Sequence[StateName], directory: Path) -> Iterator[tuple[StateName, int | None]]:
-    """Copy each state as it was saved last into a directory; give each copy, once it is safe there, and its offset.
+    """Copy each state, as last saved, into a directory. Yields each copy, once it is safe there, and its offset.
 
-    Nothing is overwritten. A copy gets its name when it is whole, so a backup that is cut short leaves none that looks
+    Nothing is overwritten. A copy gets its name only when it is whole, so an interrupted backup leaves none that looks
     whole. Raises UsageError, StateError.
     """
     for state in states:
@@ -77,10 +77,10 @@ def backed_up(states: Sequence[StateName], directory: Path) -> Iterator[tuple[St
 
 
 def restored(copies: Sequence[StateName], directory: Path) -> Iterator[tuple[StateName, int | None, Path | None]]:
-    """Put copies in place of the states in a directory; give each, its offset, and where the former state is now.
+    """Replace the states in a directory with copies. Yields each, its offset, and where the former state is now.
 
-    1. check every copy, 2. take the locks of all that they replace, 3. one after the other: copy it, check that, set
-    the state aside, name the copy. Raises UsageError, StateError; a state that was not set aside is as it was.
+    1. check every copy, 2. lock all states to be replaced, 3. one after the other: copy it, check that, set the state
+    aside, name the copy. Raises UsageError, StateError; a state that was not set aside is unchanged.
     """
     for copy in copies:
         if directory.exists() and copy.directory.samefile(directory):
@@ -104,7 +104,7 @@ def restored(copies: Sequence[StateName], directory: Path) -> Iterator[tuple[Sta
 
 @contextmanager
 def _copied(saved: SavedState, copy: StateName) -> Iterator[Path]:
-    """A checked copy in a file that nobody takes for a state, which is gone afterwards unless it was renamed."""
+    """A checked copy in a file that nothing takes for a state; it is deleted afterwards unless it was renamed."""
     part = copy.path.with_name(f"{copy.path.name}.{os.getpid()}.part")
     try:
         saved.copy_to(part)
@@ -130,7 +130,7 @@ def _named(part: Path, path: Path) -> None:
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Rename the state whose lock is held, be it damaged; None when there is none."""
+    """Rename the state whose lock is held, even a damaged one; None if there is none."""
     if not path.exists():
         return None
     aside = name_aside(path)
@@ -145,7 +145,7 @@ def _set_aside(path: Path) -> Path | None:
         kept.unlink(missing_ok=True)
         raise
     except StateError:
-        # SQLite cannot read it, and may have deleted what stood beside it: the copy of that stays.
+        # SQLite cannot read it, and may have deleted the files beside it: their copy stays.
         with explained(path):
             path.rename(aside)
             for suffix in ("-wal", "-shm"):

@@ -9,13 +9,13 @@ LOCK_SECONDS = 0.2  # the caller tries again
 
 
 class StateLock:
-    """Held by one process at a time, and by none that has ended.
+    """Held by one process at a time, and released when it ends.
 
     Raises OSError and sqlite3's errors, `locked` among them.
     """
 
     def __init__(self, state: Path) -> None:
-        # An empty database whose lock is used on every system in the same way.
+        # An empty database, because its lock works the same way on every system.
         path = state.with_suffix(".lock")
         private_file(path)
         self._db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
@@ -33,5 +33,5 @@ class StateLock:
         self.close()
 
     def close(self) -> None:
-        """Give it back."""
+        """Release it."""
         self._db.close()

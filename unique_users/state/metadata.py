@@ -1,4 +1,4 @@
-"""Facts: what a state knows of itself, besides its counts and its position. Pure."""
+"""Facts: what a state knows about itself, besides its counts and its position. Pure."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,19 +14,19 @@ from unique_users.messages.checkpoints import Checkpoint
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Saved with the position in one transaction."""
+    """Saved together with the position in one transaction."""
 
-    generation: str = ""  # of the counts that are published from it; empty for those of form 2
-    retention_seconds: int | None = None  # that it was kept with; None before form 3
-    late: int = 0  # users that came for buckets that were gone, and went to the dead-letter topic
+    generation: str = ""  # of the counts published from it; empty for those of form 2
+    retention_seconds: int | None = None  # the retention it was kept with; None before form 3
+    late: int = 0  # users that arrived for buckets that were gone, and went to the dead-letter topic
     gaps: tuple[Gap, ...] = ()
-    former_gaps: tuple[Gap, ...] = ()  # that no bucket held can overlap any more, while published counts of others do
-    withdrawn: tuple[Bucket, ...] = ()  # counts that were published and are to be deleted there
+    former_gaps: tuple[Gap, ...] = ()  # no bucket held can overlap these any more, but published counts of others do
+    withdrawn: tuple[Bucket, ...] = ()  # published counts that are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
 
 
 class Snapshot(NamedTuple):
-    """What a state says to one who looks at it: all but its users."""
+    """What a state says to an observer: everything but its users."""
 
     origin: Origin
     intervals: Mapping[str, Rule]
@@ -39,10 +39,10 @@ _unpack = msgspec.msgpack.Decoder(Facts).decode
 
 
 def pack_facts(facts: Facts) -> bytes:
-    """As a state holds them."""
+    """Encode facts for a state."""
     return _pack(facts)
 
 
 def unpack_facts(data: bytes) -> Facts:
-    """What `pack_facts` wrote. Raises msgspec.DecodeError."""
+    """Decode what `pack_facts` wrote. Raises msgspec.DecodeError."""
     return _unpack(data)

@@ -1,4 +1,4 @@
-"""The form of a state's file: its tables, how an older form becomes this one, and the checksum over what it says."""
+"""The form of a state's file: its tables, the migration from older forms, and the checksum over its content."""
 
 import hashlib
 import sqlite3
@@ -10,7 +10,7 @@ from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
 
 VERSION = 3
-APPLICATION_ID = 0x75757363  # "uusc"; tells other SQLite files apart
+APPLICATION_ID = 0x75757363  # "uusc"; distinguishes it from other SQLite files
 
 _SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -29,7 +29,7 @@ CREATE TABLE added (interval TEXT NOT NULL, start INTEGER NOT NULL, uids BLOB NO
 CREATE INDEX added_by_bucket ON added (interval, start);
 """
 
-# From form 1, which knew minutes alone, to form 2. The uids stay where they are.
+# From form 1, which had only minutes, to form 2. The uids stay where they are.
 _FROM_1 = """
 CREATE TABLE intervals (name TEXT PRIMARY KEY, zone TEXT NOT NULL, kind TEXT NOT NULL) STRICT;
 INSERT INTO intervals VALUES ('minute', '', 'exact');
@@ -48,7 +48,7 @@ _FROM_2 = "ALTER TABLE progress ADD COLUMN facts BLOB NOT NULL DEFAULT X''"
 
 
 def create(db: sqlite3.Connection, origin: Origin) -> None:
-    """Make the tables of a state that nothing was saved in, in one transaction."""
+    """Create the tables of a state with nothing saved in it, in one transaction."""
     db.executescript(_SCHEMA)
     db.execute("INSERT INTO origin VALUES (?, ?, ?, ?)", origin)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -57,7 +57,7 @@ def create(db: sqlite3.Connection, origin: Origin) -> None:
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Bring the tables of an older form to this form. For a transaction, which also writes the checksum anew."""
+    """Migrate the tables of an older form. Call it in a transaction that also rewrites the checksum."""
     for statement in (*(_FROM_1.split(";") if version == 1 else ()), _FROM_2):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
@@ -71,9 +71,9 @@ def sealed(
     intervals: Mapping[str, Rule] | None = None,
     facts: bytes | None = None,
 ) -> bytes:
-    """The checksum over all that a state says but uids, the counts by the XOR of their fingerprints.
+    """The checksum over everything a state says except uids; counts enter by the XOR of their fingerprints.
 
-    `intervals` are there from form 2 on, `facts` from form 3 on.
+    `intervals` exist from form 2 on, `facts` from form 3 on.
     """
     said: tuple[object, ...] = (*origin, next_offset, floor, digest)
     if intervals is not None:
@@ -84,7 +84,7 @@ def sealed(
 
 
 def fingerprint(bucket: Bucket, count: Count, version: int = VERSION) -> int:
-    """A number for one row, 0 for none; rows are combined by XOR, so that a save replaces its own alone."""
+    """A number for one row, 0 for none. Rows are combined by XOR, so a save replaces only its own."""
     if not count:
         return 0
     said = ":".join(map(str, count)) if isinstance(count, Estimate) else str(count)
@@ -93,7 +93,7 @@ def fingerprint(bucket: Bucket, count: Count, version: int = VERSION) -> int:
 
 
 def digest_of(counts: Mapping[Bucket, Count], version: int = VERSION) -> int:
-    """All rows together."""
+    """All rows combined."""
     digest = 0
     for bucket, count in counts.items():
         digest ^= fingerprint(bucket, count, version)

@@ -1,9 +1,9 @@
-"""What a saved state says, read without trust: by the counter that owns it, and by others while that runs.
+"""What a saved state says, read without trust: by its counter, and by others while that runs.
 
-Uids stand in compressed deltas that carry a checksum, and together they must give the bucket's count; so must the
-sketch of an estimated bucket, which has a checksum too. Counts and position are covered by a checksum of their own.
+Uids are stored in compressed deltas with a checksum, and together must give the bucket's count. So must the sketch of
+an estimated bucket, which has a checksum too. Counts and position have a checksum of their own.
 
-Longer than other modules: every statement that reads the file stands here, and nowhere else.
+Longer than other modules: every statement that reads the file is here, and nowhere else.
 """
 
 import os
@@ -29,9 +29,9 @@ from unique_users.state.schema import APPLICATION_ID, VERSION, digest_of, sealed
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
 
-READ_SECONDS = 5.0  # what a reader waits where a counter just opens, closes or moves the file
+READ_SECONDS = 5.0  # how long a reader waits while a counter opens, closes or moves the file
 
-# What reading a damaged file can raise, from SQLite's pages up to the uids.
+# What reading a damaged file can raise, from SQLite's pages to the uids.
 _DAMAGE = (
     sqlite3.DatabaseError,
     zstandard.ZstdError,
@@ -64,7 +64,7 @@ class SavedFile:
         self._db: sqlite3.Connection
         self.version = VERSION
         self._counts: dict[Bucket, Count] = {}
-        self.intervals: dict[str, Rule] = {}  # those that are counted
+        self.intervals: dict[str, Rule] = {}  # the intervals being counted
         self._digest = 0
         self.next_offset: int | None = None
         self.floor = 0
@@ -72,7 +72,7 @@ class SavedFile:
         self._decompressor = zstandard.ZstdDecompressor()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     @property
@@ -81,7 +81,7 @@ class SavedFile:
         return dict(self._counts)
 
     def load(self, bucket: Bucket) -> list[str]:
-        """The saved uids of a bucket; none for one that is not there."""
+        """The saved uids of a bucket; empty if it has none."""
         if bucket not in self._counts:
             return []
         with explained(self.path):
@@ -94,7 +94,7 @@ class SavedFile:
         return uids
 
     def _uids(self, block: bytes) -> list[str]:
-        # Not at once: that would take as much memory as a damaged block may say that it holds.
+        # Not at once: that would take as much memory as a damaged block claims to hold.
         decompressor = self._decompressor.decompressobj()
         packed = decompressor.decompress(block)
         if not decompressor.eof:
@@ -102,7 +102,7 @@ class SavedFile:
         return _unpack(packed)
 
     def load_sketch(self, bucket: Bucket) -> "Sketch":
-        """The saved sketch of an estimated bucket, which must be there."""
+        """The saved sketch of an estimated bucket, which must exist."""
         with explained(self.path):
             wanted = "SELECT sketch, checksum FROM sketches WHERE interval = ? AND start = ?"
             row = self._db.execute(wanted, bucket).fetchone()
@@ -135,7 +135,7 @@ class SavedFile:
                 raise damaged(self.path, finding)
 
     def _read_and_check(self) -> Origin:
-        """Read all but the uids, and return whose state this is."""
+        """Read everything but the uids, and return whose state this is."""
         found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
         if self.version == 1:  # minutes alone
             self.intervals = {MINUTE.name: Rule("", "exact")}
@@ -149,7 +149,7 @@ class SavedFile:
             for interval, start, count, lower, upper in rows
         }
         self._digest = digest_of(self._counts, self.version)
-        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that brought them
+        facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that introduced them
         progress = self._db.execute(f"SELECT next_offset, floor, digest, {facts} FROM progress").fetchone()  # noqa: S608
         if progress is not None:
             self.next_offset, self.floor, digest, packed = progress
@@ -164,16 +164,16 @@ class SavedFile:
 
 
 class SavedState(SavedFile):
-    """The state of a partition as it was saved when this was made, whatever its counter does meanwhile.
+    """The state of a partition as saved when this was made, whatever its counter does meanwhile.
 
-    A context manager, which changes nothing and hinders no counter. Close it soon: as long as it is open, the file
-    beside the state in which saves are gathered grows. With `older`, one of an older form is read too.
+    A context manager that changes nothing and never blocks a counter. Close it soon: while it is open, SQLite's
+    write-ahead log beside the state keeps growing. With `older`, states of an older form are read too.
     """
 
     def __init__(
         self, directory: Path, topic: str, partition: int, path: Path | None = None, *, older: bool = False
     ) -> None:
-        """`path` is where the file is when it does not have its name yet."""
+        """`path` is where the file is while it does not have its name yet."""
         self._older = older
         super().__init__(path or path_of(directory, topic, partition))
         self._of = (topic, partition)
@@ -190,7 +190,7 @@ class SavedState(SavedFile):
             raise
 
     def _connected(self) -> sqlite3.Connection:
-        """SQLite shares a file by others beside it: who may write none of them can read what nobody has open."""
+        """SQLite shares a file through others beside it. Without write access, only unopened files can be read."""
         address = f"{self.path.absolute().as_uri()}?mode=ro"
         db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
         try:
@@ -218,7 +218,7 @@ class SavedState(SavedFile):
         self.close()
 
     def _read(self) -> Origin:
-        self._db.execute("BEGIN")  # until the end: all that is read is of one save
+        self._db.execute("BEGIN")  # until the end: everything read is from one save
         if self._is_empty():
             message = f"{self.path}: nothing is saved yet: wait for counter.py"
             raise StateError(message)
@@ -233,7 +233,7 @@ class SavedState(SavedFile):
         return origin
 
     def check(self, *, users: bool) -> None:
-        """Check the pages, and with `users` that those of each bucket can be read and are as many as are counted."""
+        """Check the pages; with `users`, also that the users of each bucket can be read and match its count."""
         with explained(self.path):
             self._check_pages()
         for bucket, count in self._counts.items() if users else ():
@@ -243,7 +243,7 @@ class SavedState(SavedFile):
                 self.load(bucket)
 
     def copy_to(self, path: Path) -> None:
-        """Write this save to a new file, which needs no other file beside it, for its owner alone."""
+        """Write this save to a new file, self-contained and private to its owner."""
         with explained(path):
             private_new_file(path)
             with closing(sqlite3.connect(path, isolation_level=None)) as copy:
@@ -254,7 +254,7 @@ class SavedState(SavedFile):
 
 
 def damaged(path: Path, finding: str) -> StateError:
-    """The error for a file that does not say what was written."""
+    """The error for a file that does not hold what was written."""
     return StateError(
         f"{path}: damaged ({' '.join(finding.split())}): put a copy in its place, or move the file away to"
         " count again from the topic"
@@ -263,7 +263,7 @@ def damaged(path: Path, finding: str) -> StateError:
 
 @contextmanager
 def explained(path: Path, otherwise: str = "set state.directory to a writable folder") -> Iterator[None]:
-    """Turn what SQLite, unpacking and the disk raise into a StateError that says what to do."""
+    """Turn errors of SQLite, decompression and the disk into a StateError that says what to do."""
     try:
         yield
     except sqlite3.OperationalError as error:

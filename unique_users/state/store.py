@@ -1,14 +1,13 @@
 """The counter's state: one SQLite file for each partition of `bucketed`.
 
 A save is one transaction: the uids added to each bucket since the last save, the counts, and the next offset. Its cost
-follows from what is new, not from what is there; now and then it joins small blocks of uids. What the file says is
-never trusted blindly (snapshot.py); a save brings the checksum over counts and position forward without reading what is
-there.
+depends on what is new, not on what is there; now and then it joins small blocks of uids. The file's content is never
+trusted blindly (snapshot.py); a save updates the checksum over counts and position without reading the rest.
 
-Longer than other modules: every statement that writes the file stands here, and nowhere else.
+Longer than other modules: every statement that writes the file is here, and nowhere else.
 
-A counter holds a lock file beside the state, which ends with its process, and writes ahead (SQLite's WAL): so others
-can read what was saved last at any moment, and no reader can make a save wait or fail.
+A counter holds a lock file beside the state, which is released when its process ends, and uses SQLite's write-ahead log
+(WAL): others can read the last save at any moment, and no reader can make a save wait or fail.
 """
 
 import sqlite3
@@ -37,10 +36,10 @@ from unique_users.state.snapshot import SavedFile, SavedState, explained, path_o
 if TYPE_CHECKING:
     from unique_users.aggregation.sketches import Sketch
 
-# What a crash may leave of gathered saves beside the file. 4 MB is where SQLite moves them into it.
+# The write-ahead log that a crash may leave beside the file. SQLite moves it into the file at 4 MB.
 WAL_BYTES_MAX = 4 * 1024 * 1024
 
-# A bucket that was added to so many times gets its small blocks joined. Larger ones stay, so that what a save rewrites
+# When a bucket has this many small blocks, they are joined. Larger ones stay, so that what a save rewrites
 # does not grow with the bucket.
 SMALL_BLOCKS_MAX = 64
 SMALL_BLOCK_BYTES = 64 * 1024
@@ -56,30 +55,30 @@ class Stores:
         self.wall_clock = wall_clock
 
     def open(self, origin: Origin) -> "Store":
-        """The state of a partition; a new one when there is none. Raises StateError, see Store."""
+        """The state of a partition; a new one if there is none. Raises StateError, see Store."""
         return Store(self._directory, origin)
 
     def look(self, topic: str, partition: int | None = None) -> list[Snapshot]:
-        """What the states of a topic say, or that of one partition, without changing them; none for unreadable ones."""
+        """Read the states of a topic, or of one partition, without changing them; unreadable ones are left out."""
         wanted = [p for p in saved_partitions(self._directory, topic) if partition in {None, p}]
         found = []
         for number in wanted:
-            # Why one cannot be read is said when it is opened.
+            # Opening it says why it cannot be read.
             with suppress(StateError), SavedState(self._directory, topic, number, older=True) as state:
                 found.append(Snapshot(state.origin, state.intervals, state.counts, state.facts))
         return found
 
     def set_aside(self, origin: Origin) -> Path:
-        """Rename a state that is not open, so that the next opening starts afresh; return its new name."""
+        """Rename a state that is not open, so that the next opening starts afresh. Returns its new name."""
         path = path_of(self._directory, origin.topic, origin.partition)
         with explained(path), StateLock(path):
             return put_aside(path)
 
 
 def put_aside(path: Path) -> Path:
-    """Rename a state, whose lock the caller holds, in one piece; return its new name. Raises StateError."""
+    """Rename a state as one file; the caller holds its lock. Returns its new name. Raises StateError."""
     with explained(path), closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as db:
-        # Into the file itself with what stands beside it. Refused while somebody reads.
+        # Move what is beside the file into it first. Refused while somebody reads it.
         db.execute("PRAGMA journal_mode = DELETE").fetchall()
     aside = name_aside(path)
     try:
@@ -91,7 +90,7 @@ def put_aside(path: Path) -> Path:
 
 
 def name_aside(path: Path) -> Path:
-    """The first name for a state that is set aside which no file has yet."""
+    """The first unused name for a state that is set aside."""
     number = 1
     while (aside := path.with_suffix(f".old{number}.sqlite")).exists():
         number += 1
@@ -99,10 +98,10 @@ def name_aside(path: Path) -> Path:
 
 
 class Store(SavedFile):
-    """The state of one partition. `next_offset` is None while nothing was saved; `floor` is the first minute kept.
+    """The state of one partition. `next_offset` is None while nothing is saved; `floor` is the first minute kept.
 
-    Opening takes a lock that ends with the process. Every method may raise StateError; the file then holds what was
-    saved last.
+    Opening takes a lock that is released when the process ends. Every method may raise StateError; the file then still
+    holds the last save.
     """
 
     def __init__(self, directory: Path, origin: Origin) -> None:
@@ -136,7 +135,7 @@ class Store(SavedFile):
     ) -> None:
         """Save, in one transaction, uids `added` to buckets, changed sketches, their `counts`, and the position.
 
-        And the facts, where they have changed.
+        Also the facts, if they have changed.
         """
         facts = facts or self.facts
         changed = {bucket: counts[bucket] for bucket in (*added, *sketches)}
@@ -158,7 +157,7 @@ class Store(SavedFile):
         self._digest, self.next_offset, self.facts = digest, next_offset, facts
 
     def drop(self, dropped: Sequence[Bucket], floor: int) -> None:
-        """Delete buckets, give their space back to the disk, and keep `floor`, before which no minute is left."""
+        """Delete buckets, return their space to the disk, and save `floor`, before which no minute is left."""
         if self.next_offset is None or floor <= self.floor:
             return
         digest = self._digest ^ digest_of({bucket: self._counts[bucket] for bucket in dropped})
@@ -178,11 +177,11 @@ class Store(SavedFile):
         filled: Iterable[tuple[Bucket, Iterable[str]]],
         facts: Facts | None = None,
     ) -> None:
-        """In one transaction, note the intervals, delete buckets and save new ones from all of their users.
+        """In one transaction, save the intervals, delete buckets and save new ones from all of their users.
 
-        And the facts, where they have changed.
+        Also the facts, if they have changed.
 
-        While `filled` is asked for the next one, `counts` and `load` know those before. After an error, close.
+        While the next of `filled` is being made, `counts` and `load` know the previous ones. After an error, close.
         """
         with self._transaction():
             self._delete(dropped)
@@ -203,12 +202,12 @@ class Store(SavedFile):
         self._give_back()
 
     def close(self) -> None:
-        """Let go of the file and its lock."""
+        """Close the file and release its lock."""
         super().close()
         self._lock.close()
 
     def _open(self) -> None:
-        """1. make what is missing, 2. check the form, 3. the pages, 4. the checksum, 5. the origin, 6. bring it up."""
+        """1. create what is missing, 2. check the form, 3. the pages, 4. the checksum, 5. the origin, 6. migrate."""
         with explained(self.path):
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}").fetchall()
@@ -220,11 +219,11 @@ class Store(SavedFile):
             self._check_origin(self._read_and_check())
             if self.version < VERSION:
                 self._migrate()
-            # Last, as it changes a file of an older version, and one that is refused shall stay as it is.
+            # Last, because it changes a file of an older version, and a refused one must stay as it is.
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()
 
     def _migrate(self) -> None:
-        """Bring a file of an older form, which was checked, to this form, in one transaction."""
+        """Migrate a file of an older form, which was checked, in one transaction."""
         self._digest = digest_of(self._counts)
         with self._transaction():
             migrate(self._db, self.version)

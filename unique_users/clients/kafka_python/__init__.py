@@ -1,4 +1,4 @@
-"""kafka-python behind the seam. The only package that imports it."""
+"""kafka-python behind the protocols. The only package that imports it."""
 
 import logging
 
@@ -12,7 +12,7 @@ from unique_users.clients.kafka_python.internals.receiving import receive_much
 from unique_users.clients.kafka_python.peek import KafkaPythonPeek
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
 
-# The client logs every attempt to reach a broker; what matters of it is said once, by the loops.
+# The client logs every attempt to reach a broker; the loops say once what matters.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 fetch_ahead()

@@ -18,11 +18,11 @@ from unique_users.errors import BrokerError, TopicError
 
 
 class ConnectedAdmin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
-    """The admin client, whose constructor returns once a broker answers."""
+    """The admin client; its constructor returns only once a broker answers."""
 
 
 class KafkaPythonAdmin:
-    """See clients.Admin."""
+    """See protocols.Admin."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -44,7 +44,7 @@ class KafkaPythonAdmin:
             described = self._admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all"
             )["topic"][name]
-            if not described:  # of an error in the answer, the client says nothing
+            if not described:  # if the answer holds an error, the client says nothing
                 (topic,) = self._admin.describe_topics([name])
                 raise kafka_errors.for_code(topic["error_code"] or _NO_RIGHT)(name)
         return {key: setting["value"] for key, setting in described.items()}
@@ -83,7 +83,7 @@ class KafkaPythonAdmin:
         return {partition: at for partition, at in found.items() if at is not None}
 
     def _group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
-        """The answer for all topics, once the group's coordinator is there. Raises KafkaError."""
+        """The answer for all topics, once the group's coordinator is known. Raises KafkaError."""
         deadline = monotonic() + REQUEST_SECONDS
         while True:
             try:
@@ -124,7 +124,7 @@ class KafkaPythonAdmin:
 
 _NO_RIGHT = kafka_errors.TopicAuthorizationFailedError.errno
 RETRY_SECONDS = 0.1
-# The first group of a cluster has the topic of the groups' offsets made.
+# The first group of a cluster triggers the creation of the offsets topic.
 _COORDINATOR_COMES = (
     kafka_errors.CoordinatorNotAvailableError,
     kafka_errors.CoordinatorLoadInProgressError,

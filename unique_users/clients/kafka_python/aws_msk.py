@@ -1,4 +1,4 @@
-"""What AWS_MSK_IAM needs, looked at before the client does: it would try again forever and not tell."""
+"""Checks what AWS_MSK_IAM needs before the client does, which would retry forever without saying why."""
 
 from unique_users.errors import UsageError
 
@@ -6,7 +6,7 @@ MECHANISM = "AWS_MSK_IAM"
 
 
 def check_iam(security_protocol: object) -> None:
-    """Raise UsageError when a login by IAM cannot be signed: no TLS, no botocore, no region, no credentials."""
+    """Raise UsageError if an IAM login cannot be signed: no TLS, no botocore, no region, no credentials."""
     if security_protocol != "SASL_SSL":
         raise UsageError(f"kafka.security_protocol: {MECHANISM} needs SASL_SSL")
     try:

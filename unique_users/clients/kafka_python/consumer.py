@@ -17,12 +17,12 @@ from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
 CLOSE_SECONDS = 3.0
-GATHER_BYTES = 1024 * 1024  # what a broker gathers at most: the records of some polls
-GATHER_SECONDS = 0.25  # what records wait at most: it is the number of polls and fetches that costs
+GATHER_BYTES = 1024 * 1024  # the most that a broker gathers: the records of a few polls
+GATHER_SECONDS = 0.25  # the longest that records wait: the cost is in the number of polls and fetches
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what a rebalance did; called on the client's I/O thread, asked by poll."""
+    """Notes what a rebalance did; called on the client's I/O thread, read by poll."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -54,7 +54,7 @@ class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
 
 
 class KafkaPythonConsumer:
-    """See clients.Consumer."""
+    """See protocols.Consumer."""
 
     def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:
         self._config = config
@@ -109,7 +109,7 @@ class KafkaPythonConsumer:
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         asked = [self._partition(partition) for partition in partitions]
         with explained(self._config):
-            # The consumer's own `committed` takes one partition.
+            # The consumer's own `committed` takes a single partition.
             answers = self._consumer._coordinator.fetch_committed_offsets(asked, timeout_ms=REQUEST_SECONDS * 1000)  # noqa: SLF001
         return {tp.partition: at for tp, answer in answers.items() if (at := position_of(answer)) is not None}
 

@@ -1,4 +1,4 @@
-"""The errors of kafka-python, told in our own."""
+"""Translates errors of kafka-python into our own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ REFUSED = (
 )
 
 
-# Of a broker that is stopping, or that this client has yet to hear of; it does not count them among those that pass.
+# From a broker that is stopping, or is new to this client; the client does not count these as temporary.
 AWAY = (kafka_errors.BrokerNotAvailableError, kafka_errors.UnknownBrokerIdError)
 
 
 def _refusal(servers: str, error: Exception, said: str) -> str:
-    """Who is refused needs another password or, once let in, more rights."""
+    """A refused client needs another password or, once logged in, more rights."""
     fix = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
     return f"the broker at {servers} refuses: {said}: check the {fix} of the `kafka:` section"
 

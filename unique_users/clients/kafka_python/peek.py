@@ -1,7 +1,7 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
-"""Single records of a topic, by a fetch of their own for each.
+"""Single records of a topic, each by a fetch of its own.
 
-A consumer of kafka-python fetches ahead and goes on to other offsets: what it gives may be older than the question.
+A kafka-python consumer fetches ahead and moves to other offsets: its result may be older than the question.
 """
 
 from time import monotonic, sleep
@@ -28,7 +28,7 @@ RETRY_SECONDS = 0.1
 
 
 class KafkaPythonPeek:
-    """See clients.Peek."""
+    """See protocols.Peek."""
 
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
@@ -69,11 +69,11 @@ class KafkaPythonPeek:
         if error is not kafka_errors.NoError:
             raise error(str(place))
         if not answer.records and offset < answer.high_watermark:
-            raise kafka_errors.OffsetNotAvailableError  # the broker holds its answers back
+            raise kafka_errors.OffsetNotAvailableError  # the broker withholds its answers
         return _record(answer.records or b"", offset)
 
     async def _leader(self, partition: int) -> int:
-        """The broker that leads the partition; asked once for all of the topic, until there is a failure."""
+        """The broker that leads the partition; asked once for the whole topic, until there is a failure."""
         if not self._leaders:
             metadata = await self._admin._get_cluster_metadata([self._topic])
             (topic,) = metadata["topics"]
@@ -106,7 +106,7 @@ def _request(place: TopicPartition, offset: int) -> FetchRequest:
 
 
 def _record(data: bytes, offset: int) -> Peeked | None:
-    """The record at this offset in what a broker sends for it: the batch that holds it, or the next one."""
+    """The record at this offset, in what a broker sends for it: the batch that holds it, or the next one."""
     batch: Any = MemoryRecords(data).next_batch()
     if batch is None:
         return None

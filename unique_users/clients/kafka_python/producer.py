@@ -18,15 +18,15 @@ from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 
-IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no bound
-RECORD_OVERHEAD_BYTES = 256  # about what a record in flight costs beside its bytes
+IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024  # the client itself has no limit
+RECORD_OVERHEAD_BYTES = 256  # roughly what a record in flight costs besides its bytes
 
 
 class KafkaPythonProducer:
-    """See clients.Producer.
+    """See protocols.Producer.
 
-    flush() of the client does not raise for failed batches and it holds any number of records, so both are done
-    here: every batch's future is looked at, and at most 32 MiB are in flight.
+    The client's flush() does not raise for failed batches, and it holds any number of records. So both are handled
+    here: every batch's future is checked, and at most 32 MiB are in flight.
     """
 
     def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
@@ -67,7 +67,7 @@ class KafkaPythonProducer:
         partitions: Sequence[int] | None = None,
     ) -> None:
         try:
-            there = len(self._producer.partitions_for(topic))  # asked for always: it makes the client look for leaders
+            there = len(self._producer.partitions_for(topic))  # always asked for: it makes the client look for leaders
             chosen = self._chosen(there, keys) if partitions is None else partitions
             for partition, its_values, its_keys in _by_partition(values, keys, chosen):
                 self._send_columns(TopicPartition(topic, partition), its_values, its_keys)
@@ -75,7 +75,7 @@ class KafkaPythonProducer:
             raise _undelivered(error, self._config) from None
 
     def _chosen(self, partitions: int, keys: Sequence[bytes | None] | None) -> int | Sequence[int]:
-        """The partition of each record, or the one of all of them."""
+        """The partition of each record, or a single one for all of them."""
         if keys is None:
             return next(self._turns) % partitions
         if partitions == 1:
@@ -91,14 +91,14 @@ class KafkaPythonProducer:
         self._bytes += size
 
     def has_room(self, timeout_seconds: float) -> bool:
-        # Half of the window goes on filling the connection while the other half is waited for.
+        # Half of the window keeps the connection busy while the other half is waited for.
         return self._bytes <= IN_FLIGHT_BYTES_MAX or self._drained(IN_FLIGHT_BYTES_MAX // 2, timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
         return self._drained(0, timeout_seconds)
 
     def _drained(self, bytes_max: int, timeout_seconds: float) -> bool:
-        """Wait until at most so much is in flight; return whether that is so."""
+        """Wait until at most `bytes_max` are in flight. Returns whether that is so."""
         deadline = monotonic() + timeout_seconds
         while self._in_flight and (self._bytes > bytes_max or not bytes_max):
             acknowledged, size = self._in_flight[0]
@@ -112,7 +112,7 @@ class KafkaPythonProducer:
         return True
 
     def close(self) -> None:
-        # The client flushes first and, when that fails, raises without closing anything.
+        # The client flushes first and, if that fails, raises without closing anything.
         self._producer.flush = lambda _timeout=None: None
         self._producer.close(timeout=0)
 
@@ -120,7 +120,7 @@ class KafkaPythonProducer:
 def _by_partition(
     values: Sequence[bytes], keys: Sequence[bytes | None] | None, partitions: int | Sequence[int]
 ) -> Iterable[tuple[int, Sequence[bytes], Sequence[bytes | None]]]:
-    """The records of each partition, in their order."""
+    """The records of each partition, in order."""
     keys = [None] * len(values) if keys is None else keys
     if isinstance(partitions, int):
         return [(partitions, values, keys)]
@@ -136,7 +136,7 @@ def _by_partition(
 
 @lru_cache(maxsize=10_000)
 def _hash(key: bytes) -> int:
-    """What chooses a key's partition, in all of Kafka's own clients."""
+    """The hash that chooses a key's partition in all of Kafka's own clients."""
     return int(murmur2(key)) & 0x7FFFFFFF
 
 

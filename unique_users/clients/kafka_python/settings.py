@@ -1,4 +1,4 @@
-"""The settings of kafka-python: ours under the user's, whose names and values are judged here."""
+"""The settings of kafka-python: ours below the user's, whose names and values are checked here."""
 
 import math
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.config.schema import Config
 from unique_users.errors import UsageError
 
-BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
-METADATA_SECONDS = 5  # until a client sees that a topic was recreated or has grown: five minutes by default
+BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers retry
+METADATA_SECONDS = 5  # until a client sees that a topic was recreated or has grown: the default is five minutes
 POLL_RECORDS_MAX = 5_000
 
 _CLIENT: dict[str, Any] = {
     "bootstrap_timeout_ms": BOOTSTRAP_SECONDS * 1000,
-    "reconnect_backoff_max_ms": 1_000,  # the broker is often one that restarts nearby
+    "reconnect_backoff_max_ms": 1_000,  # the broker is often a local one that restarts
     "metadata_max_age_ms": METADATA_SECONDS * 1000,
 }
 CONSUMER: dict[str, Any] = {
@@ -28,30 +28,30 @@ CONSUMER: dict[str, Any] = {
     "max_partition_fetch_bytes": 4 * 1024 * 1024,
     "fetch_max_bytes": 16 * 1024 * 1024,
     "metrics_enabled": False,
-    # Members hear with a heartbeat that one has come or left, and read nothing until all have: 3 s are the default.
+    # Members learn from a heartbeat that one has joined or left, and read nothing until all know: the default is 3 s.
     "heartbeat_interval_ms": 1_000,
 }
 PRODUCER: dict[str, Any] = {
     "acks": "all",
-    "batch_size": 1_000_000,  # uncompressed, and just below what a topic takes by default
-    "linger_ms": 0,  # records come in columns, as many as there are, and more gather while a batch is on its way
+    "batch_size": 1_000_000,  # uncompressed, and just below a topic's default limit
+    "linger_ms": 0,  # records come in columns, as many as there are, and more gather while a batch is in flight
     "max_request_size": REQUEST_BYTES_MAX,
     "allow_auto_create_topics": False,
     "metrics_enabled": False,
-    "delivery_timeout_ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
+    "delivery_timeout_ms": 24 * 3600 * 1000,  # wait for a broker that is away; the loops say so
     "max_block_ms": REQUEST_SECONDS * 1000,
 }
-# Without these a count could be wrong: a release that does not know one is refused, where others are left out.
+# Without these a count could be wrong: a release that does not know one is refused; other settings are left out.
 REQUIRED = {"acks", "auto_offset_reset", "enable_auto_commit", "isolation_level"}
-# Texts that have no default to tell so; a number would be one without its leading zeros.
+# Strings without a default to tell their type; as a number, one would lose its leading zeros.
 _TEXTS = {"sasl_plain_username", "sasl_plain_password", "ssl_password", "group_instance_id", "client_rack"}
 _KNOWN = {*KafkaConsumer.DEFAULT_CONFIG, *KafkaProducer.DEFAULT_CONFIG, *KafkaAdminClient.DEFAULT_CONFIG}
 
 
 def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]) -> dict[str, Any]:
-    """Our settings under the user's `kafka:` section, of which each client gets the names it takes.
+    """Our settings below the user's `kafka:` section; each client gets the names it takes.
 
-    Names may be written with dots, as other clients do; texts from the environment become numbers where the client's
+    Names may be written with dots, as in other clients; strings from the environment become numbers if the client's
     default is one.
     """
     ours = {**_CLIENT, **own}
@@ -76,7 +76,7 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
 
 
 def _typed(given: Any, default: Any, name: str) -> Any:
-    """The value as the client wants it, judged by its default. Raises UsageError, which never holds the value."""
+    """The value in the type of its default. Raises UsageError, which never holds the value."""
     if isinstance(default, bool):
         return _flag(given, name)
     if isinstance(default, int | float):

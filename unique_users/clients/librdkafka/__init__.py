@@ -1,4 +1,4 @@
-"""librdkafka (the package confluent-kafka) behind the seam. The only package that imports it."""
+"""librdkafka (the package confluent-kafka) behind the protocols. The only package that imports it."""
 
 from unique_users.clients.librdkafka.admin import LibrdkafkaAdmin
 from unique_users.clients.librdkafka.consumer import LibrdkafkaConsumer

@@ -25,16 +25,16 @@ from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 
-ANSWER_SECONDS = 1.0  # for one attempt, of those that a request has time for
+ANSWER_SECONDS = 1.0  # for one of the attempts that a request has time for
 
 
 class LibrdkafkaAdmin:
-    """See clients.Admin."""
+    """See protocols.Admin."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._refusal = Refusal(config)
-        self._asking: dict[str, Any] = {}  # a consumer for each group that was asked for
+        self._asking: dict[str, Any] = {}  # a consumer for each group that was asked about
         self._admin: Any = self._connected()
 
     def _connected(self) -> Any:
@@ -44,7 +44,7 @@ class LibrdkafkaAdmin:
         return admin
 
     def describe(self, name: str) -> TopicState | None:
-        self._admin.poll(0)  # has the errors told aside heard, and forgotten
+        self._admin.poll(0)  # delivers the errors reported by callback, which are then forgotten
         asked = confluent_kafka.TopicCollection([name])
         try:
             with explained(self._config):
@@ -119,7 +119,7 @@ class LibrdkafkaAdmin:
         try:
             answers = self._asked_in_name_of(group, asked)
         except BrokerError:
-            self._asking.clear()  # what a client knows of a broker that was restored may be outdated
+            self._asking.clear()  # what a client knows of a restored broker may be outdated
             raise
         for answer in answers:
             if answer.error is not None:
@@ -128,7 +128,7 @@ class LibrdkafkaAdmin:
         return {partition: at for partition, at in found.items() if at is not None}
 
     def _asked_in_name_of(self, group: str, asked: list[TopicPartition]) -> list[TopicPartition]:
-        """What a group has committed. A right that is missing is told once and aside, and looks like silence."""
+        """What a group has committed. A missing right is reported once, by callback, and looks like silence."""
         member = self._member_of(group)
         deadline = monotonic() + REQUEST_SECONDS
         while True:
@@ -148,7 +148,7 @@ class LibrdkafkaAdmin:
     def _member_of(self, group: str) -> Any:
         """A consumer that asks in the name of a group, and never joins it.
 
-        librdkafka's own admin client ends the process when the group's coordinator is not ready.
+        librdkafka's own admin client crashes the process if the group's coordinator is not ready.
         """
         if group not in self._asking:
             settings = settings_of(self._config, {"group.id": group}) | {"error_cb": self._refusal}
@@ -168,8 +168,8 @@ class LibrdkafkaAdmin:
         ends = self.ends(topic)
         answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
         newest = {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
-        # A broker before 3.0 takes the question for one about a time long ago, and librdkafka lets it: it then tells
-        # of the oldest record, behind which newer ones stand.
+        # A broker before 3.0 takes the question for one about a time long ago, and librdkafka allows it: the answer is
+        # then the oldest record, even if there are newer ones.
         after = {partition: OffsetSpec.for_timestamp(at + 1) for partition, at in newest.items()}
         newer = self._list_offsets(topic, after)
         return {} if any(0 <= answer.offset < ends[partition] for partition, answer in newer.items()) else newest
@@ -188,7 +188,7 @@ class LibrdkafkaAdmin:
             raise
 
     def close(self) -> None:
-        self._admin = None  # the last reference: its end disconnects
+        self._admin = None  # the last reference: destroying it disconnects
         self._asking.clear()
 
 
@@ -205,7 +205,7 @@ _CREATION_REFUSED = {
 
 
 def _topic_id(uuid: Any) -> str:
-    """The id as other clients write it; librdkafka has it as two signed halves, 0 where brokers have no ids."""
+    """The id as other clients write it; librdkafka has it as two signed halves, 0 if the broker has no ids."""
     if uuid is None:
         return ""
     mask = (1 << 64) - 1

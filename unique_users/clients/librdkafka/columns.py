@@ -7,7 +7,7 @@ from confluent_kafka import Message
 
 from unique_users.clients.protocols import Batch
 
-# Called by map, these cost half of what a loop costs that asks each message.
+# Called by map, these cost half of a loop that asks each message.
 ERROR = Message.error
 PARTITION = Message.partition
 _KEY = Message.key

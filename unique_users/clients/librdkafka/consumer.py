@@ -1,7 +1,7 @@
 """The consumer of librdkafka.
 
-Longer than other modules: callbacks of a rebalance, polls and the search for the end of an unreadable batch change the
-same positions, and each has to see what the others did.
+Longer than other modules: rebalance callbacks, polls and the search for the end of an unreadable batch change the same
+positions, and each has to see what the others did.
 """
 # ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
 
@@ -27,19 +27,19 @@ from unique_users.errors import BrokerAwayError
 CLOSE_SECONDS = 3.0
 POLL_RECORDS_MAX = 1_000  # 2 MB of frames, which stay in the processor's cache from the fetch to the parser
 POLL_BYTES_MAX = 16 * 1024 * 1024  # of records that are all as large as the first
-FILL_SECONDS = 0.02  # what a poll waits for more records behind its first: fewer, larger batches cost less
-AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that come while a commit is waited for
-RECORD_OVERHEAD_BYTES = 256  # about what a record here costs beside its bytes
-ANSWER_SLICE_SECONDS = 0.01  # what the answer to a commit waits at most
-OUTDATED_SECONDS = 5.0  # a change of leaders takes less; one that takes longer is none
+FILL_SECONDS = 0.02  # how long a poll waits for more records after its first: fewer, larger batches cost less
+AHEAD_BYTES_MAX = 32 * 1024 * 1024  # of records that arrive while waiting for a commit
+RECORD_OVERHEAD_BYTES = 256  # roughly what a record here costs besides its bytes
+ANSWER_SLICE_SECONDS = 0.01  # the longest that the answer to a commit waits
+OUTDATED_SECONDS = 5.0  # a change of leaders is faster; a longer wait means there is none
 
 
 class LibrdkafkaConsumer:
-    """See clients.Consumer.
+    """See protocols.Consumer.
 
-    A partition that the group gives us is assigned to librdkafka only when it is started, so that nothing is fetched
-    for it before. A commit waits for its answer where records come too: those are kept for the next poll. Nothing is
-    gathered at the broker, as polls and fetches cost little here.
+    A partition from the group is assigned to librdkafka only when it is started, so that nothing is fetched for it
+    before. Records may arrive while a commit waits for its answer: they are kept for the next poll. Nothing is gathered
+    at the broker, because polls and fetches cost little here.
     """
 
     def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:  # noqa: ARG002
@@ -53,12 +53,12 @@ class LibrdkafkaConsumer:
         self._ahead: list[Message] = []
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
-        self._outdated_since: float | None = None  # what this client knows of the partitions
+        self._outdated_since: float | None = None  # since when this client's view of the partitions is outdated
         settings = settings_of(config, {**CONSUMER, "group.id": group})
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
         if settings.get("group.protocol") == "consumer":
-            del settings["partition.assignment.strategy"]  # the broker's business then
+            del settings["partition.assignment.strategy"]  # then the broker decides
         self._incremental = "cooperative" in settings.get("partition.assignment.strategy", "cooperative")
         self._settings = settings
         self._consumer = self._subscribed()
@@ -74,7 +74,7 @@ class LibrdkafkaConsumer:
         messages, self._ahead = self._ahead, []
         with explained(self._config):
             while not messages:
-                # Asked for many, librdkafka would wait until it has them all: one first, then what is there.
+                # Asked for many, librdkafka would wait until it has them all: ask for one, then for what is there.
                 messages = self._consumer.consume(1, max(0.0, min(SLICE_SECONDS, deadline - monotonic())))
                 if self._assigned or self._revoked or monotonic() >= deadline:
                     break
@@ -117,7 +117,7 @@ class LibrdkafkaConsumer:
         except KafkaException as error:
             if error.args[0].code() not in {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS}:
                 raise
-            # Its reading has not begun yet.
+            # Reading it has not begun yet.
             self._consumer.incremental_unassign([partition])
             self._consumer.incremental_assign([partition])
 
@@ -129,7 +129,7 @@ class LibrdkafkaConsumer:
             return committed.offset if committed else self.bounds([partition])[partition][0]
         if self._ahead or partition in self._searches:
             return self._positions[partition]
-        # librdkafka's own position also passes the marks that transactions leave behind their records.
+        # librdkafka's own position also goes past the markers that transactions leave after their records.
         (at,) = self._consumer.position([self._partition(partition)])
         return max(int(at.offset), self._positions[partition])
 
@@ -152,7 +152,7 @@ class LibrdkafkaConsumer:
         ]
         self._answer = (None, [])
         try:
-            # Its blocking form knows no timeout, and would keep poll waiting in any other thread as well.
+            # Its blocking form has no timeout, and would block a poll in any other thread as well.
             self._consumer.commit(offsets=offsets, asynchronous=True)
             if not self._answered({p: at.offset for p, at in positions.items()}, timeout_seconds):
                 message = f"no answer to a commit of {self._topic}"
@@ -168,7 +168,7 @@ class LibrdkafkaConsumer:
         return True
 
     def _answered(self, asked: Mapping[int, int], timeout_seconds: float) -> bool:
-        """Wait for the answer to a commit of these offsets; return whether it came."""
+        """Wait for the answer to a commit of these offsets. Returns whether it arrived."""
         deadline = monotonic() + timeout_seconds
         bytes_ahead = 0
         paused: list[TopicPartition] = []
@@ -177,7 +177,7 @@ class LibrdkafkaConsumer:
             self._ahead += messages
             bytes_ahead += sum(len(message) + RECORD_OVERHEAD_BYTES for message in messages)
             if bytes_ahead > AHEAD_BYTES_MAX and not paused:
-                # What was fetched is forgotten by this, and fetched again.
+                # This discards what was fetched, which is fetched again.
                 paused = [self._partition(partition) for partition in self._positions]
                 self._consumer.pause(paused)
         if paused:
@@ -185,7 +185,7 @@ class LibrdkafkaConsumer:
         return answered
 
     def _answer_is_for(self, asked: Mapping[int, int]) -> bool:
-        # The answer to an earlier commit may come late; to one of the same offsets, it is as good.
+        # The answer to an earlier commit may arrive late; if it was for the same offsets, it is as good.
         error, answers = self._answer
         return {answer.partition: answer.offset for answer in answers} == asked or bool(error and not answers)
 
@@ -229,14 +229,14 @@ class LibrdkafkaConsumer:
             self._outdated_since = None
 
     def _join_again(self) -> None:
-        """Go on as another client and member; the next poll says that all partitions are lost."""
+        """Continue as another client and member; the next poll says that all partitions are lost."""
         former, self._consumer = self._consumer, self._subscribed()
         Thread(target=former.close, daemon=True).start()
         self._revoked |= self._owned
         self._owned, self._assigned, self._positions, self._ahead = set(), set(), {}, []
 
     def close(self) -> None:
-        # It waits for the broker as long as that takes: in a thread that is left behind in time.
+        # It waits for the broker as long as that takes: in a thread that is left behind if it takes too long.
         closing = Thread(target=self._consumer.close, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
@@ -247,7 +247,7 @@ class LibrdkafkaConsumer:
         assigned = {partition.partition for partition in partitions}
         self._owned |= assigned
         self._assigned |= assigned
-        # To assign something, be it nothing, is what the group waits for.
+        # The group waits for an assignment, even an empty one.
         (consumer.incremental_assign if self._incremental else consumer.assign)([])
 
     def _on_revoke(self, consumer: confluent_kafka.Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -268,8 +268,8 @@ class LibrdkafkaConsumer:
     def _without_errors(self, messages: Iterable[Message]) -> tuple[list[Message], dict[int, int]]:
         """The messages that are records, and the first offsets of batches that cannot be unpacked, by partition.
 
-        What came of a partition behind such a batch is left out. Raises TopicError for a batch that is damaged, and
-        BrokerError for another error that does not pass by itself.
+        What a partition delivered after such a batch is left out. Raises TopicError for a damaged batch, and
+        BrokerError for any other error that does not pass by itself.
         """
         records: list[Message] = []
         failed: dict[int, int] = {}
@@ -306,7 +306,7 @@ class LibrdkafkaConsumer:
         try:
             return self.ends([partition])[partition]
         except BrokerAwayError:
-            return 0  # one offset of the batch is passed, and the next one is looked at again
+            return 0  # one offset of the batch is skipped, and the next one is checked again
 
     def _read_from(self, partition: int, search: Search) -> None:
         search.deadline = monotonic() + ANSWER_SECONDS
@@ -314,7 +314,7 @@ class LibrdkafkaConsumer:
             self._seek(self._partition(partition, search.outside if search.probe is None else search.probe))
 
     def _searched(self, messages: list[Message], failed: dict[int, int]) -> tuple[list[Message], list[Batch]]:
-        """Take records of partitions in which is searched as the answers that they are, and pass what is found."""
+        """Take records of partitions under search as answers to it, and skip what is found."""
         passed: list[Batch] = []
         for partition, search in list(self._searches.items()):
             came = any(message.partition() == partition for message in messages)
@@ -322,7 +322,7 @@ class LibrdkafkaConsumer:
             if search.probe is not None and (came or silent):
                 search.readable()
                 if search.probe is not None:
-                    # They come again, when the end is found before them.
+                    # They come again if the end is found before them.
                     messages = [message for message in messages if message.partition() != partition]
                     failed.pop(partition, None)
                     self._read_from(partition, search)
@@ -338,7 +338,7 @@ class LibrdkafkaConsumer:
         return Batch(partition, nothing, nothing, [-1] * len(offsets), offsets, WHY)
 
     def _batches(self, messages: list[Message]) -> list[Batch]:
-        """Messages as columns, those of partitions that were lost or not started left out."""
+        """Messages as columns, except those of partitions that were lost or not started."""
         if not messages:
             return []
         numbers = list(map(PARTITION, messages))
@@ -361,4 +361,4 @@ class LibrdkafkaConsumer:
             raise explained_error(self._config, answer.error)
 
 
-_FIRST, _END = -2, -1  # the times that mean so in a request for offsets by time
+_FIRST, _END = -2, -1  # special times in a request for offsets by time

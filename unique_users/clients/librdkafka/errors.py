@@ -1,4 +1,4 @@
-"""The errors of librdkafka, told in our own. Some come aside, on a callback, and are heard here."""
+"""Translates errors of librdkafka into our own. Some are reported only by callback, and are collected here."""
 # ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import BrokerAwayError, BrokerError
 
-BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers try again
+BOOTSTRAP_SECONDS = 2.0  # one attempt to reach the broker; callers retry
 
 
 def reason(error: KafkaError) -> str:
-    """What librdkafka says of it, in one line."""
+    """The message of librdkafka for an error, on one line."""
     return " ".join(error.str().split())
 
 
@@ -31,7 +31,7 @@ _AWAY = {
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,
     KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._DESTROY_BROKER,  # its connection was given up, as the cluster did not name it for a moment
+    KafkaError._DESTROY_BROKER,  # its connection was dropped, because the cluster did not name it for a moment
     KafkaError._RESOLVE,
     KafkaError._WAIT_COORD,
     KafkaError._WAIT_CACHE,
@@ -57,8 +57,8 @@ _AWAY = {
     KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.THROTTLING_QUOTA_EXCEEDED,
 }
-# What is known of a partition is newer than what the broker has: it was restored from a copy. librdkafka does not
-# believe an older leader epoch, and waits for a newer one; only another client takes the broker as it is.
+# The client knows a partition in a newer state than the broker does: the broker was restored from a copy. librdkafka
+# ignores an older leader epoch and waits for a newer one; only a new client accepts the broker as it is.
 OUTDATED = {KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH}
 REBALANCING = {
     KafkaError.ILLEGAL_GENERATION,
@@ -71,7 +71,7 @@ REBALANCING = {
 
 
 def explained_error(config: Config, error: KafkaError) -> BrokerError:
-    """Our error for the client's. Never holds a setting but the address."""
+    """Our error for the client's. Never holds a setting except the address."""
     servers = ", ".join(config.bootstrap_servers)
     said = without_values(reason(error), config.kafka)
     if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} and "group.instance.id" in error.str():
@@ -87,20 +87,20 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
 
 
 def _hung_up(error: KafkaError) -> bool:
-    """Whether a login failed as the broker went away meanwhile: what it answers itself is not called local."""
+    """Whether a login failed because the broker went away meanwhile: its own refusals are not local errors."""
     return error.code() == KafkaError._AUTHENTICATION and "handshake failed: Local: " in error.str()
 
 
 def code_of(error: BrokerError) -> int | None:
-    """The client's code for one of our errors, None where it has none."""
+    """The client's code for one of our errors, or None if it has none."""
     told = kafka_error(error.__context__)
     return None if told is None else told.code()
 
 
 def kafka_error(error: BaseException | None) -> KafkaError | None:
-    """What an exception of the client tells, None for any other.
+    """The client's error in an exception, or None for any other exception.
 
-    The client raises a fatal error where it calls back, and calls on: Python then makes it the cause of a SystemError.
+    The client raises a fatal error inside a callback, and continues: Python then makes it the cause of a SystemError.
     """
     cause = error.__cause__ if isinstance(error, SystemError) else error
     return cause.args[0] if isinstance(cause, KafkaException) else None
@@ -118,7 +118,7 @@ def explained(config: Config) -> Iterator[None]:
 
 
 class Refusal:
-    """Hears the errors that the client tells aside, on its callback, and keeps the one that waiting does not fix."""
+    """Collects the errors that the client reports by callback, and keeps the one that waiting does not fix."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -137,13 +137,13 @@ class Refusal:
             raise explained_error(self._config, self._error)
 
     def connect(self, client: Any) -> None:
-        """Wait until a broker answers: making a client does not. Raises BrokerAwayError, BrokerError."""
+        """Wait until a broker answers: creating a client does not. Raises BrokerAwayError, BrokerError."""
         try:
             with explained(self._config):
-                # Any name will do, also of a topic that is not there: to ask for all would be long on a large cluster.
+                # Any name will do, even of a missing topic: asking for all would take long on a large cluster.
                 client.list_topics("__consumer_offsets", timeout=BOOTSTRAP_SECONDS)
         except BrokerAwayError:
-            client.poll(0)  # has the callback called
+            client.poll(0)  # runs the callback
             self.check()
             if self._tls is not None:
                 raise explained_error(self._config, self._tls) from None

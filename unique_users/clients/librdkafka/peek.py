@@ -1,4 +1,4 @@
-"""Single records of a topic, by a consumer that starts at each of them anew."""
+"""Single records of a topic, by a consumer that is restarted at each of them."""
 # ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
 
 from time import monotonic
@@ -21,9 +21,9 @@ _PEEK: dict[str, Any] = {
     "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 5,
 }
-# What the promise rests on: no group, nothing committed, the record at that offset or none.
+# What the promise depends on: no group, nothing committed, the record at that offset or none.
 _FIXED: dict[str, Any] = {
-    "group.id": "peek",  # a consumer has to have one: nothing is asked and nothing is stored in its name
+    "group.id": "peek",  # a consumer must have one: nothing is requested or stored in its name
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
@@ -34,7 +34,7 @@ _OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "p
 
 
 class LibrdkafkaPeek:
-    """See clients.Peek."""
+    """See protocols.Peek."""
 
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
@@ -54,7 +54,7 @@ class LibrdkafkaPeek:
         if self._consumer is None:
             self._consumer = self._connected()
         with explained(self._config):
-            # Whatever is left of an earlier question is of another assignment, and dropped.
+            # Anything left of an earlier question belongs to another assignment, and is dropped.
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
             try:
                 message = self._answer(deadline)
@@ -67,16 +67,16 @@ class LibrdkafkaPeek:
         return _peeked(message, offset)
 
     def _give_up(self) -> None:
-        """Let the next question have another client. Raises KafkaException where the broker tells why it gave nothing.
+        """Use a new client for the next question. Raises KafkaException if the broker says why it gave nothing.
 
-        What this client knows may be of a broker that was restored from a copy meanwhile.
+        What this client knows may come from before the broker was restored from a copy.
         """
         former, self._consumer = self._consumer, None
         if error := former.list_topics(self._topic, timeout=SLICE_SECONDS).topics[self._topic].error:
             raise KafkaException(error)
 
     def _answer(self, deadline: float) -> Message | None:
-        """The first record at the offset asked for or behind it, or what says that there is none."""
+        """The first record at or after the requested offset, or the message that there is none."""
         while (left := deadline - monotonic()) > 0:
             message: Message | None = self._consumer.poll(min(SLICE_SECONDS, left))
             self._refusal.check()
@@ -92,7 +92,7 @@ class LibrdkafkaPeek:
         return None
 
     def close(self) -> None:
-        self._consumer = None  # the last reference: its end disconnects
+        self._consumer = None  # the last reference: destroying it disconnects
 
 
 _NO_RECORD = {

@@ -6,15 +6,15 @@ from unique_users.clients.protocols import Position
 
 
 def position_of(committed: TopicPartition) -> Position | None:
-    """The position that was read, None where nothing was committed."""
+    """The position that was read, or None if nothing was committed."""
     return None if committed.offset < 0 else Position(committed.offset, _metadata(committed))
 
 
 def _metadata(committed: TopicPartition) -> str:
-    """The text stored with a position.
+    """The metadata stored with a position.
 
-    This client writes a zero byte behind it, and needs that to find the end of it. Behind a text of another client
-    that has none, there may be a few bytes of anything, which only the reader of the text can tell from it.
+    This client writes a zero byte after it, and needs that to find its end. Metadata of another client without one may
+    be followed by a few arbitrary bytes, which only the reader of the metadata can tell from it.
     """
     try:
         return committed.metadata or ""

@@ -21,10 +21,10 @@ from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 
 
 class LibrdkafkaProducer:
-    """See clients.Producer.
+    """See protocols.Producer.
 
-    At most 32 MiB are in flight. What is sent beyond waits here until has_room or flush hand it over: as much as a
-    caller sends before it asks.
+    At most 32 MiB are in flight. What is sent beyond that waits here until has_room or flush hands it over: as much as
+    a caller sends before it asks.
     """
 
     def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
@@ -36,7 +36,7 @@ class LibrdkafkaProducer:
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
         if batch_bytes_max is not None:
             settings["batch.size"] = str(min(int(settings["batch.size"]), batch_bytes_max))
-        # A record's own callback, were it called for each, would cost as much as sending it.
+        # A callback for each record would cost as much as sending it.
         settings |= {"on_delivery": self._on_failure, "error_cb": self._refusal, "delivery.report.only.error": True}
         settings |= {"stats_cb": self._stuck}
         self._producer: Any = built(config, confluent_kafka.Producer, settings)
@@ -90,7 +90,7 @@ class LibrdkafkaProducer:
     def _produce_all(
         self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None], partitions: Sequence[int]
     ) -> int:
-        """Hand over as many rows as there is room for, and return their number."""
+        """Hand over as many rows as there is room for. Returns their number."""
         # Called by map, produce costs a third less than in a loop of our own.
         untried = iter(values)
         try:
@@ -114,7 +114,7 @@ class LibrdkafkaProducer:
         return bool(unacknowledged == 0)
 
     def _hand_over(self, deadline: float) -> bool:
-        """Send what waits; return whether that is all of it."""
+        """Send what is waiting. Returns whether that is all of it."""
         self._check()
         while self._waiting:
             topic, value, key, to, headers = self._waiting[0]
@@ -132,16 +132,16 @@ class LibrdkafkaProducer:
         return True
 
     def _served(self, call: Callable[[float], int], seconds: float) -> int:
-        """Have the client call back and wait. Raises DeliveryError for an error that makes it useless.
+        """Let the client run its callbacks and wait. Raises DeliveryError for an error that makes it unusable.
 
-        It raises such an error itself, as when a broker that was restored from a copy does not know what it has taken.
+        It raises such an error itself, for example when a broker restored from a copy does not know what it accepted.
         """
         try:
             return call(seconds)
         except KafkaException as error:
             raise _undelivered(error.args[0], self._config) from None
         except SystemError as error:
-            # Python's complaint when the client calls back while it raises: the exception may be lost by that.
+            # Python's complaint if the client runs callbacks while it raises: the exception may be lost by that.
             cause = error.__cause__
             if isinstance(cause, KafkaException):
                 raise _undelivered(cause.args[0], self._config) from None

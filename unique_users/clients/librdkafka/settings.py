@@ -1,4 +1,4 @@
-"""The settings of librdkafka: ours under the user's, whose names and values are judged here."""
+"""The settings of librdkafka: ours below the user's, whose names and values are checked here."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,49 +12,49 @@ from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import UsageError
 
-SLICE_SECONDS = 0.1  # what a rebalance waits at most until poll tells of it
+SLICE_SECONDS = 0.1  # the longest that a rebalance waits until poll reports it
 IN_FLIGHT_KBYTES_MAX = 32 * 1024
-IN_FLIGHT_RECORDS_MAX = 100_000  # each costs librdkafka about 200 bytes beside its own
+IN_FLIGHT_RECORDS_MAX = 100_000  # each costs librdkafka about 200 bytes on top of its own
 
 _CLIENT: dict[str, Any] = {
-    "log_level": 0,  # it logs every attempt to reach a broker; what matters of it is said once, by the loops
-    "reconnect.backoff.max.ms": 1_000,  # the broker is often one that restarts nearby
+    "log_level": 0,  # it logs every attempt to reach a broker; the loops say once what matters
+    "reconnect.backoff.max.ms": 1_000,  # the broker is often a local one that restarts
     "allow.auto.create.topics": False,
-    # Until a client sees that a topic was recreated or has grown: five minutes by default.
+    # Until a client sees that a topic was recreated or has grown: the default is five minutes.
     "topic.metadata.refresh.interval.ms": 5_000,
 }
 CONSUMER: dict[str, Any] = {
     "auto.offset.reset": "earliest",
     "isolation.level": "read_committed",
     "partition.assignment.strategy": "cooperative-sticky",
-    "heartbeat.interval.ms": 1_000,  # members hear with one that another has come or left: 3 s are the default
+    "heartbeat.interval.ms": 1_000,  # members learn from one that another has joined or left: the default is 3 s
     "check.crcs": True,  # off by default, but a damaged record must not be counted
-    # What is fetched ahead, in place of 64 MiB: less cost nothing when measured.
+    # What is fetched ahead, instead of 64 MiB: less cost nothing when measured.
     "queued.max.messages.kbytes": 16 * 1024,
     "queued.min.messages": 5000,
-    # With a full queue the fetcher sleeps for so long; its default of 1 s makes the reader wait for it.
+    # With a full queue the fetcher sleeps this long; with its default of 1 s the reader waits for it.
     "fetch.queue.backoff.ms": 5,
-    # A connection answers in order, so a question waits for the fetch before it; new records end a fetch at once.
+    # A connection answers in order, so a request waits for the fetch before it; new records end a fetch at once.
     "fetch.wait.max.ms": 100,
-    # A fetch is counted as it comes over the network: what it unpacks to may be ten times as much.
+    # A fetch is measured as sent over the network: it may unpack to ten times as much.
     "fetch.message.max.bytes": 1024 * 1024,
     "fetch.max.bytes": 16 * 1024 * 1024,
 }
 PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable.idempotence": True,  # order and no duplicates within a producer, while several batches are in flight
-    "partitioner": "murmur2_random",  # what Kafka's own clients do; librdkafka's default is another hash
+    "partitioner": "murmur2_random",  # as in Kafka's own clients; librdkafka's default is another hash
     "linger.ms": 50,
-    "batch.size": 1_000_000,  # uncompressed, and just below what a topic takes by default
+    "batch.size": 1_000_000,  # uncompressed, and just below a topic's default limit
     "batch.num.messages": 50_000,  # batch.size decides
     "queue.buffering.max.kbytes": IN_FLIGHT_KBYTES_MAX,
     "queue.buffering.max.messages": IN_FLIGHT_RECORDS_MAX,
-    "statistics.interval.ms": 5_000,  # tells of records that do not leave: see stuck.py
+    "statistics.interval.ms": 5_000,  # reveals records that do not leave: see stall_detection.py
     "message.max.bytes": REQUEST_BYTES_MAX,
-    "message.timeout.ms": 24 * 3600 * 1000,  # a broker that is away is waited for; the loops say so
+    "message.timeout.ms": 24 * 3600 * 1000,  # wait for a broker that is away; the loops say so
 }
 
-# Names of kafka-python, with dots, that librdkafka calls otherwise.
+# Names of kafka-python, with dots, that differ in librdkafka.
 _RENAMED = {
     "sasl.plain.username": "sasl.username",
     "sasl.plain.password": "sasl.password",
@@ -68,12 +68,12 @@ _RENAMED = {
     "fetch.max.wait.ms": "fetch.wait.max.ms",
     "max.request.size": "message.max.bytes",
     "log.level": "log_level",
-    "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only bounds a cache
+    "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only limits a cache
 }
 
 
 def settings_of(config: Config, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Our settings under the user's `kafka:` section, which may be written with the names of kafka-python."""
+    """Our settings below the user's `kafka:` section, which may use the names of kafka-python."""
     settings = {**_CLIENT, **own}
     for given, value in config.kafka.items():
         name = _native(given)
@@ -102,7 +102,7 @@ _BAD_VALUE = re.compile(r'onfiguration property "([^"]+)"(?: value \S+ is outsid
 
 
 def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: dict[str, Any]) -> Built:
-    """The client that `build` makes of the settings. An error names the key and never the value: some are secrets."""
+    """The client that `build` makes from the settings. An error names the key and never the value: some are secrets."""
     given = {_native(name): name for name in config.kafka}
     try:
         return build(settings)

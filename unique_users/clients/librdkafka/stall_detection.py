@@ -1,7 +1,7 @@
-"""Records that librdkafka would keep for good, though their broker is there.
+"""Records that librdkafka would keep forever, although their broker is up.
 
-A broker that was restored from a copy tells of older leader epochs than the client has seen. librdkafka does not
-believe them, and once it has lost its connection for a moment, it does not know whom to send a partition's records to.
+A broker that was restored from a copy reports older leader epochs than the client has seen. librdkafka ignores them,
+and once it has lost its connection for a moment, it does not know where to send a partition's records.
 """
 
 import json
@@ -12,7 +12,7 @@ _NONE: Partitions = frozenset()
 
 
 class Stuck:
-    """Hears the client's statistics, on its callback. Call `for_good` when records are waited for."""
+    """Collects the client's statistics, by callback. Call `for_good` while waiting for records."""
 
     def __init__(self) -> None:
         self._heard = _NONE  # in the last statistics
@@ -24,9 +24,9 @@ class Stuck:
         self._again, self._heard, self._named = self._heard & now, now, self._named & now
 
     def for_good(self, client: Any, timeout_seconds: float) -> Partitions:
-        """Partitions that two statistics said to be without a leader after the brokers had named it.
+        """Partitions without a leader in two statistics after the brokers had named one.
 
-        Raises KafkaException when no broker answers.
+        Raises KafkaException if no broker answers.
         """
         if not self._again:
             return _NONE
@@ -42,7 +42,7 @@ class Stuck:
 
 
 def without_leader(statistics: dict[str, Any]) -> Partitions:
-    """The partitions that records wait for and that the client has no leader of."""
+    """The partitions that have waiting records and for which the client has no leader."""
     return frozenset(
         (topic, at["partition"])
         for topic, of_topic in statistics["topics"].items()

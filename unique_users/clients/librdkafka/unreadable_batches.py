@@ -1,7 +1,7 @@
-"""Find where a batch ends that librdkafka cannot unpack, so that it can be passed.
+"""Find where a batch ends that librdkafka cannot unpack, so that it can be skipped.
 
-librdkafka names the first offset of such a batch, and then reads the batch over and over. What is read from an offset
-inside it brings the same error, what is read from an offset behind it brings records: a few readings find its end.
+librdkafka names the first offset of such a batch, and then reads the batch over and over. Reading from an offset inside
+it gives the same error, reading from an offset after it gives records: a few reads find its end.
 """
 # ruff: noqa: SLF001  # librdkafka's names of errors that no broker sent begin with an underscore
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
-ANSWER_SECONDS = 5.0  # what a reading is given: behind the last record nothing may come, ever
+ANSWER_SECONDS = 5.0  # how long a read is given: after the last record, nothing may ever arrive
 WHY = (
     "librdkafka cannot unpack its batch: it is damaged, or unpacks to more than kafka.receive.message.max.bytes"
     " (100000000 unless set)"
@@ -17,7 +17,7 @@ WHY = (
 
 
 def cannot_unpack(error: KafkaError) -> bool:
-    """Whether the error tells of a batch that cannot be unpacked."""
+    """Whether the error means that a batch cannot be unpacked."""
     return error.code() in {KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG} and "Decompression" in error.str()
 
 
@@ -25,7 +25,7 @@ def cannot_unpack(error: KafkaError) -> bool:
 class Search:
     """The search for the end of the batch that begins at `base`.
 
-    `inside` is known to lie in it and `outside` behind it. It is read from `probe`, None when the end is found.
+    `inside` is known to be in it and `outside` after it. The next read starts at `probe`, None once the end is found.
     """
 
     base: int
@@ -38,7 +38,7 @@ class Search:
         self._next_probe()
 
     def error(self, base: int) -> None:
-        """From `probe` on, the batch at `base` could not be unpacked."""
+        """Note that the batch at `base` could not be unpacked when reading from `probe`."""
         if self.probe is None:
             return
         if base == self.base:
@@ -48,7 +48,7 @@ class Search:
         self._next_probe()
 
     def readable(self) -> None:
-        """From `probe` on, there are records, or there is nothing."""
+        """Note that reading from `probe` gave records, or nothing."""
         if self.probe is not None:
             self.outside = min(self.outside, self.probe)
         self._next_probe()

@@ -1,1 +1,1 @@
-"""All that uses private names of kafka-python: what is done here was tested with release 3.0.12."""
+"""Everything that uses private names of kafka-python; tested with release 3.0.12."""

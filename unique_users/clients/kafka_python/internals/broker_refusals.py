@@ -1,8 +1,8 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/integration holds it to this
-"""Have kafka-python 3.0.12 tell why a broker refuses a login; without this it tries again forever.
+"""Have kafka-python 3.0.12 say why a broker refuses a login; without this it retries forever.
 
-1. What a broker says before it hangs up is thrown away where both come in one read: here the end waits for the next.
-2. A login that fails closes the connection, and what asks for one later is told nothing: here it is.
+1. A broker's last words before it hangs up are discarded if both arrive in one read: here the end waits for the next.
+2. A login that fails closes the connection, and a later request for one is told nothing: here it is told why.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ _REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
 
 
 def hear_refusals() -> None:
-    """Mend the client's classes. To be called once."""
+    """Patch the client's classes. Call it once."""
     for transport in (KafkaTCPTransport, KafkaSSLTransport):
         transport._sock_recv = _data_first(transport._sock_recv)
     KafkaConnectionManager._connect = _noting_refusals(KafkaConnectionManager._connect)

@@ -1,10 +1,10 @@
-"""What the consumer and the admin client of kafka-python do not do when no broker answers."""
+"""What kafka-python's consumer and admin client fail to do when no broker answers."""
 
 from typing import Any
 
 
 class LetsGo:
-    """Lets go of thread and sockets when no broker answers; the clients' own constructors keep them forever."""
+    """Releases thread and sockets when no broker answers; the clients' own constructors keep them forever."""
 
     def __init__(self, **settings: Any) -> None:
         try:

@@ -1,8 +1,8 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
-"""Have a consumer of kafka-python give whole batches of records, as columns.
+"""Have a kafka-python consumer return whole batches of records, as columns.
 
-kafka-python makes three objects for each record it reads. Here it is handed one object for thousands of records, and
-does the rest with it as always: checksums, transactions, fetching.
+kafka-python creates three objects for each record it reads. Here it is handed one object for thousands of records, and
+does the rest as always: checksums, transactions, fetching.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ from unique_users.clients.connect import damaged
 from unique_users.clients.kafka_python.internals.record_format import MAGIC, Columns, decode, end_of
 from unique_users.clients.kafka_python.internals.unpacking import UnreadableError, unpacked
 
-TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: a batch more at most
+TAKEN_BYTES_MAX = 16 * 1024 * 1024  # unpacked records in one poll: at most one batch more
 RECORDS_MAX = 500_000  # in one batch: even empty ones take 128 bytes each
-PASSED_RECORDS_MAX = 1_000  # of a batch that is unreadable, in one of the records that stand for it
+PASSED_RECORDS_MAX = 1_000  # of an unreadable batch, in one of the records that stand for it
 
 
 class _Batch:
-    """A batch of kafka-python that gives all its records from `first_offset` on as one, whose value is Columns."""
+    """A kafka-python batch that returns all its records from `first_offset` on as one, whose value is Columns."""
 
     def __init__(self, batch: DefaultRecordBatch, partition: TopicPartition, first_offset: int) -> None:
         self._batch = batch
@@ -68,12 +68,12 @@ class _Batches:
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
         if batch is None or batch.magic != MAGIC or batch.is_control_batch:
-            return batch  # kafka-python reads older formats alone
+            return batch  # older formats are left to kafka-python
         return _Batch(batch, self._partition, self._first_offset)
 
 
 class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """The answer to a fetch of one partition. `take` gives records whose values are Columns, of many records each."""
+    """The answer to a fetch of one partition. `take` returns records whose values are Columns of many records each."""
 
     def __init__(
         self, offset: int, partition: TopicPartition, records: MemoryRecords, *, records_max: int, **settings: Any
@@ -102,7 +102,7 @@ class ColumnRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def read_columns(fetcher: Fetcher, records_max: int) -> None:
-    """Have a fetcher give Columns. A poll for one record brings `records_max` of them, and a batch more at most."""
+    """Have a fetcher return Columns. A poll for one record brings `records_max` of them, and at most one batch more."""
     fetcher.PartitionRecords = partial(ColumnRecords, records_max=records_max)
 
 
@@ -114,7 +114,7 @@ def columns(record: Any) -> Columns:
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
-    """Columns one behind the other."""
+    """Concatenate Columns."""
     if len(parts) == 1:
         return parts[0]
     first, last = parts[0].offsets[0], parts[-1].offsets[-1]
@@ -130,12 +130,12 @@ def joined(parts: Sequence[Columns]) -> Columns:
 
 
 def runs(parts: Sequence[Columns]) -> list[Columns]:
-    """Columns one behind the other, those that are unreadable apart from the others."""
+    """Concatenate Columns, keeping unreadable ones apart."""
     return [joined(list(run)) for _, run in groupby(parts, key=lambda part: part.unreadable)]
 
 
 def records_of(batch: DefaultRecordBatch) -> bytes:
-    """The records in a batch, as they are without its compression. Raises UnreadableError."""
+    """The decompressed records in a batch. Raises UnreadableError."""
     codec = batch.compression_type
     if codec != batch.CODEC_NONE:
         batch._assert_has_codec(codec)  # raises the client's own error
@@ -145,7 +145,7 @@ def records_of(batch: DefaultRecordBatch) -> bytes:
 
 
 def _passed(batch: DefaultRecordBatch, first_offset: int, why: str) -> Iterator[Columns]:
-    """What stands for the records of a batch that is unreadable."""
+    """What stands for the records of an unreadable batch."""
     first = max(batch.base_offset, first_offset)
     for start in range(first, batch.last_offset + 1, PASSED_RECORDS_MAX):
         offsets = range(start, min(start + PASSED_RECORDS_MAX, batch.last_offset + 1))
@@ -154,7 +154,7 @@ def _passed(batch: DefaultRecordBatch, first_offset: int, why: str) -> Iterator[
 
 
 def _from(read: Columns, first_offset: int) -> Columns:
-    """Without the records before `first_offset`: a broker sends whole batches."""
+    """Drop the records before `first_offset`: a broker sends whole batches."""
     if not read.offsets or read.offsets[0] >= first_offset:
         return read
     skipped = sum(offset < first_offset for offset in read.offsets)

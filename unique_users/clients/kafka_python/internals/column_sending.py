@@ -1,8 +1,8 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
-"""Have a producer of kafka-python send records that were encoded many at a time.
+"""Have a kafka-python producer send records that were encoded many at a time.
 
-kafka-python makes a future, a lock and a log line for each record it sends. Here it is handed one object for thousands
-of records, and does the rest with it as always: checksums, transactions, retries, sequence numbers.
+kafka-python creates a future, a lock and a log line for each record it sends. Here it is handed one object for
+thousands of records, and does the rest as always: checksums, transactions, retries, sequence numbers.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SPLIT_SECONDS = 0.01  # between two looks at a batch that the client is splitti
 
 
 class _Futures:
-    """The futures of a batch's records, made when kafka-python asks for them: when it splits the batch."""
+    """The futures of a batch's records, created when kafka-python asks for them: when it splits the batch."""
 
     def __init__(self, batch: ProducerBatch) -> None:
         # Not the batch itself: in a cycle, its megabyte would wait for the garbage collector.
@@ -37,18 +37,18 @@ class _Futures:
 
 
 class ColumnBatch(ProducerBatch):  # type: ignore[misc]
-    """Records on their way to one partition, encoded as they come."""
+    """Records in flight to one partition, encoded as they arrive."""
 
     def __init__(self, partition: TopicPartition, codec: int, bytes_max: int) -> None:
         super().__init__(partition, MemoryRecordsBuilder(MAGIC, codec, bytes_max))
         self._record_futures = _Futures(self)
 
     def filled(self) -> tuple[int, int]:
-        """Its records, and about their bytes."""
+        """Its number of records, and roughly their bytes."""
         return self.record_count, self.records.size_in_bytes()
 
     def extend(self, count: int, data: bytes) -> None:
-        """Add records that are encoded for their place behind those that it has."""
+        """Add records that are encoded for their place after those already there."""
         builder = self.records._builder
         if builder._first_timestamp is None:
             builder._first_timestamp = builder._max_timestamp = int(time() * 1000)
@@ -58,11 +58,11 @@ class ColumnBatch(ProducerBatch):  # type: ignore[misc]
         self.records._next_offset += count
 
     def try_append(self, *_record: Any, **_settings: Any) -> None:
-        """Take no single record: it has no futures for them."""
+        """Refuse a single record: there are no futures for them here."""
         return
 
     def acknowledged(self, timeout_seconds: float) -> bool:
-        """Wait until all its records are acknowledged; return False when time is up. Raises KafkaError if not."""
+        """Wait until all its records are acknowledged. Returns False when time is up. Raises KafkaError on failure."""
         deadline = monotonic() + timeout_seconds
         while True:
             self.produce_future.wait(max(0, deadline - monotonic()))
@@ -79,7 +79,7 @@ class ColumnBatch(ProducerBatch):  # type: ignore[misc]
 
 
 def acknowledged(future: FutureRecordMetadata, timeout_seconds: float) -> bool:
-    """Wait until a record is acknowledged; return False when time is up. Raises KafkaError if it is not."""
+    """Wait until a record is acknowledged. Returns False when time is up. Raises KafkaError on failure."""
     try:
         future.get(max(0, timeout_seconds))
     except KafkaTimeoutError:
@@ -92,10 +92,10 @@ def acknowledged(future: FutureRecordMetadata, timeout_seconds: float) -> bool:
 def hand_over(
     producer: KafkaProducer, partition: TopicPartition, values: Sequence[bytes], keys: Sequence[bytes | None]
 ) -> list[tuple[ColumnBatch, int]]:
-    """Have a producer send records after all that it was given before for the partition.
+    """Have a producer send records, after everything it was given before for the partition.
 
-    Returns the batches that they go in, with their bytes in each. What waits for the batch before it is filled up:
-    only one of a partition is on its way at a time, so many small ones would be slow.
+    Returns the batches that hold them, with their bytes in each. A waiting batch is filled up first: only one batch of
+    a partition is in flight at a time, so many small ones would be slow.
     """
     waiting, settings = producer._accumulator, producer.config
     used: list[tuple[ColumnBatch, int]] = []

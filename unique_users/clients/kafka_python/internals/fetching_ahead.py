@@ -1,13 +1,13 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
-"""Have a consumer of kafka-python fetch while the records before are handled.
+"""Have a kafka-python consumer fetch while the previous records are being handled.
 
-kafka-python asks for a partition's next records when it has handed out all that it holds of it, and its poll waits
-until the I/O thread has sent that. An answer may be enough for several polls. So here the next one is asked for when
-the first of them is handed out, behind the last whole batch, and the poll returns meanwhile. Of each partition one
-answer waits at most. What does not go on where the consumer stands when its turn comes, kafka-python drops as ever.
+kafka-python requests a partition's next records once it has handed out everything it holds of it, and its poll waits
+until the I/O thread has sent that request. One answer may be enough for several polls. So here the next request goes
+out with the first of those polls, for the offset after the last whole batch, and the poll does not wait for it. At most
+one answer per partition is waiting. If it does not fit the consumer's position in the end, kafka-python drops it.
 
-Only what is known to be there is asked for ahead, and the broker does not gather more for it: a broker answers in
-order, and a commit would wait behind a fetch that waits for records to come.
+Only records known to be there are requested ahead, and the broker does not gather more for them: a broker answers in
+order, and a commit would wait behind a fetch that waits for records to arrive.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 def fetch_ahead() -> None:
-    """Change the client's class. To be called once."""
+    """Patch the client's class. Call it once."""
     Fetcher.fetch_records = _without_waiting(Fetcher.fetch_records)
     Fetcher._create_fetch_requests = _ahead(Fetcher._create_fetch_requests)
 
@@ -41,7 +41,7 @@ def _without_waiting(fetch_records: Any) -> Any:
 
 
 def _settle(fetcher: Any) -> None:
-    """Positions stand still while the I/O thread looks at them. Raises what it raised."""
+    """Wait until the I/O thread no longer looks at the positions. Raises what it raised."""
     asked, fetcher._asked = getattr(fetcher, "_asked", None), None
     if asked is not None and not asked.succeeded():
         fetcher._net.run(fetcher._manager.wait_for, asked, None)
@@ -55,7 +55,7 @@ def _ahead(create_fetch_requests: Any) -> Any:
 
 
 class _Ahead:
-    """A fetcher that stands where it will stand when it has handed out the records in its hand."""
+    """A fetcher positioned where it will be once it has handed out the records it holds."""
 
     def __init__(self, fetcher: Any) -> None:
         self._fetcher = fetcher
@@ -74,7 +74,7 @@ class _Ahead:
 
 
 def _positions_ahead(fetcher: Any) -> Positions:
-    """Where to fetch from, by partition; none of those of which an answer waits."""
+    """Where to fetch from, by partition, except those with an answer waiting."""
     held, assignment = fetcher._next_partition_records, fetcher._subscriptions.assignment
     states = {partition: assignment.get(partition) for partition in fetcher._fetchable_partitions()}
     positions = {partition: state.position for partition, state in states.items() if state and state.position}
@@ -85,7 +85,7 @@ def _positions_ahead(fetcher: Any) -> Positions:
 
 
 def _goes_on(fetcher: Any, held: Any) -> bool:
-    """Whether the records in hand are the next of their partition, and no answer of it waits behind them."""
+    """Whether the records held are the next of their partition, and no other answer for it is waiting."""
     partition = held.topic_partition
     state = fetcher._subscriptions.assignment.get(partition)
     if state is None or not state.is_fetchable() or state.position.offset != held.next_fetch_offset:
@@ -94,6 +94,6 @@ def _goes_on(fetcher: Any, held: Any) -> bool:
 
 
 def _more_is_there(fetcher: Any, positions: Positions) -> bool:
-    """Whether the broker had records behind one of these positions when it answered last."""
+    """Whether the broker had records after one of these positions when it last answered."""
     states = {partition: fetcher._subscriptions.assignment.get(partition) for partition in positions}
     return any(state and (state.highwater or 0) > positions[partition].offset for partition, state in states.items())

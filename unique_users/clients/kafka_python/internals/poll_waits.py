@@ -1,10 +1,10 @@
 # ruff: noqa: SLF001  # kafka-python offers no other way in: its release is pinned, and tests/contract holds it to this
-"""Have a poll of kafka-python 3.0.12 wait for nothing that is there already.
+"""Have a poll of kafka-python 3.0.12 never wait for something that is already there.
 
-1. A fetch that is answered while a poll looks for one to wait for counts as none on its way, and the poll sleeps for
-   `retry_backoff_ms` beside its records (docs/upstream.md). Here it looks once more; with no broker it sleeps as ever.
-2. Each poll has the I/O thread tell whether the group's coordinator is known, and waits while that thread receives
-   records. Here it looks itself, and asks only if the coordinator is not known or not connected.
+1. A fetch that is answered while a poll looks for one to wait for counts as not in flight, and the poll sleeps for
+   `retry_backoff_ms` next to its records (docs/upstream.md). Here it looks once more; without a broker it still sleeps.
+2. Each poll has the I/O thread report whether the group's coordinator is known, and waits while that thread receives
+   records. Here it looks itself, and asks only if the coordinator is unknown or not connected.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 
 
 def wait_less() -> None:
-    """Fix the client's classes. To be called once."""
+    """Patch the client's classes. Call it once."""
     Fetcher.fetch_records = _looking_again(Fetcher.fetch_records)
     coordinator = ConsumerCoordinator
     coordinator.ensure_coordinator_ready = _knowing(coordinator.ensure_coordinator_ready)

@@ -1,6 +1,6 @@
-"""A record batch's records as columns, read and written at once: all of a batch in one loop.
+"""A record batch's records as columns, read and written in one loop for the whole batch.
 
-The format is that of https://kafka.apache.org/documentation/#recordbatch.
+The format is documented at https://kafka.apache.org/documentation/#recordbatch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
-MAGIC = 2  # what tells a broker that a batch is of this format
-RECORD_BYTES_MAX = 32  # what a record takes at most beside its key and value
+MAGIC = 2  # identifies this batch format to a broker
+RECORD_BYTES_MAX = 32  # the most a record takes besides its key and value
 _HEADER = Struct(">qiib6xi")  # a batch's first offset, length, leader epoch, magic, and the step to its last offset
-_OVERHEAD = 12  # bytes of a batch that its length does not count
+_OVERHEAD = 12  # bytes of a batch that its length field does not count
 _LOW, _MORE = 0x7F, 0x80  # the bits of a number's byte: seven of its own, and whether another byte follows
 
 
@@ -24,12 +24,12 @@ class Columns(NamedTuple):
     values: Sequence[bytes | None]
     timestamps_ms: Sequence[int]
     offsets: Sequence[int]
-    unreadable: str = ""  # see clients.Batch
-    leader_epoch: int = -1  # of the leader that took the last one, -1 where unknown
+    unreadable: str = ""  # see protocols.Batch
+    leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
 
 
 def end_of(batches: bytes) -> tuple[int, int] | None:
-    """The next offset after some batches, and the last one's leader epoch; of a batch in part, nothing is told.
+    """The next offset after some batches, and the last one's leader epoch; a partial batch is ignored.
 
     None if there is no whole batch, or one in an older format.
     """
@@ -45,7 +45,7 @@ def end_of(batches: bytes) -> tuple[int, int] | None:
 
 
 def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:
-    """The records in `data`, which are those of `batch`, unpacked. Raises CorruptRecordError."""
+    """Decode `data`, the decompressed records of `batch`. Raises CorruptRecordError."""
     try:
         return _decoded(data, batch)
     except (IndexError, ValueError) as error:
@@ -53,9 +53,9 @@ def decode(data: bytes, batch: DefaultRecordBatch) -> Columns:
 
 
 def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, PLR0912, PLR0915  # one hot loop
-    # A record: its length, attributes (a byte), time and offset less the batch's first ones, the key's length, key,
-    # the value's length, value, headers. Numbers have seven bits in a byte, the lowest first, and the sign at their
-    # low end. Written out for one and two bytes, as a call for each number would take longer than all the rest.
+    # A record: its length, attributes (a byte), time and offset relative to the batch's first ones, the key's length,
+    # key, the value's length, value, headers. Numbers are zigzag varints: seven bits per byte, lowest first. Written
+    # out for one and two bytes, because a call for each number would take longer than all the rest.
     low, more, count = _LOW, _MORE, batch.records_count
     keys: list[bytes | None] = []
     values: list[bytes | None] = []
@@ -114,7 +114,7 @@ def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, 
 
 
 def _rest(number: int, data: bytes, at: int) -> tuple[int, int]:
-    """The number whose first byte was read, as it is written, and where it ends."""
+    """The number whose first byte was read, as it is encoded, and where it ends."""
     number &= _LOW
     shift = 7
     while (byte := data[at]) > _LOW:
@@ -139,7 +139,7 @@ def _offsets(steps: list[int], batch: DefaultRecordBatch) -> Sequence[int]:
 
 
 def _number(value: int) -> bytes:
-    """A number that is not negative, as a record has it: see `_decoded`."""
+    """Encode a number that is not negative, as in a record: see `_decoded`."""
     value <<= 1
     text = bytearray()
     while value > _LOW:
@@ -150,7 +150,7 @@ def _number(value: int) -> bytes:
 
 
 _NUMBERS = [bytes((value << 1,)) for value in range(64)]
-_NUMBERS += [bytes((value << 1 & _LOW | _MORE, value >> 6)) for value in range(64, 8192)]  # as _number does, sooner
+_NUMBERS += [bytes((value << 1 & _LOW | _MORE, value >> 6)) for value in range(64, 8192)]  # as _number does, but faster
 _NO_KEY = b"\1"
 _NOW = b"\0\0"  # attributes, and the time of the batch
 
@@ -158,10 +158,10 @@ _NOW = b"\0\0"  # attributes, and the time of the batch
 def encode(
     values: Sequence[bytes], keys: Sequence[bytes | None], bytes_max: int, count: int = 0, size: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """Records as batches hold them: the number of records, and their bytes, for each batch of `bytes_max` at most.
+    """Encode records for batches: the number of records and their bytes, for each batch of `bytes_max` at most.
 
-    The first goes behind `count` records of `size` bytes that a batch has already, and may be none. A record that is
-    larger alone has a batch for itself.
+    The first part goes after `count` records of `size` bytes that a batch already has, and may be empty. A record that
+    exceeds the limit alone gets a batch of its own.
     """
     numbers, small = _NUMBERS, len(_NUMBERS)
     # Few minutes, many records.

@@ -1,6 +1,6 @@
-"""Unpack the records of a batch in bounded memory: a few kilobytes may unpack to any size.
+"""Decompress the records of a batch in bounded memory: a few kilobytes may unpack to any size.
 
-The packages that kafka-python uses unpack whatever comes, at once.
+The packages that kafka-python uses unpack whatever arrives, all at once.
 """
 
 import struct
@@ -19,11 +19,11 @@ PIECE_BYTES = 1024 * 1024
 
 
 class UnreadableError(Exception):
-    """A batch that cannot be unpacked; the text says why."""
+    """A batch that cannot be unpacked; the message says why."""
 
 
 def unpacked(codec: int, data: bytes) -> bytes:
-    """The records in `data`, which `codec` has compressed. Raises UnreadableError."""
+    """The records in `data`, compressed with `codec`. Raises UnreadableError."""
     try:
         return _joined(_PIECES[codec](data))
     except _DAMAGED as error:
@@ -81,7 +81,7 @@ def _snappy(data: bytes) -> Iterator[bytes]:
 
 
 def _snappy_block(data: bytes) -> bytes:
-    """A block is unpacked at once: its length stands in front, as a number with seven bits in a byte."""
+    """A block is unpacked at once: its length comes first, as a number with seven bits per byte."""
     size = shift = 0
     for byte in data[:5]:
         size |= (byte & 0x7F) << shift
@@ -102,5 +102,5 @@ _PIECES: dict[int, Callable[[bytes], Iterator[bytes]]] = {
     DefaultRecordBatch.CODEC_LZ4: _lz4,
     DefaultRecordBatch.CODEC_ZSTD: _zstd,
 }
-# What these packages raise for bytes that none of them has written; snappy's errors are of its own package.
+# What these packages raise for malformed bytes; snappy's errors are of its own package.
 _DAMAGED = (EOFError, RuntimeError, struct.error, ValueError, zlib.error, zstandard.ZstdError)
