@@ -155,7 +155,8 @@ class Scripts:
 def _message(line: str) -> str:
     """The message of a line that a script logged; any other line, such as a report, is returned unchanged."""
     try:
-        return str(json.loads(line)["message"])
+        fields = json.loads(line)
+        return f"{'error: ' if fields['level'] == 'error' else ''}{fields['message']}"
     except (ValueError, TypeError, KeyError):
         return line
 

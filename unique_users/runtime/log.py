@@ -23,10 +23,12 @@ class _Plain(logging.Formatter):
         return before + super().format(record)
 
 
-class _Text(logging.Formatter):
-    """Time, level, logger, message."""
+class _Text(_Plain):
+    """Time, level, logger, message; an error, which ends the process, stands alone for the person who started it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.ERROR:
+            return super().format(record)
         return f"{_time(record)} {record.levelname:<7} {_logger(record)}: {super().format(record)}"
 
 
