@@ -262,7 +262,7 @@ def the_gaps_of_feed_do_not_reach_the_counter() -> AbstractContextManager[Any]:
             for partition, state in self.open.items():
                 state.follow(seen.low_watermark, seen.bucketed_ends[partition])
 
-    return patch.object(CountedPartitions, "follow_line", without_gaps)
+    return patch.object(CountedPartitions, "follow_progress", without_gaps)
 
 
 @fault_of_losses

@@ -145,7 +145,7 @@ class WholeLine(RuleBasedStateMachine):
 
     def start_counter(self, until: Mapping[int, int] | None = None) -> None:
         self.counter.start(until)
-        self.counter.counting._line = RacingProgress(self, self.counter)
+        self.counter.counting._progress = RacingProgress(self, self.counter)
 
     @rule(partition=st.integers(0, PARTITIONS - 1), minute=st.integers(0, MINUTES), frames=st.integers(1, 4))
     def put(self, partition: int, minute: int, frames: int) -> None:
@@ -358,7 +358,7 @@ class WholeLine(RuleBasedStateMachine):
         """Time passes, for idle partitions only where a rule says so."""
         self.kafka.clock.advance(seconds)
         if not self.ever_idle:
-            self.counter.counting._line._low_watermark._quiet_since.clear()  # type: ignore[attr-defined]
+            self.counter.counting._progress._low_watermark._quiet_since.clear()  # type: ignore[attr-defined]
 
     @invariant()
     def no_published_count_goes_down(self) -> None:
@@ -424,7 +424,7 @@ class WholeLine(RuleBasedStateMachine):
             self.check_the_sum(Numbers(letters_of_read(oracle.letters, self.losses)))
 
     def check_the_sum(self, rejected: Numbers[str]) -> None:
-        line = self.counter.counting._line.current()
+        line = self.counter.counting._progress.current()
         assert line is not None
         totals = line.totals()
         assert totals is not None

@@ -150,7 +150,7 @@ class CountedPartitions:
         """Whether the group recently confirmed that the partitions are ours. After a freeze, a successor may count."""
         return self._monotonic() - self._sure_at <= SURE_SECONDS
 
-    def follow_line(self, line: Progress | None) -> None:
+    def follow_progress(self, line: Progress | None) -> None:
         """Mark what the bucketers have missed, and note the low watermark."""
         if line is None:
             return

@@ -24,18 +24,17 @@ class Counting:
         partitions: CountedPartitions,
         publishing: Publishing,
         reporter: Reporter,
-        line: ProgressSource,
+        progress: ProgressSource,
         stop: Stop,
     ) -> None:
         self._publishing = publishing
         self._reporter = reporter
-        self._line = line
+        self._progress = progress
         self._stop = stop
         settings = config.counter
         self._save_due = Timer(min(settings.save_seconds, settings.publish_seconds), stop.monotonic)
         self._report_due = Timer(settings.report_seconds, stop.monotonic)
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
-        self._saved = False
         self.partitions = partitions
 
     def step(self) -> bool:
@@ -47,10 +46,11 @@ class Counting:
         for batch in polled.batches:
             self._reporter.messages_read += self.partitions.add(batch)
         self.partitions.follow(polled.assigned)
-        if self._save_due.due():
+        if saved := self._save_due.due():
             self.save()
-            self._saved = True
-        if (self._report_due.due() or self._first_counts()) and not self.partitions.has_end:
+        # The first time as soon as something is saved: nobody should wait a minute to see that it works.
+        first = saved and not self._reporter.reported and self._reporter.messages_read > 0
+        if (self._report_due.due() or first) and not self.partitions.has_end:
             self.report()
         return not self._caught_up()
 
@@ -71,7 +71,7 @@ class Counting:
         if not self.partitions.commit():
             return
         self._publishing.publish(self.partitions)
-        self.partitions.follow_line(self._line.current())
+        self.partitions.follow_progress(self._progress.current())
         self._drop_old()
 
     def report(self, *, everything: bool = False) -> None:
@@ -82,17 +82,13 @@ class Counting:
         """Save, publish, report what changed since the last report, leave the group."""
         self.save()
         if self.partitions.has_end:
-            self._line.look()  # what is held at the end must not depend on when the line was last looked at
-            self.partitions.follow_line(self._line.current())
+            self._progress.look()  # what is held at the end must not depend on when it was last looked at
+            self.partitions.follow_progress(self._progress.current())
             self.save()
         self._publishing.say_what_is_left(self.partitions)
         self.report(everything=self.partitions.has_end)
         self._publishing.close()
         self.partitions.close()
-
-    def _first_counts(self) -> bool:
-        """Whether there is something to report for the first time: nobody should wait a minute to see that it works."""
-        return not self._reporter.reported and self._saved and self._reporter.messages_read > 0
 
     @busy()
     def _drop_old(self) -> None:

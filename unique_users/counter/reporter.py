@@ -21,13 +21,13 @@ class Reporter:
         self,
         config: Config,
         partitions: CountedPartitions,
-        line: ProgressSource,
+        progress: ProgressSource,
         outputs: Sequence[Output],
         wall_clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._partitions = partitions
-        self._line = line
+        self._progress = progress
         self._outputs = outputs
         self._wall_clock = wall_clock
         self._closed: dict[Bucket, Count] = {}  # the last counts of buckets dropped since the last report
@@ -80,7 +80,7 @@ class Reporter:
 
     def _summary(self, buckets_changed: int, missing: tuple[str, ...]) -> Summary:
         held = self._partitions.open
-        line = self._line.current()
+        line = self._progress.current()
         summary = Summary(
             int(self._wall_clock()),
             self.messages_read,
