@@ -23,7 +23,7 @@ from peer import Frame  # noqa: E402
 
 from unique_users.demo.sample import frames  # noqa: E402
 from unique_users.messages.bucketed import users_by_bucket  # noqa: E402
-from unique_users.messages.frame import FrameParser  # noqa: E402
+from unique_users.messages.frame_parser import FrameParser  # noqa: E402
 
 COUNT = 20_000
 PASSES = 7

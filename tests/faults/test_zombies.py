@@ -8,7 +8,7 @@ from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.protocols import Position
-from unique_users.messages.frame import FrameParser
+from unique_users.messages.frame_parser import FrameParser
 from unique_users.partition_log.cut_back import HistoryCheck
 
 

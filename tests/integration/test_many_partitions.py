@@ -16,7 +16,7 @@ from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Topic
-from unique_users.messages.frame import FrameParser
+from unique_users.messages.frame_parser import FrameParser
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.signals import Stop
 

@@ -10,8 +10,9 @@ from worker import Worker
 
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
-from unique_users.messages.frame import BadFrameError, FrameParser
+from unique_users.messages.frame import BadFrameError, FrameFormat
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.plain_frames import frames_in
 from unique_users.queries.recount import Recount, recount
 
 Source = tuple[bytes, int, int]  # topic, partition and offset of a record
@@ -73,7 +74,7 @@ class Account:
         topics = system.config.topics
         self._letters = dead_letters(system)
         self._feed = topics.feed.name.encode()
-        self._parse = FrameParser(**asdict(system.config.frame)).parse
+        self._form = FrameFormat(**asdict(system.config.frame))
         self._users: defaultdict[int, set[str]] = defaultdict(set)
         # What counters rejected, and how often it was sent: another frame of that user and minute may be counted.
         self._late = Counter(
@@ -90,11 +91,14 @@ class Account:
         """Take in the next frame."""
         if (self._feed, frame.partition, frame.offset) in self._letters:
             return
-        try:
-            uid, ts = self._parse(frame.value or b"")
-        except BadFrameError as error:
-            self.problems.append(f"feed-{frame.partition}, offset {frame.offset}: {error}, but no dead letter says so")
-            return
+        for _, found in frames_in(frame.value or b"", self._form):
+            if isinstance(found, BadFrameError):
+                place = f"feed-{frame.partition}, offset {frame.offset}"
+                self.problems.append(f"{place}: {found}, but no dead letter says so")
+            else:
+                self._accepted(*found)
+
+    def _accepted(self, uid: str, ts: int) -> None:
         minute = bucket_timestamp(ts)
         self._users[minute].add(uid)
         if (minute, uid) in self._late:

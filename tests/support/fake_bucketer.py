@@ -15,7 +15,7 @@ from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
 from unique_users.clients.topics import batch_bytes_max
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
-from unique_users.messages.frame import FrameParser
+from unique_users.messages.frame_parser import FrameParser
 from unique_users.partition_log.cut_back import HistoryCheck
 
 

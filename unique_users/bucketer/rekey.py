@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, Records, combined_records, plain_records
-from unique_users.messages.frame import FrameParser, Parsed, Reason
+from unique_users.messages.fields import Records as RecordColumns
+from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_parser import Element, FrameParser, Parsed
 
 
 class Rejected(NamedTuple):
@@ -16,6 +18,7 @@ class Rejected(NamedTuple):
     place: int  # its index in the batch
     reason: Reason
     detail: str
+    element: Element | None = None  # what is rejected, where the record holds several frames
 
 
 class Rekeyed(NamedTuple):
@@ -54,18 +57,30 @@ class Rekeyer:
         self._partitions = partitions
         self.combined_bytes_max = COMBINED_BYTES_MAX
 
-    def rekey(self, frames: Sequence[bytes | None], timestamps_ms: Sequence[int], clock: StreamClock) -> Rekeyed:
-        """Judge and re-key `frames`, whose records carry the Kafka times `timestamps_ms`, and advance the clock."""
-        parsed = self._parser.parse_all(frames)
-        rejected = [Rejected(place, error.reason, error.detail) for place, error in parsed.refused]
-        uids, times, places = parsed.uids, parsed.times, parsed.places
+    def rekey(
+        self,
+        messages: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        clock: StreamClock,
+        keys: Sequence[bytes | None] | None = None,
+    ) -> Rekeyed:
+        """Judge and re-key the frames in `messages`, and advance the clock.
+
+        The records of the messages carry the Kafka times `timestamps_ms`, and `keys`, which only some formats need.
+        """
+        parsed = self._parser.parse_all(messages, RecordColumns(keys, timestamps_ms))
+        rejected = [Rejected(each.place, each.error.reason, each.error.detail, each.element) for each in parsed.refused]
+        uids, times = parsed.uids, parsed.times
+        indices: Sequence[int] = range(len(uids))  # in the columns of `parsed`
         if times and max(times) * 1000 > min(timestamps_ms) + self._future_ms_max:
             future = self._future(parsed, timestamps_ms)
             rejected += future.values()
-            uids, times, places = _without(future, uids, times, places)
+            uids, times, indices = _without(future, uids, times, indices)
         if late := set(clock.admit(times)):
-            rejected.extend(Rejected(places[i], Reason.LATE, clock.lateness(times[i])) for i in sorted(late))
-            uids, times, places = _without(late, uids, times, places)
+            for i in sorted(late):
+                element = parsed.elements.get(indices[i])
+                rejected.append(Rejected(parsed.places[indices[i]], Reason.LATE, clock.lateness(times[i]), element))
+            uids, times, _ = _without(late, uids, times, indices)
         return Rekeyed(*self._records(uids, times), rejected, len(uids))
 
     def _records(self, uids: Sequence[str], times: Sequence[int]) -> Records:
@@ -80,13 +95,13 @@ class Rekeyer:
             # A record without a time of its own (-1) says nothing about the future.
             if ts * 1000 > timestamps_ms[place] + self._future_ms_max and timestamps_ms[place] >= 0:
                 detail = f"{ts - timestamps_ms[place] // 1000} s ahead of its record"
-                future[index] = Rejected(place, Reason.FUTURE, detail)
+                future[index] = Rejected(place, Reason.FUTURE, detail, parsed.elements.get(index))
         return future
 
 
 def _without(
-    indices: Container[int], uids: Sequence[str], times: Sequence[int], places: Sequence[int]
-) -> tuple[list[str], list[int], list[int]]:
-    """The columns without the rows at `indices`."""
-    kept = [index for index in range(len(uids)) if index not in indices]
-    return [uids[i] for i in kept], [times[i] for i in kept], [places[i] for i in kept]
+    dropped: Container[int], uids: Sequence[str], times: Sequence[int], indices: Sequence[int]
+) -> tuple[list[str], list[int], Sequence[int]]:
+    """The columns without the rows in `dropped`."""
+    kept = [row for row in range(len(uids)) if row not in dropped]
+    return [uids[row] for row in kept], [times[row] for row in kept], [indices[row] for row in kept]

@@ -82,7 +82,12 @@ class Writer:
         self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
         for rejected in rekeyed.rejected:
             value, offset = batch.values[rejected.place] or b"", batch.offsets[rejected.place]
-            letter = DeadLetter(rejected.reason, rejected.detail, topics.feed.name, batch.partition, offset, value)
+            number = None
+            if rejected.element:
+                number, value = rejected.element
+            letter = DeadLetter(
+                rejected.reason, rejected.detail, topics.feed.name, batch.partition, offset, value, element=number
+            )
             self._producer.send(topics.rejected.name, value, headers=letter.headers())
 
     def flush(self) -> bool:

@@ -19,7 +19,8 @@ from unique_users.commands.arguments import argument_parser
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
-from unique_users.messages.frame import FrameParser
+from unique_users.messages.frame import FrameFormat
+from unique_users.messages.frame_parser import FrameParser
 from unique_users.messages.partitioning import Layout
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.log import log_to_stderr
@@ -85,7 +86,7 @@ def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:
     """Return a rekeyer that judges and re-keys frames as configured."""
     rules = config.bucketer
     partitions = layout.partitions if rules.partition_by == "uid" else None
-    parser = FrameParser(**asdict(config.frame))
+    parser = FrameParser(FrameFormat(**asdict(config.frame)))
     return Rekeyer(parser, rules.future_seconds_max, combine=rules.combine, partitions=partitions)
 
 

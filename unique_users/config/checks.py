@@ -5,9 +5,10 @@ import re
 from ipaddress import IPv6Address
 from zoneinfo import ZoneInfo
 
-from unique_users.config.schema import Config
+from unique_users.config.schema import NAME, NAME_LENGTH_MAX, PATTERNS, Config
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE
+from unique_users.messages.fields import RECORD_KEY, RECORD_TIME
 
 _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
 
@@ -70,6 +71,7 @@ def _check_retention(config: Config, path: str) -> None:
         raise UsageError(message)
 
 
+FIELDS_MAX = 10
 _ADDRESS = re.compile(r"\s*(?:\[(?P<ipv6>[0-9a-fA-F:]+)\]|(?P<name>[\w.-]+)):(?P<port>[0-9]{1,5})\s*")
 PORT_MAX = 65_535
 
@@ -89,9 +91,28 @@ def _is_address(text: object) -> bool:
 
 
 def _check_fields(config: Config, path: str) -> None:
-    if config.frame.uid == config.frame.ts:
-        message = f"{path}: frame.ts: expected another field than frame.uid, got {config.frame.ts!r} for both"
+    frame = config.frame
+    uid, ts = ([names] if isinstance(names, str) else names for names in (frame.uid, frame.ts))
+    for key, names in (("frame.uid", uid), ("frame.ts", ts)):
+        if not 0 < len(names) <= FIELDS_MAX or not all(
+            re.search(NAME, name) and len(name) <= NAME_LENGTH_MAX for name in names
+        ):
+            shown = f"{names if len(names) != 1 else names[0]!r:.60}"
+            message = f"{path}: {key}: expected {PATTERNS[NAME]}, or a list of up to {FIELDS_MAX} of them, got {shown}"
+            raise UsageError(message)
+    if RECORD_TIME in uid or RECORD_KEY in ts:
+        message = f"{path}: frame: {RECORD_KEY} may stand for frame.uid alone, and {RECORD_TIME} for frame.ts"
         raise UsageError(message)
+    for name in uid:
+        if name in ts or uid.count(name) > 1:
+            message = f"{path}: frame.uid, frame.ts: expected different fields, got {name!r} twice"
+            raise UsageError(message)
+    for name in ts:
+        if ts.count(name) > 1:
+            message = f"{path}: frame.ts: expected different fields, got {name!r} twice"
+            raise UsageError(message)
+    if frame.timezone is not None:
+        _check_zone("frame.timezone", frame.timezone, path)
 
 
 def _check_topics(config: Config, path: str) -> None:
@@ -116,14 +137,18 @@ def _check_intervals(config: Config, path: str) -> None:
                 f" got {name!r}"
             )
             raise UsageError(message)
-    try:
-        ZoneInfo(timezone)
-    except (ValueError, OSError, KeyError):
-        message = f"{path}: counter.timezone: expected a zone like UTC or Europe/Berlin, got {timezone!r}"
-        raise UsageError(message) from None
+    _check_zone("counter.timezone", timezone, path)
     if reason := wrong_layout(config, config.topics.bucketed.partitions):
         message = f"{path}: {reason}"
         raise UsageError(message)
+
+
+def _check_zone(key: str, timezone: str, path: str) -> None:
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):
+        message = f"{path}: {key}: expected a zone like UTC or Europe/Berlin, got {timezone!r}"
+        raise UsageError(message) from None
 
 
 def wrong_layout(config: Config, partitions: int) -> str | None:

@@ -151,6 +151,10 @@ _WORDS = {
     "`bool`": "true or false",
     "`object`": "a section with keys",
     "`array`": "a list",
+    "`str | array`": "a string or a list of strings",
+    "`date`": "a day like 2000-01-01",
+    "`datetime`": "a time",
+    "Invalid RFC3339 encoded date": "expected a day like 2000-01-01",
     "`null`": "nothing",
 }
 

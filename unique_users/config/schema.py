@@ -3,6 +3,7 @@
 The defaults here match the values in `config.yaml`; a test makes sure of that.
 """
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,10 +13,10 @@ from unique_users.event_time.buckets import IntervalName
 
 # No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-_NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
+NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
 # What errors say instead of a pattern.
 PATTERNS = {
-    _NAME: "a string that is not empty and has no control characters",
+    NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
 }
@@ -25,7 +26,10 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
 LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Partitions = Annotated[int, Meta(ge=1, le=100_000)]
-Name = Annotated[str, Meta(pattern=_NAME, max_length=4_000)]
+NAME_LENGTH_MAX = 4_000
+Name = Annotated[str, Meta(pattern=NAME, max_length=NAME_LENGTH_MAX)]
+# Each is a Name. That is checked elsewhere: msgspec 0.22 corrupts memory where a union holds a pattern and a list.
+Fields = str | list[str]
 TopicName = Annotated[str, Meta(pattern=_TOPIC_NAME)]
 Scalar = (
     Annotated[str, Meta(pattern=_TEXT, max_length=32_000)]
@@ -93,9 +97,12 @@ class Topics(Section, frozen=True, kw_only=True):
 class Frame(Section, frozen=True, kw_only=True):
     """Where a frame keeps its user and its time."""
 
-    uid: Name = "uid"
-    ts: Name = "ts"
-    ts_unit: Literal["s", "ms"] = "s"
+    uid: Fields = "uid"
+    ts: Fields = "ts"
+    ts_unit: Literal["s", "ms", "us", "ns"] = "s"
+    ts_min: date = date(2000, 1, 1)
+    timezone: Name | None = None
+    registry_framing: Literal["none", "json"] = "none"
     bytes_max: Count = 1_048_576
 
 

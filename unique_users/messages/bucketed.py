@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from unique_users.event_time.buckets import bucket_timestamp
-from unique_users.messages.frame import TS_MAX
+from unique_users.messages.event_times import TS_MAX
 from unique_users.messages.partitioning import partition_of
 
 KEY_BYTES_MAX = 12  # digits of the last bucket of the year 9999

@@ -15,13 +15,15 @@ class DeadLetter(NamedTuple):
     offset: int
     value: bytes
     key: bytes | None = None
+    element: int | None = None  # which frame of the record it is, starting at 0, if that holds several
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers of its record in `rejected`."""
-        return [
+        headers = [
             ("reason", self.reason.encode()),
             ("detail", self.detail.encode(errors="replace")),
             ("topic", self.topic.encode()),
             ("partition", b"%d" % self.partition),
             ("offset", b"%d" % self.offset),
         ]
+        return headers if self.element is None else [*headers, ("element", b"%d" % self.element)]

@@ -1,10 +1,11 @@
 """The recount: exact counts of frames by plain sets, the truth that the running system is checked against. Pure.
 
-It shares with the bucketer only what a valid frame is and when one is late, and judges one frame at a time.
+It shares no code with the bucketer: it reads one frame at a time with the standard library, by the same rules.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ from unique_users.aggregation.counts import Count, Estimate, sketch_class, users
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages.frame import BadFrameError, FrameParser, Reason
+from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
+from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_parser import FrameParser
+from unique_users.queries.plain_clock import PlainClock
+from unique_users.queries.plain_frames import frames_in
 from unique_users.reports.report import BucketCount, Format
 
 SHOWN_BYTES = 80  # of a rejected frame
@@ -72,40 +76,50 @@ def _estimate(users: Iterable[str]) -> Estimate:
     return sketch.estimate()
 
 
-def recount(frames: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
-    """Count `frames` as if they had all come through one partition of `feed` at `timestamp_ms`."""
+def recount(messages: Iterable[bytes], config: Config, timestamp_ms: int) -> Recount:
+    """Count the frames in `messages` as if they had all come through one partition of `feed` at `timestamp_ms`.
+
+    Raises InputError if the configuration asks for the keys or times of Kafka records.
+    """
     rules = config.bucketer
-    parser = FrameParser(**asdict(config.frame))
-    clock = StreamClock(rules.allowed_lateness_seconds)
+    form = FrameFormat(**asdict(config.frame))
+    if names := {RECORD_KEY, RECORD_TIME}.intersection(Field(form.uid).names + Field(form.ts).names):
+        message = f"frame: {' and '.join(sorted(names))}: only a Kafka record has that, so there is nothing to recount"
+        raise InputError(message)
+    clock = PlainClock(rules.allowed_lateness_seconds)
     last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()
     first_rejected = None
 
-    def judged(frame: bytes) -> tuple[str, int]:
-        uid, ts = parser.parse(frame)
-        if ts > last and timestamp_ms >= 0:
-            raise BadFrameError(Reason.FUTURE, f"{ts - timestamp_ms // 1000} s ahead of its record")
-        if clock.admit([ts]):
-            raise BadFrameError(Reason.LATE, clock.lateness(ts))
-        return uid, ts
-
-    for frame in frames:
+    for frame, found in chain.from_iterable(frames_in(message, form) for message in messages):
         counts.read += 1
-        try:
-            uid, ts = judged(frame)
-        except BadFrameError as error:
+        error = _rejection(found, last, timestamp_ms, clock)
+        if error:
             counts.rejected[error.reason.value] += 1
-            first_rejected = first_rejected or _first_rejected(counts.read, frame, error)
-        else:
+            first_rejected = first_rejected or _first_rejected(counts.read, frame, error, form)
+        elif not isinstance(found, BadFrameError):
             counts.accepted += 1
-            users[bucket_timestamp(ts)].add(uid)
+            users[bucket_timestamp(found[1])].add(found[0])
     return Recount(dict(users), counts, first_rejected)
 
 
-def _first_rejected(number: int, frame: bytes, error: BadFrameError) -> FirstRejected:
+def _rejection(
+    found: tuple[str, int] | BadFrameError, last: int, timestamp_ms: int, clock: PlainClock
+) -> BadFrameError | None:
+    if isinstance(found, BadFrameError):
+        return found
+    _, ts = found
+    if ts > last and timestamp_ms >= 0:
+        return BadFrameError(Reason.FUTURE, f"{ts - timestamp_ms // 1000} s ahead of its record")
+    return None if clock.admits(ts) else BadFrameError(Reason.LATE, f"{ts} is before {clock.watermark}")
+
+
+def _first_rejected(number: int, frame: bytes, error: BadFrameError, form: FrameFormat) -> FirstRejected:
+    # The judgement is the recount's own; the words are the bucketer's, which name the setting that would fit.
+    words = next((refused.error.detail for refused in FrameParser(form).parse_all([frame]).refused), error.detail)
     shown = bytes(frame[:SHOWN_BYTES])
-    return FirstRejected(number, error.reason.value, error.detail, shown, shown == frame)
+    return FirstRejected(number, error.reason.value, words, shown, shown == frame)
 
 
 def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:

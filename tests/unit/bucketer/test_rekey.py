@@ -10,8 +10,9 @@ from unique_users.bucketer.rekey import Rekeyer
 from unique_users.event_time.buckets import bucket_timestamp, iso_time
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
 from unique_users.messages.bucketed import users_by_bucket
-from unique_users.messages.frame import FrameParser, Reason
+from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_parser import FrameParser
 
 NOW = 1_468_244_384
 MINUTE = 1_468_244_340
@@ -88,12 +89,12 @@ def test_reasons_are_counted_and_places_name_the_frames() -> None:
     assert sorted((rejected.place, rejected.reason) for rejected in rekeyed.rejected) == [
         (1, Reason.NOT_JSON),
         (2, Reason.LATE),
-        (3, Reason.NOT_JSON),
+        (3, Reason.TOMBSTONE),
         (4, Reason.FUTURE),
     ]
     assert [orjson.loads(value)["uid"] for value in rekeyed.values] == ["a", "d"]
     assert rekeyed.counts() == FrameCounts(6, 2, rekeyed.counts().rejected)
-    assert rekeyed.counts().rejected == {"not_json": 2, "late": 1, "future": 1}
+    assert rekeyed.counts().rejected == {"not_json": 1, "tombstone": 1, "late": 1, "future": 1}
 
 
 def test_the_future_begins_after_the_records_own_time_and_not_for_records_without_one() -> None:

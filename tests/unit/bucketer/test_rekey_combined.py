@@ -11,8 +11,10 @@ from unique_users.bucketer.rekey import Rekeyed, Rekeyer
 from unique_users.event_time.buckets import bucket_timestamp
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, users_by_bucket
-from unique_users.messages.frame import UID_BYTES_MAX, FrameParser, Reason
+from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_parser import FrameParser
+from unique_users.messages.user_ids import UID_BYTES_MAX
 
 NOW = 1_468_244_384
 MINUTE = 1_468_244_340
@@ -64,7 +66,7 @@ def test_what_is_rejected_is_rejected_as_without_combining() -> None:
     with_it = rekeyed(list(frames), clock=clock_at(NOW))
     without = rekeyed(list(frames), clock=clock_at(NOW), combine=False)
     assert with_it.rejected == without.rejected
-    assert [r.reason for r in with_it.rejected] == [Reason.NOT_JSON, Reason.NOT_JSON, Reason.FUTURE, Reason.LATE]
+    assert [r.reason for r in with_it.rejected] == [Reason.NOT_JSON, Reason.TOMBSTONE, Reason.FUTURE, Reason.LATE]
     assert with_it.counts() == without.counts()
     assert with_it.values == [combined("a")]
 

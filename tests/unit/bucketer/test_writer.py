@@ -130,7 +130,7 @@ def test_what_is_no_frame_goes_to_rejected_untouched_with_why_and_where_from(fee
     headers = {h["offset"]: h for h in feed.rejected()}
     assert {offset: h["reason"] for offset, h in headers.items()} == {
         "101": "not_json",
-        "102": "not_json",
+        "102": "tombstone",
         "103": "late",
         "105": "future",
     }
@@ -142,7 +142,11 @@ def test_what_is_no_frame_goes_to_rejected_untouched_with_why_and_where_from(fee
     assert {record.key for record in feed.kafka.records("rejected")} == {None}
     assert {*feed.bucketed()} == {"u", "just in time", "soon"}
     counts = feed.bucketing.counts
-    assert (counts.read, counts.accepted, counts.rejected) == (107, 103, {"not_json": 2, "late": 1, "future": 1})
+    assert (counts.read, counts.accepted, counts.rejected) == (
+        107,
+        103,
+        {"not_json": 1, "tombstone": 1, "late": 1, "future": 1},
+    )
 
 
 # What does not fit, and what cannot be unpacked.

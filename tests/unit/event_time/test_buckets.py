@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unique_users.event_time.buckets import MINUTE, bucket_timestamp, iso_time
-from unique_users.messages.frame import TS_MAX
+from unique_users.messages.event_times import TS_MAX
 
 times = st.integers(0, TS_MAX)
 lengths = st.integers(1, 10 * 86_400)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.messages.frame import TS_MAX
+from unique_users.messages.event_times import TS_MAX
 
 ZONES = ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Africa/Cairo", "Asia/Kathmandu", "America/New_York"]
 

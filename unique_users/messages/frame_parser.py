@@ -1,0 +1,186 @@
+"""Parsing frames in batches. Pure.
+
+Only the user id and the event time are decoded. The rest is skipped: its structure is checked, but not the contents of
+strings. A broken character in a skipped string does not make a frame invalid.
+"""
+
+import calendar
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from unique_users.messages import user_ids
+from unique_users.messages.elements import elements_of
+from unique_users.messages.event_times import EventTimes, kind
+from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field, Records
+from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
+from unique_users.messages.lenient_json import DECODER, text_of
+from unique_users.messages.typical_frames import TypicalFrames
+
+_BOM = b"\xef\xbb\xbf"
+_FRAMING_MAGIC, _FRAMING_BYTES = b"\0", 5  # of the Schema Registry: a zero byte and the number of a schema
+_REASONS_OF_SEVERAL = (Reason.NOT_JSON, Reason.NOT_AN_OBJECT, Reason.TOO_LARGE)  # for a message with several frames
+
+
+class Element(NamedTuple):
+    """A frame among several in one message."""
+
+    number: int  # starting at 0
+    value: bytes
+
+
+class Refused(NamedTuple):
+    """A frame that is invalid."""
+
+    place: int  # the index of its message in the batch
+    error: BadFrameError
+    element: Element | None = None
+
+
+class Parsed(NamedTuple):
+    """What a batch of messages holds: columns of equal length for the valid frames, and the others."""
+
+    uids: list[str]
+    times: list[int]  # epoch seconds
+    places: Sequence[int]  # the indices of their messages
+    refused: list[Refused]
+    elements: Mapping[int, Element] = MappingProxyType({})  # by index in the columns, where a message holds several
+
+
+_Row = tuple[int, str, int, Element | None]  # of a valid frame: place, user id, time
+_NOTHING = Records()
+
+
+class FrameParser:
+    """Finds the user id and the event time in frames, wherever `FrameFormat` says. The last of two equal keys wins.
+
+    Typical frames are decoded and checked as columns. What does not fit is looked at alone, by the same rules. Raises
+    ValueError if the user id and the time are the same field.
+    """
+
+    def __init__(self, form: FrameFormat | None = None) -> None:
+        form = form or FrameFormat()
+        earliest = max(0, calendar.timegm(form.ts_min.timetuple()))
+        self._form = form
+        self._uid, self._ts = Field(form.uid), Field(form.ts)
+        self._times = EventTimes(form.ts_unit, form.timezone, earliest)
+        self._typical = TypicalFrames(self._uid, self._ts, self._times)
+
+    def parse_all(self, raws: Sequence[bytes | None], records: Records = _NOTHING) -> Parsed:
+        """Judge every frame in a batch of messages. `records` is needed for names of the record alone."""
+        uids, times, places = self._typical.columns(self._decodable(raws), records)
+        if len(places) == len(raws):
+            return Parsed(uids, times, places, [])
+        valid: list[_Row] = []
+        refused: list[Refused] = []
+        for place in sorted(set(range(len(raws))).difference(places)):
+            self._message(raws[place], place, records, valid, refused)
+        if not valid:
+            return Parsed(uids, times, places, refused)
+        rows = sorted([*zip(places, uids, times, repeat(None), strict=False), *valid], key=itemgetter(0))
+        elements = {index: element for index, (*_, element) in enumerate(rows) if element}
+        return Parsed([row[1] for row in rows], [row[2] for row in rows], [row[0] for row in rows], refused, elements)
+
+    def _decodable(self, raws: Sequence[bytes | None]) -> Sequence[bytes]:
+        """The messages to decode; an empty one in place of each that has to be looked at alone."""
+        if self._form.registry_framing != "none":
+            raws = [raw and self._unframed(raw) for raw in raws]
+        try:
+            longest = max(map(len, raws), default=0)  # type: ignore[arg-type]
+        except TypeError:  # a null value
+            longest = self._form.bytes_max + 1
+        if longest <= self._form.bytes_max:
+            return raws  # type: ignore[return-value]
+        return [raw if raw and len(raw) <= self._form.bytes_max else b"" for raw in raws]
+
+    def _unframed(self, raw: bytes) -> bytes:
+        framed = self._form.registry_framing != "none" and raw[:1] == _FRAMING_MAGIC
+        return raw[_FRAMING_BYTES:] if framed else raw
+
+    def _message(
+        self, raw: bytes | None, place: int, records: Records, valid: list[_Row], refused: list[Refused]
+    ) -> None:
+        """Look closer at one message, and add the frames in it to those that are valid or refused."""
+        if raw is None:
+            refused.append(Refused(place, BadFrameError(Reason.TOMBSTONE, "the record has a null value")))
+            return
+        text = self._unframed(raw).removeprefix(_BOM)
+        try:
+            uid, ts = self._frame(text, place, records)
+        except BadFrameError as error:
+            several = elements_of(text) if error.reason in _REASONS_OF_SEVERAL else None
+            if several is None:
+                # A new error: the traceback of this one would keep the batch until garbage collection.
+                refused.append(Refused(place, BadFrameError(error.reason, error.detail)))
+                return
+        else:
+            self._typical.note_untypical()
+            valid.append((place, uid, ts, None))
+            return
+        same = records.of_all_in(place, len(several))
+        uids, times, numbers = self._typical.columns(
+            [value if len(value) <= self._form.bytes_max else b"" for value in several], same
+        )
+        typical = dict(zip(numbers, zip(uids, times, strict=True), strict=True))
+        for number, value in enumerate(several):
+            element = Element(number, value)
+            try:
+                uid, ts = typical.get(number) or self._frame(value, number, same)
+                valid.append((place, uid, ts, element))
+            except BadFrameError as error:
+                refused.append(Refused(place, BadFrameError(error.reason, error.detail), element))
+
+    def _frame(self, text: bytes, place: int, records: Records) -> tuple[str, int]:
+        """The user id and the time of one frame, whatever it looks like. Raises BadFrameError."""
+        if len(text) > self._form.bytes_max:
+            raise BadFrameError(Reason.TOO_LARGE, f"{len(text)} bytes, at most {self._form.bytes_max} are taken")
+        root = _root(text)
+        if not isinstance(root, dict):
+            raise BadFrameError(Reason.NOT_AN_OBJECT, f"the root is {kind(root) if root != [] else 'an empty list'}")
+        record = {name: records.value(name, place, self._times) for name in (RECORD_KEY, RECORD_TIME)}
+        uid, ts = self._uid.find(root, record), self._ts.find(root, record)
+        if uid is msgspec.UNSET:
+            raise BadFrameError(Reason.NO_UID, self._uid.missing())
+        if ts is msgspec.UNSET:
+            raise BadFrameError(Reason.NO_TS, self._ts.missing())
+        if uid is record[RECORD_KEY] and user_ids.is_broken(uid):
+            raise BadFrameError(Reason.BAD_UID, "the key of the record is not UTF-8")
+        if user_ids.is_broken(uid) or user_ids.is_broken(ts):
+            raise BadFrameError(
+                Reason.NOT_JSON, "a string that is read is not UTF-8, or holds half of a surrogate pair"
+            )
+        try:
+            uid = user_ids.user_id(uid)
+        except ValueError as error:
+            raise BadFrameError(Reason.BAD_UID, f"{self._uid} {error}{_inside('uid', self._uid, uid)}") from None
+        try:
+            return uid, self._times.seconds(ts)
+        except ValueError as error:
+            raise BadFrameError(Reason.BAD_TS, f"{self._ts} {error}{_inside('ts', self._ts, ts)}") from None
+
+
+def _inside(setting: str, field: Field, value: object) -> str:
+    """The way out where a value is an object."""
+    if not isinstance(value, dict) or not value or len(field.names) > 1:
+        return ""
+    return f": frame.{setting}: {field.names[0]}.{next(iter(value)):.40}, if that is the one"
+
+
+def _root(text: bytes) -> object:
+    """The JSON value in `text`, where broken characters are lone surrogates. Raises BadFrameError."""
+    try:
+        return DECODER.decode(text_of(text))
+    except RecursionError:
+        raise BadFrameError(Reason.NOT_JSON, "nested too deeply") from None
+    except ValueError as error:
+        raise BadFrameError(Reason.NOT_JSON, _why_no_json(text, error)) from None
+
+
+def _why_no_json(text: bytes, error: ValueError) -> str:
+    if text[:1] == _FRAMING_MAGIC and text[_FRAMING_BYTES : _FRAMING_BYTES + 1] in {b"{", b"["}:
+        return "begins with five bytes of a Schema Registry: frame.registry_framing: json"
+    return str(error)
