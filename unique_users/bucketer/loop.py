@@ -166,7 +166,7 @@ class Bucketing:
             say_unreadable(self._config.topics.feed.name, batch)
             rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)
         else:
-            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock)
+            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock, batch.keys)
         self._writer.send(batch, rekeyed)
         partition.mark_read(batch, rekeyed.counts(), self._monotonic())
         self._uncommitted += len(batch.offsets)
