@@ -133,6 +133,11 @@ class KafkaPythonSystem:
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
             producer.send(topic, None, key).get(PATIENCE_SECONDS)
 
+    def send_bad_header(self, topic: str, value: bytes) -> None:
+        """Send a record with a header whose name is not UTF-8."""
+        with KafkaProducer(bootstrap_servers=self._broker) as producer:
+            producer.send(topic, value, headers=[(_NotUtf8("?"), b"x")]).get(PATIENCE_SECONDS)
+
     def damage(self, what: bytes, into: bytes) -> None:
         self._proxy.damages = (what, into)
 
@@ -168,6 +173,15 @@ class LibrdkafkaSystem(KafkaPythonSystem):
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, librdkafka.consumer.LibrdkafkaConsumer)
         self._remove(self._groups[consumer], consumer._consumer.memberid())
+
+
+class _NotUtf8(str):
+    """A name that kafka-python writes as a byte that is not UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_how: str) -> bytes:
+        return b"\xff"
 
 
 class Member:

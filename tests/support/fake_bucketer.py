@@ -99,7 +99,7 @@ class Feed:
         return [json.loads(value or b"")["uid"] for value in self.kafka.values("bucketed")]
 
     def rejected(self) -> list[dict[str, str]]:
-        return [{name: value.decode() for name, value in r.headers} for r in self.kafka.records("rejected")]
+        return [{name: value.decode() for name, value in r.named.items()} for r in self.kafka.records("rejected")]
 
     def committed(self, partition: int = 0) -> int:
         position = self.kafka.group("bucketer", "feed").committed.get(partition)

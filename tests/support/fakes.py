@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, groupby
 from typing import NamedTuple
 
@@ -71,6 +72,11 @@ class Record(NamedTuple):
     headers: Headers
     leader_epoch: int = 0
     unreadable: str = ""
+
+    @property
+    def named(self) -> dict[str, bytes]:
+        """Its headers by their names; of two with one name, the last."""
+        return {name: value or b"" for name, value in self.headers}
 
 
 @dataclass
@@ -339,9 +345,14 @@ class FakeConsumer:
                 [record.offset for record in run],
                 run[0].unreadable,
                 run[-1].leader_epoch,
+                partial(_headers, run),
             )
             for run in runs
         ]
+
+
+def _headers(run: Sequence[Record], place: int) -> Headers:
+    return run[place].headers
 
 
 class FakeProducer:
@@ -351,7 +362,7 @@ class FakeProducer:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
-        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers]] = []
+        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers, int | None]] = []
         self._failed = False
         self._turns = count()
         self.closed = False
@@ -369,6 +380,7 @@ class FakeProducer:
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
         if self._failed or topic not in self._kafka.topics:
@@ -378,7 +390,7 @@ class FakeProducer:
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
-        self._in_flight.append((topic, partition, value, key, headers or []))
+        self._in_flight.append((topic, partition, value, key, headers or [], timestamp_ms))
 
     def send_all(
         self,
@@ -392,7 +404,7 @@ class FakeProducer:
             self.send(topic, value, key, partition=to)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        if sum(len(value or b"") for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
+        if sum(len(value or b"") for _, _, value, *_ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
             return True
         return self._deliver(len(self._in_flight) // 2, timeout_seconds)
 
@@ -409,7 +421,7 @@ class FakeProducer:
             self._kafka.clock.advance(timeout_seconds)
             return False
         for _ in range(records):
-            topic, partition, value, key, headers = self._in_flight.pop(0)
+            topic, partition, value, key, headers, timestamp_ms = self._in_flight.pop(0)
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
@@ -417,7 +429,7 @@ class FakeProducer:
                 self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
             if self._size(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
                 self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
-            self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
+            self._kafka.append(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers)
         return True
 
     def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:

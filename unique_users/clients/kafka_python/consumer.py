@@ -1,6 +1,7 @@
 """The consumer of kafka-python."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from threading import Lock
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -10,9 +11,10 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.internals.column_reading import columns, read_columns, runs
+from unique_users.clients.kafka_python.internals.record_format import Columns, decode_headers
 from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, no_headers
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
@@ -81,7 +83,7 @@ class KafkaPythonConsumer:
         assigned, revoked = self._listener.changes()
         self._started -= revoked
         batches = [
-            Batch(partition.partition, *run)
+            _batch(partition.partition, run)
             for partition, records in polled.items()
             if partition.partition in self._started and records
             for run in runs([columns(record) for record in records])
@@ -148,6 +150,15 @@ class KafkaPythonConsumer:
 
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
+
+
+def _batch(partition: int, run: Columns) -> Batch:
+    headers = partial(_headers, run.headers) if run.headers else no_headers
+    return Batch(partition, *run[:-1], headers)
+
+
+def _headers(encoded: Mapping[int, bytes], place: int) -> Headers:
+    return decode_headers(encoded[place]) if place in encoded else []
 
 
 _REBALANCING = (
