@@ -81,14 +81,12 @@ class Writer:
             partitions = partitions_of_keys(rekeyed.keys, self._began.partitions)
         self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
         for rejected in rekeyed.rejected:
-            value, offset = batch.values[rejected.place] or b"", batch.offsets[rejected.place]
-            number = None
-            if rejected.element:
-                number, value = rejected.element
-            letter = DeadLetter(
-                rejected.reason, rejected.detail, topics.feed.name, batch.partition, offset, value, element=number
-            )
-            self._producer.send(topics.rejected.name, value, headers=letter.headers())
+            place = rejected.place
+            number, value = rejected.element or (None, batch.values[place] or b"")
+            source = (topics.feed.name, batch.partition, batch.offsets[place])
+            record = (batch.keys[place], batch.timestamps_ms[place], batch.headers(place))
+            letter = DeadLetter(rejected.reason, rejected.detail, *source, value, *record, number)
+            self._producer.send(topics.rejected.name, value, letter.key, letter.headers())
 
     def flush(self) -> bool:
         """Whether everything sent is acknowledged; waits a second at most."""

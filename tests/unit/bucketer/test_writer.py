@@ -9,6 +9,7 @@ from fake_bucketer import Feed
 from fakes import FakeKafka, FakeStop
 
 from unique_users.errors import TopicError
+from unique_users.messages.dead_letters import DeadLetter
 
 DAY = 86_400
 
@@ -146,6 +147,19 @@ def test_what_is_no_frame_goes_to_rejected_untouched_with_why_and_where_from(fee
         107,
         103,
         {"not_json": 1, "tombstone": 1, "late": 1, "future": 1},
+    )
+
+
+def test_a_dead_letter_keeps_the_key_the_headers_and_the_time_of_its_record(feed: Feed) -> None:
+    own = [("trace", b"7"), ("reason", b"mine"), ("empty", None)]
+    feed.kafka.append("feed", b"{", key=b"k", timestamp_ms=1_468_244_000_123, headers=own)
+    feed.finish()
+    (record,) = feed.kafka.records("rejected")
+    assert record.key == b"k"
+    assert list(record.headers[:4]) == [*own, ("reason", b"not_json")]
+    letter = DeadLetter.read(record.value, record.key, record.headers)
+    assert letter == DeadLetter(
+        "not_json", "Input data was truncated", "feed", 0, 0, b"{", b"k", 1_468_244_000_123, tuple(own)
     )
 
 
