@@ -77,7 +77,10 @@ class Counter:
             self.config,
             partitions,
             Publishing(
-                self.config, self.topics, lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected")
+                self.config,
+                self.topics,
+                lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected"),
+                self.clock.monotonic,
             ),
             Reporter(self.config, partitions, line, [Stdout(form, calendar)], self.clock.wall),
             line,

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
+from unique_users.bucketer.explaining import Explaining
 from unique_users.bucketer.rekey import Rekeyer, all_rejected
 from unique_users.bucketer.writer import ACKNOWLEDGE_SECONDS, Writer
 from unique_users.clients.protocols import Batch, Polled
@@ -45,6 +46,7 @@ class Bucketing:
         self._config = config
         self._writer = writer
         self._rekeyer = rekeyer
+        self._explaining = Explaining(config, stop.monotonic)
         self._stop = stop
         self._monotonic = stop.monotonic
         self._uncommitted = 0
@@ -114,6 +116,7 @@ class Bucketing:
         report = BucketerReport(int(time.time()), self.counts, new, seconds, left, len(self.partitions.open), missing)
         with busy():
             print(report.line(self._form), flush=True)
+        self._explaining.report()
         self._reported, self._reported_at = self.counts, now
 
     def close(self) -> None:
@@ -168,6 +171,7 @@ class Bucketing:
         else:
             rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock, batch.keys)
         self._writer.send(batch, rekeyed)
+        self._explaining.note(batch, rekeyed)
         partition.mark_read(batch, rekeyed.counts(), self._monotonic())
         self._uncommitted += len(batch.offsets)
 

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config)),
+            Publishing(config, watch, partial(new_publisher, config), stop.monotonic),
             Reporter(config, partitions, line, [output], time.time),
             line,
             stop,

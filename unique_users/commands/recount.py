@@ -40,8 +40,12 @@ def main(argv: Sequence[str]) -> int:
     with FrameFile(arguments.file) as file:
         result = recount(chain.from_iterable(file), config, int(time.time() * 1000))
     _log.info(str(result.counts))
+    # Blank lines between frames were not counted one by one: then frames have numbers, and no lines.
+    skipped = file.blank_lines_first if file.blank_lines == file.blank_lines_first else None
+    for line in result.rejected_lines(skipped):
+        _log.info(line)
     if arguments.against:
-        require_accepted(result, file.path, file.blank_lines_first)
+        require_accepted(result, file.path, skipped)
     calendar = Calendar(config.counter.timezone)
     buckets = result.buckets(config.counter.intervals, calendar, config.counter.estimates)
     if not arguments.against:

@@ -12,6 +12,7 @@ from unique_users.counter.partition import CountedPartition
 from unique_users.errors import BrokerAwayError, DeliveryError
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
+from unique_users.reports.examples import Example, Examples
 from unique_users.runtime.heartbeat import alive
 
 _log = logging.getLogger(__name__)
@@ -20,10 +21,18 @@ _log = logging.getLogger(__name__)
 class Publishing:
     """Publishes with a Publisher that is replaced after every failure. What does not arrive stays due."""
 
-    def __init__(self, config: Config, topics: Topics, new_publisher: Callable[[], Publisher]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        topics: Topics,
+        new_publisher: Callable[[], Publisher],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._config = config
         self._topics = topics
         self._new_publisher = new_publisher
+        self._monotonic = monotonic
+        self._examples = Examples()
         self._publisher: Publisher | None = None
         self._published_to = self._recreated()  # the value of `_recreated` when everything held was last published
 
@@ -85,6 +94,8 @@ class Publishing:
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):
+            for line in self._examples.lines(map(_example, each.undelivered), self._monotonic()):
+                _log.warning(line)
             each.mark_delivered()
         else:
             self.close()  # what it still holds is sent again
@@ -108,6 +119,10 @@ class Publishing:
 
     def _recreated(self) -> int:
         return self._topics.recreated(self._config.topics.counts.name)
+
+
+def _example(letter: DeadLetter) -> Example:
+    return Example(letter.reason, letter.detail, f"{letter.topic}-{letter.partition}@{letter.offset}", letter.value)
 
 
 def _reject(letters: Sequence[DeadLetter], publisher: Publisher) -> bool:

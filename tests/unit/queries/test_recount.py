@@ -71,17 +71,21 @@ def test_the_first_rejected_frame_is_remembered_whatever_it_was_rejected_for() -
     """
     frames = [frame("a", MINUTE)] * 10_000 + [frame("d", MINUTE + 7_200), b"{", frame("", MINUTE)]
     result = recount(frames, CONFIG, MINUTE * 1000)
-    assert result.first_rejected == FirstRejected(
-        10_001, "future", "7200 s ahead of its record", frames[10_000], whole=True
-    )
-    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected is None
+    assert result.first_rejected[0] == FirstRejected(10_001, "future", "7200 s ahead of its record", frames[10_000])
+    assert [(first.number, first.reason) for first in result.first_rejected] == [
+        (10_001, "future"),
+        (10_002, "not_json"),
+        (10_003, "bad_uid"),
+    ]
+    assert result.other_fields is None
+    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected == ()
 
 
 def test_frames_of_which_none_is_accepted_cannot_be_compared_and_show_the_first() -> None:
     frames = [b"BZh9\x17\n\x1b[2J" + b"x" * 100, *([b"[]"] * 4_999)]
     with pytest.raises(InputError) as error:
         require_accepted(recount(frames, CONFIG, MINUTE * 1000), "stream.gz", 2)
-    shown = "b'BZh9\\x17\\n\\x1b[2J" + "x" * 70 + "'…"
+    shown = ": BZh9\\x17\\x0a\\x1b[2J" + "x" * 70 + "…"
     said = str(error.value)
     assert said.startswith("no frame of stream.gz was accepted: 5,000 rejected; the first, line 3: not_json: ")
     assert said.endswith(shown)
