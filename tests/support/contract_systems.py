@@ -26,6 +26,7 @@ class System(Protocol):
     """A Kafka and the clients for it."""
 
     def consumer(self, topic: str, group: str) -> Consumer: ...
+    def reader(self, topic: str, group: str | None = None) -> Consumer: ...
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
     def peek(self, topic: str) -> Peek: ...
@@ -44,6 +45,9 @@ class FakeSystem:
 
     def consumer(self, topic: str, group: str) -> FakeConsumer:
         return FakeConsumer(self.kafka, topic, group)
+
+    def reader(self, topic: str, group: str | None = None) -> FakeConsumer:
+        return FakeConsumer(self.kafka, topic, group, alone=True)
 
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> FakeProducer:  # noqa: ARG002
         return FakeProducer(self.kafka, compression)
@@ -89,6 +93,11 @@ class KafkaPythonSystem:
         consumer = connect.get_consumer(self.config, topic, group)
         self._built.append(consumer)
         return consumer
+
+    def reader(self, topic: str, group: str | None = None) -> Consumer:
+        reader = connect.get_reader(self.config, topic, group)
+        self._built.append(reader)
+        return reader
 
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
         producer = connect.get_producer(self.config, compression, batch_bytes_max)

@@ -244,23 +244,26 @@ class FakeKafka:
 class FakeConsumer:
     """See protocols.Consumer."""
 
-    def __init__(self, kafka: FakeKafka, topic: str, group: str) -> None:
+    def __init__(self, kafka: FakeKafka, topic: str, group: str | None, *, alone: bool = False) -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self.topic = topic
-        self.group_name = group
+        self.group_name = group or ""
+        self._alone = alone
         self.owned: set[int] = set()
         self._assigned: set[int] = set()
         self._revoked: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
         self.asked = Counter[str]()  # the broker, by what
         self.closed = False
+        if alone:
+            self._assign(set(range(len(kafka.existing(topic).partitions))))
 
     def poll(self, timeout_seconds: float) -> Polled:
         if self._kafka.away:
             self._kafka.clock.advance(timeout_seconds)
             return Polled([])
-        if self not in self._group.members:
+        if self not in self._group.members and not self._alone:
             self._group.members.append(self)
             self._kafka.balance(self._group, self.topic)
         assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
@@ -290,7 +293,7 @@ class FakeConsumer:
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
-        if self not in self._group.members or self._revoked:
+        if (self not in self._group.members and not self._alone) or self._revoked:
             return False
         self._group.committed.update(positions)
         return True

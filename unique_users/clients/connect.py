@@ -32,6 +32,20 @@ def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool 
     return consumer
 
 
+def get_reader(config: Config, topic: str, group: str | None = None) -> Consumer:
+    """A consumer that has all partitions of an existing topic and joins no group. Raises as `get_consumer` does.
+
+    With `group` it can commit, and read what is committed, in the name of that group, which must have no members.
+    """
+
+    def make(client: Any) -> Consumer:
+        made: Consumer = client.make_consumer(config, topic, group, alone=True)
+        return made
+
+    consumer: Consumer = _reached(config, make)
+    return consumer
+
+
 def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
     """A producer. Raises BrokerAwayError, BrokerError, UsageError.
 

@@ -14,6 +14,7 @@ from unique_users.clients.topics import BATCH_BYTES_NEEDED, batch_bytes_max
 from unique_users.errors import DeliveryError, TopicError
 
 HEADERS = [("reason", b"too_large"), ("detail", b"x" * 200)]
+NOISE = os.urandom(10_000)
 
 
 class Post:
@@ -161,7 +162,7 @@ def test_a_fitted_letter_fits_and_keeps_what_it_can(seed: bytes, bytes_max: int,
 def test_a_key_and_headers_that_are_too_large_are_left_out_and_said(
     value: int, key: int, header: int, bytes_max: int
 ) -> None:
-    letter = Letter(os.urandom(value), [("trace", os.urandom(header)), *HEADERS], value, os.urandom(key))
+    letter = Letter(NOISE[:value], [("trace", NOISE[:header]), *HEADERS], value, NOISE[:key])
     fitted = letter.fitted(bytes_max)
     size = len(fitted.value) + len(fitted.key or b"")
     assert size + sum(len(name) + len(text or b"") for name, text in fitted.headers) <= bytes_max

@@ -58,7 +58,9 @@ class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
 class KafkaPythonConsumer:
     """See protocols.Consumer."""
 
-    def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:
+    def __init__(
+        self, config: Config, topic: str, group: str | None, *, fewer_fetches: bool = False, alone: bool = False
+    ) -> None:
         self._config = config
         self._topic = topic
         self._listener = _Listener()
@@ -69,10 +71,22 @@ class KafkaPythonConsumer:
         settings = settings_of(config, own, KafkaConsumer.DEFAULT_CONFIG)
         settings["enable_auto_commit"] = False
         settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])
+        if alone:
+            settings |= {"group_id": group, "group_instance_id": None}
         with explained(config):
             self._consumer = _Consumer(**settings)
             read_columns(self._consumer._fetcher, settings["max_poll_records"])  # noqa: SLF001
-            self._consumer.subscribe([topic], listener=self._listener)
+            if alone:
+                self._assign_all()
+            else:
+                self._consumer.subscribe([topic], listener=self._listener)
+
+    def _assign_all(self) -> None:
+        every = [self._partition(partition) for partition in self._consumer.partitions_for_topic(self._topic) or ()]
+        if not every:
+            raise BrokerAwayError(f"topic {self._topic!r} does not exist")
+        self._consumer.assign(every)
+        self._listener.on_partitions_assigned(every)
 
     def poll(self, timeout_seconds: float) -> Polled:
         try:

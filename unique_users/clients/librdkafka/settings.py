@@ -40,6 +40,8 @@ CONSUMER: dict[str, Any] = {
     "fetch.message.max.bytes": 1024 * 1024,
     "fetch.max.bytes": 16 * 1024 * 1024,
 }
+# What a consumer that joins no group has no use for.
+OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
 PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable.idempotence": True,  # order and no duplicates within a producer, while several batches are in flight
