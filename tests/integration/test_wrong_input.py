@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from running import CLIENT, Running
 
-SCRIPTS = ["producer", "bucketer", "counter", "recount", "broker"]
+SCRIPTS = ["producer", "bucketer", "counter", "recount", "rejected", "broker"]
 
 
 @pytest.fixture
