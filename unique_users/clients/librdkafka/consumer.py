@@ -52,6 +52,7 @@ class LibrdkafkaConsumer:
         alone: bool = False,
     ) -> None:
         self._config = config
+        self._group = group
         self._alone = alone
         self._topic = topic
         self._owned: set[int] = set()
@@ -309,11 +310,15 @@ class LibrdkafkaConsumer:
                 failed[partition] = message.offset()
             elif error.code() == KafkaError._BAD_MSG:
                 raise damaged(self._topic, partition, message.offset())
-            elif error.code() != KafkaError._MAX_POLL_EXCEEDED:
+            elif error.code() != KafkaError._MAX_POLL_EXCEEDED and not self._is_of_no_group(error):
                 explained = explained_error(self._config, error)
                 if not isinstance(explained, BrokerAwayError):
                     raise explained
         return records, failed
+
+    def _is_of_no_group(self, error: KafkaError) -> bool:
+        """Whether the error is about the group that a reader without one has to name."""
+        return self._group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def _search(self, partition: int, base: int) -> None:
         """Look for the end of a batch that cannot be unpacked."""
