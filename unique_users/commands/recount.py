@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     for line in result.rejected_lines(skipped):
         _log.info(line)
     if arguments.against:
-        require_accepted(result, file.path, skipped)
+        require_accepted(result, file.path, file.blank_lines_first)
     calendar = Calendar(config.counter.timezone)
     buckets = result.buckets(config.counter.intervals, calendar, config.counter.estimates)
     if not arguments.against:
