@@ -128,6 +128,8 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     file = secured.directory / "frames.json"
     file.write_bytes(FRAMES)
     users["recount"].run("recount", str(file), "--against", "counts")
+    assert "not_json" in users["recount"].run("rejected").stdout
+    assert "sent to feed again" in users["recount"].run("rejected", "--replay").stdout
     refused = users["counter"].run("producer", "-", stdin=FRAMES, code=1)
     assert "check the rights" in only_line(refused.stderr)
     assert not said_by_brokers(secured)

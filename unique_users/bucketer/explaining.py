@@ -34,9 +34,9 @@ class Explaining:
         self._say(self._first_frames.told())
 
     def _rejected(self, batch: Batch, rekeyed: Rekeyed) -> Iterator[Example]:
-        for place, reason, detail in rekeyed.rejected:
-            where = f"{self._feed}-{batch.partition}@{batch.offsets[place]}"
-            yield Example(reason.value, detail, where, batch.values[place] or b"")
+        for rejected in rekeyed.rejected:
+            where = f"{self._feed}-{batch.partition}@{batch.offsets[rejected.place]}"
+            yield Example(rejected.reason.value, rejected.detail, where, batch.values[rejected.place] or b"")
 
     def _say(self, *lines: str | None) -> None:
         for line in lines:

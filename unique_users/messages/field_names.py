@@ -84,16 +84,20 @@ class FirstFrames:
 
 
 def _objects(frame: bytes | None) -> list[dict[str, object]]:
-    """The object in a frame, or the first one of several."""
+    """The object in a frame; of several, in an array or on lines, the first one."""
     if not frame or len(frame) > FRAME_BYTES_MAX:
         return []
-    try:
-        root = orjson.loads(frame)
-    except orjson.JSONDecodeError:
-        return []
+    root = _parsed(frame) or _parsed(frame.lstrip().partition(b"\n")[0])
     if isinstance(root, list):
         root = root[0] if root else None
     return [root] if isinstance(root, dict) else []
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _leaves(root: dict[str, object]) -> Iterable[str]:

@@ -18,9 +18,9 @@ from kafka.record import MemoryRecords, MemoryRecordsBuilder, default_records
 from kafka.record.default_records import DefaultRecordBatch
 
 from unique_users.clients.kafka_python.internals import column_reading
-from unique_users.clients.kafka_python.internals.column_reading import ColumnRecords, columns, joined, runs
+from unique_users.clients.kafka_python.internals.column_reading import ColumnRecords, columns, joined, records_of, runs
 from unique_users.clients.kafka_python.internals.column_sending import ColumnBatch
-from unique_users.clients.kafka_python.internals.record_format import Columns, decode, encode, end_of
+from unique_users.clients.kafka_python.internals.record_format import Columns, decode, decode_headers, encode, end_of
 from unique_users.clients.kafka_python.internals.unpacking import UNPACKED_BYTES_MAX
 from unique_users.errors import TopicError
 
@@ -333,3 +333,23 @@ def test_a_batch_takes_no_single_record() -> None:
     batch = filled(*next(encode([b"x"], [None], 100)))
     batch.try_append(1, None, b"y", [])
     assert batch.record_count == 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=200), st.binary(max_size=200)), max_size=70), st.integers(0, 400))
+def test_headers_are_decoded_as_they_were_encoded_and_those_cut_off_are_left_out(
+    headers: list[tuple[str, bytes]], cut: int
+) -> None:
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20)
+    builder.append(timestamp=0, key=None, value=b"v", headers=headers)
+    builder.append(timestamp=0, key=b"k", value=b"w", headers=[])
+    builder.close()
+    batch = MemoryRecords(builder.buffer()).next_batch()
+    found = decode(records_of(batch), batch)
+    if not headers:
+        assert found.headers == {}
+        return
+    assert list(found.headers) == [0]
+    assert decode_headers(found.headers[0]) == headers
+    some = decode_headers(found.headers[0][:cut])
+    assert some == headers[: len(some)]
+    assert decode_headers(b"") == []

@@ -54,6 +54,12 @@ def test_without_fields_there_is_nothing_to_name(frame: bytes) -> None:
     assert told(frame, read=5) is None
 
 
+@pytest.mark.parametrize("frame", [b'[{"id":1},{"other":1}]', b'\n{"id":1}\n{"other":1}\n'])
+def test_of_several_frames_in_one_message_the_first_is_looked_at(frame: bytes) -> None:
+    first = FirstFrames("uid", "ts")
+    assert "seen instead: id (100 %);" in (first.add([frame] * 1_000, 0, ["no_uid"]) or "")
+
+
 def test_frames_that_are_late_or_in_the_future_have_the_right_fields() -> None:
     first = FirstFrames("uid", "ts")
     assert first.add([b'{"uid":"u","ts":1}'] * FRAMES_MAX, 0, ["late", "future"]) is None
