@@ -36,7 +36,11 @@ class Explaining:
     def _rejected(self, batch: Batch, rekeyed: Rekeyed) -> Iterator[Example]:
         for rejected in rekeyed.rejected:
             where = f"{self._feed}-{batch.partition}@{batch.offsets[rejected.place]}"
-            yield Example(rejected.reason.value, rejected.detail, where, batch.values[rejected.place] or b"")
+            frame = batch.values[rejected.place] or b""
+            if rejected.element:
+                number, frame = rejected.element
+                where = f"{where}[{number}]"
+            yield Example(rejected.reason.value, rejected.detail, where, frame)
 
     def _say(self, *lines: str | None) -> None:
         for line in lines:

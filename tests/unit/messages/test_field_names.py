@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from unique_users.messages.field_names import FRAMES_MAX, FirstFrames
-from unique_users.messages.frame import BadFrameError, FrameParser
+from unique_users.messages.frame_parser import FrameParser
 
 SEGMENT = {"anonymousId": "x", "event": {"time": "2024-05-20T10:00:00Z"}, "context": {"page": {"url": "https://a"}}}
 
@@ -17,13 +17,9 @@ def told(*frames: Any, read: int | None = None) -> str | None:
     raws += [raws[-1]] * ((read or len(raws)) - len(raws))
     first = FirstFrames("uid", "ts")
     for raw in raws:
-        try:
-            FrameParser().parse(raw)
-        except BadFrameError as error:
-            if line := first.add([raw], 0, [error.reason]):
-                return line
-        else:
-            assert first.add([raw], 1, []) is None
+        parsed = FrameParser().parse_all([raw])
+        if line := first.add([raw], len(parsed.uids), [refused.error.reason for refused in parsed.refused]):
+            return line
     return first.told()
 
 
