@@ -162,7 +162,7 @@ def test_other_published_minutes_are_compared_only_when_asked_for(running: Runni
     (tmp_path / "later").write_bytes(later)
     running.run("producer", str(GOOD), str(tmp_path / "later"))
     running.counts()
-    left_out = "; 28 others that are published lie outside the file's time, --all compares them"
+    left_out = "; 28 published ones lie outside the file's time: --all compares them"
     compared = running.run("recount", str(GOOD), "--against", "counts")
     assert f"exact: no bucket differs{left_out}\n" in compared.stderr
     everything = running.run("recount", str(GOOD), "--against", "counts", "--all", code=1)

@@ -212,7 +212,7 @@ class Verdict(NamedTuple):
         if counts.rejected:
             text += f", counting the {_share(counts)} of the frames that were accepted"
         if self.left_out:
-            text += f"; {self.left_out:,} others that are published lie outside the file's time, --all compares them"
+            text += f"; {self.left_out:,} published ones lie outside the file's time: --all compares them"
         return text
 
 
