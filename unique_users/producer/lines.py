@@ -56,7 +56,7 @@ class Lines:
             lines = [
                 line if len(line) <= LINE_BYTES_MAX else CutLine(line[:LINE_BYTES_MAX], len(line)) for line in lines
             ]
-        if MARK in block or lines[0].startswith(MARK):
+        if MARK[0] in block or lines[0].startswith(MARK):  # one byte is found faster than three
             lines = [without_mark(line) for line in lines]
         return lines
 
