@@ -1,7 +1,7 @@
 """Splitting JSON that is not laid out in lines: arrays, and objects that take several lines each.
 
 A value is returned as its bytes, so numbers, equal keys and broken characters stay what they are. ijson, which reads
-JSON piece by piece too, gives no bytes but decoded values or events, and ends at what it cannot decode; here a value
+JSON piece by piece too, gives decoded values and no bytes, and ends at what it cannot decode; here a value
 that is not JSON inside is still a value, and is rejected alone.
 """
 
