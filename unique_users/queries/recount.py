@@ -17,6 +17,7 @@ from unique_users.aggregation.counts import Count, Estimate, sketch_class, users
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.messages.counts import PublishedBucket
 from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
@@ -192,3 +193,45 @@ def differences(
         for bucket in sorted(recounted.keys() | published.keys())
         if published.get(bucket, 0) != recounted.get(bucket, 0)
     ]
+
+
+def within_time(
+    published: Mapping[Bucket, PublishedBucket], buckets: Iterable[BucketCount]
+) -> dict[Bucket, PublishedBucket]:
+    """Those published buckets that lie between the first and the last recounted one of their interval."""
+    starts: defaultdict[str, list[int]] = defaultdict(list)
+    for bucket in buckets:
+        starts[bucket.interval].append(bucket.start)
+    spans = {interval: range(min(found), max(found) + 1) for interval, found in starts.items()}
+    return {bucket: found for bucket, found in published.items() if bucket.start in spans.get(bucket.interval, ())}
+
+
+class Verdict(NamedTuple):
+    """How many buckets differ, of those that were compared."""
+
+    different: int
+    compared: int
+    left_out: int = 0  # published ones outside the time of the recounted frames
+
+    def words(self, counts: FrameCounts) -> str:
+        """On one line; `counts` are those of the recount."""
+        if self.different:
+            text = f"{self.different:,} of {self.compared:,} buckets differ{'s' if self.different == 1 else ''}"
+        else:
+            text = "exact: no bucket differs"
+        if counts.rejected:
+            text += f", counting the {_share(counts)} of the frames that were accepted"
+        if self.left_out:
+            text += f"; {self.left_out:,} published ones lie outside the file's time: --all compares them"
+        return text
+
+
+def accepted_words(counts: FrameCounts) -> str:
+    """The sum of the frames, and what share of them was accepted."""
+    return f"{counts}, {_share(counts)} accepted" if counts.rejected else str(counts)
+
+
+def _share(counts: FrameCounts) -> str:
+    """In percent, rounded down: only all are 100."""
+    tenths = 1_000 * counts.accepted // max(1, counts.read)
+    return f"{tenths // 10}.{tenths % 10} %"
