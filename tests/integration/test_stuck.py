@@ -78,7 +78,7 @@ def start(running: Running, script: str, *settings: str) -> subprocess.Popen[str
 
 
 def read_frames(running: Running, frames: int) -> Callable[[], bool]:
-    return lambda: f"\n{frames} frames read" in "\n" + running.said("bucketer", "out")
+    return lambda: f" {frames} frames read" in running.said("bucketer", "out")
 
 
 @pytest.mark.parametrize("script", ["bucketer", "counter"])

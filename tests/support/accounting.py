@@ -144,7 +144,7 @@ def sum_problems(
     problems = []
     if said["read"] != frames:
         problems.append(f"{said['read']} frames read, {frames} are in feed")
-    if said["read"] != said["counted"] + sum(said["rejected"].values()):
+    if said["read"] != said["accepted"] + sum(said["rejected"].values()):
         problems.append(f"the sum does not hold: {said}")
     if all_letters and said["rejected"] != reasons:
         problems.append(f"rejected by reason: {said['rejected']}, in the topic {dict(reasons)}")

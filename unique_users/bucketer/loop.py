@@ -6,11 +6,11 @@ count.
 """
 
 import logging
-import time
 from contextlib import suppress
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.rekey import Rekeyer, all_rejected
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import ACKNOWLEDGE_SECONDS, Writer
 from unique_users.clients.protocols import Batch, Polled
 from unique_users.config.schema import Config
@@ -18,8 +18,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Too
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.partition_log.deleted_records import say_unreadable
-from unique_users.reports.report import BucketerReport, Format
-from unique_users.runtime.heartbeat import alive, busy
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 
@@ -39,12 +38,13 @@ class Bucketing:
         partitions: FeedPartitions,
         writer: Writer,
         rekeyer: Rekeyer,
+        reporter: Reporter,
         stop: Stop,
-        form: Format = "text",
     ) -> None:
         self._config = config
         self._writer = writer
         self._rekeyer = rekeyer
+        self._reporter = reporter
         self._stop = stop
         self._monotonic = stop.monotonic
         self._uncommitted = 0
@@ -54,8 +54,6 @@ class Bucketing:
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
         self.counts = FrameCounts()  # committed by this process
-        self._form: Format = form
-        self._reported, self._reported_at = FrameCounts(), stop.monotonic()
 
     def open(self) -> None:
         """Connect the producer; waits for the broker."""
@@ -106,15 +104,8 @@ class Bucketing:
         return done
 
     def report(self) -> None:
-        """Print what this process has committed and what is left to do."""
-        missing = self._writer.missing_topics()
-        left = None if self._config.topics.feed.name in missing else self.partitions.lag()
-        now, new = self._monotonic(), self.counts - self._reported
-        seconds = now - self._reported_at
-        report = BucketerReport(int(time.time()), self.counts, new, seconds, left, len(self.partitions.open), missing)
-        with busy():
-            print(report.line(self._form), flush=True)
-        self._reported, self._reported_at = self.counts, now
+        """Report what this process has committed and what is left to do."""
+        self._reporter.report(self.counts, self._writer.missing_topics())
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -133,7 +124,7 @@ class Bucketing:
 
     def _first_counts(self) -> bool:
         """Whether there is something to report for the first time: nobody should wait a minute to see that it works."""
-        return bool(self.counts.read and not self._reported.read) and not self.partitions.has_end
+        return bool(self.counts.read and not self._reporter.frames_reported) and not self.partitions.has_end
 
     def _read_on(self) -> bool:
         """Poll once and handle what arrived. Returns whether the end is reached. Raises DeliveryError."""

@@ -11,12 +11,14 @@ from unique_users.clients.connect import get_producer, when_broker_answers
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, prepare_topics
-from unique_users.commands.arguments import argument_parser, check_rate
+from unique_users.commands.arguments import add_format, argument_parser, check_rate
+from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.producer.frame_files import FrameFile
 from unique_users.producer.replay import Replay
+from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
@@ -34,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
     parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
+    add_format(parser)
     arguments = parser.parse_args(argv)
     if arguments.rate is not None:
         check_rate(arguments.rate)
@@ -59,14 +62,19 @@ def main(argv: Sequence[str]) -> int:
             time.monotonic,
             arguments.rate,
         )
+        every = config.producer.report_seconds
+        reporter = Reporter(every, file, replay, outputs(config, arguments.format), time.monotonic, time.time)
         replay.open()
         damage = None
         try:
             while replay.step():
-                pass
+                if reporter.due():
+                    replay.flush()  # a slow stream is acknowledged seldom otherwise
+                    report_beside_bar(reporter)
         except InputError as error:
             damage = error
         complete = replay.flush()
+        report_beside_bar(reporter)
         replay.close()
         watch.close()
         _log.info(summary(file, replay, stopped=stop.requested))
@@ -91,6 +99,12 @@ def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
     if file.blank_lines:
         text += f", {file.blank_lines:,} blank lines left out"
     return text + (", stopped before the end" if stopped else "")
+
+
+def report_beside_bar(reporter: Reporter) -> None:
+    """Report on lines of their own where a progress bar shares the terminal."""
+    with tqdm.external_write_mode():
+        reporter.report()
 
 
 def with_progress(file: FrameFile) -> Iterator[list[bytes]]:

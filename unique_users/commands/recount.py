@@ -10,7 +10,7 @@ from itertools import chain
 from unique_users.aggregation.completeness import words
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.clients.topics import current_state, ends_now
-from unique_users.commands.arguments import argument_parser, require_estimates
+from unique_users.commands.arguments import add_format, argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.counter.counts_topic import read_counts
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differ."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     parser.add_argument("--against", choices=["counts"], help="print where the published counts differ")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)

@@ -15,7 +15,7 @@ from unique_users.aggregation.completeness import Why, fields, why_range, words
 from unique_users.aggregation.counts import Count
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp, iso_time
-from unique_users.reports.report import Format
+from unique_users.reports.bucket_count import Format
 from unique_users.state.metadata import Facts
 
 _UNIT_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}

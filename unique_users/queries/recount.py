@@ -23,7 +23,7 @@ from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.queries.plain_clock import PlainClock
 from unique_users.queries.plain_frames import frames_in
-from unique_users.reports.report import BucketCount, Format
+from unique_users.reports.bucket_count import BucketCount, Format
 
 SHOWN_BYTES = 80  # of a rejected frame
 

@@ -6,7 +6,7 @@ from brokers import config_for
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.queries.recount import Difference, FirstRejected, differences, recount, require_accepted
-from unique_users.reports.report import BucketCount
+from unique_users.reports.bucket_count import BucketCount
 
 MINUTE = 1_468_244_340
 
