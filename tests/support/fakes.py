@@ -270,7 +270,7 @@ class FakeConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self.owned:
-            raise BrokerAwayError(f"partition {partition} is another member's")
+            raise BrokerAwayError(f"partition {partition} belongs to another member")
         committed = self._group.committed.get(partition)
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)
