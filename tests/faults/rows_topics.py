@@ -9,7 +9,8 @@ from accounting import merged_recounts, recount_feed
 from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
-from system import Record, System, users_in_bucketed
+from system import System, users_in_bucketed
+from topics_on_broker import Record
 from verdict import count_once, expected_counts, weigh, with_closed
 from worker import Worker
 

@@ -9,7 +9,8 @@ import orjson
 from accounting import sum_problems
 from harness import Run, new_broker, row
 from rows_topics import check_counts, counted_once, replay
-from system import BEFORE_NEW_YEAR, Record, System, users_in_bucketed
+from system import BEFORE_NEW_YEAR, System, users_in_bucketed
+from topics_on_broker import Record
 from verdict import run_counter
 from worker import Worker
 

@@ -58,7 +58,7 @@ def test_all_commands_beside_a_running_counter_and_after_it(running: Running, tm
     assert f"{copies / (running.topic('bucketed') + '-0.sqlite')}: " in made.stdout
     assert "whole" in run(running, "check", str(copies)).stdout
     again = run(running, "backup", str(copies), code=2)
-    assert "is there already: name a new directory" in again.stderr
+    assert "already exists: name a new directory" in again.stderr
 
     running.run("producer", "-", stdin=b"\n".join(FRAMES[2_000:]))
     until_saved(running)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from msgspec.structs import asdict
-from system import Record, System, users_in_bucketed
+from system import System, users_in_bucketed
+from topics_on_broker import Record
 from worker import Worker
 
 from unique_users.aggregation.counts import Count, users_in

@@ -235,5 +235,5 @@ class FeedPartitions:
         each.go_back(max(first, committed))
         each.recorded = committed
         _log.warning(
-            f"{self._name}-{partition}: what was committed went back: reading again from offset {each.position}"
+            f"{self._name}-{partition}: the committed offset moved back: reading again from offset {each.position}"
         )

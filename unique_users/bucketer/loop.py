@@ -115,9 +115,9 @@ class Bucketing:
                 alive()
                 self.partitions.stay()
         except DeliveryError as error:
-            _log.warning(f"{error}; these frames are read again at the next start")
+            _log.warning(f"{error}; the next start reads these frames again")
         if uncommitted := self.partitions.uncommitted_frames():
-            _log.warning(f"{uncommitted} frames are not committed: they are read again at the next start")
+            _log.warning(f"{uncommitted} frames are not committed: the next start reads them again")
         self.report()
         self._writer.close()
         self.partitions.close()
@@ -183,7 +183,7 @@ class Bucketing:
         if committed and committed == self._refused_at:
             name = self._config.topics.bucketed.name
             raise TopicError(
-                f"topic {name!r} takes none of the records that the bucketer sends: {error}: raise its"
+                f"topic {name!r} refuses every record that the bucketer sends: {error}: raise its"
                 " max.message.bytes with kafka-configs, and kafka.max_request_size if that is set"
             )
         self._refused_at = committed

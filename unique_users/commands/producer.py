@@ -95,9 +95,9 @@ def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
     sent = replay.sent
     text = f"{sent.frames:,} frames acknowledged"
     if sent.cut:
-        text += f", {sent.cut:,} lines too long for Kafka sent to rejected"
+        text += f", {sent.cut:,} lines too long for Kafka, sent to rejected"
     if file.blank_lines:
-        text += f", {file.blank_lines:,} blank lines left out"
+        text += f", {file.blank_lines:,} blank lines skipped"
     return text + (", stopped before the end" if stopped else "")
 
 

@@ -108,7 +108,7 @@ class CountedPartitions:
             if topic.partitions != each.origin.partitions:
                 message = (
                     f"topic {each.origin.topic!r} had {each.origin.partitions} partitions, now it has"
-                    f" {topic.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
+                    f" {topic.partitions}: a minute may be in two of them. {NEW_TOPIC}"
                 )
                 raise StateError(message)
             if topic.id != each.origin.topic_id:
@@ -264,7 +264,9 @@ class CountedPartitions:
         self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = each.origin.topic
-        _log.warning(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
+        _log.warning(
+            f"{topic}-{partition}: was deleted and recreated while it was being counted: opening its state again"
+        )
         self._unopened[partition] = self._monotonic()
         if not each.origin.topic_id:
             self._recovery.begin_anew(partition)

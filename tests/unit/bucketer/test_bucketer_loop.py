@@ -162,7 +162,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_under_10_seconds(
     before = feed.clock.monotonic()
     feed.bucketing.close()
     assert feed.clock.monotonic() - before < 10
-    assert "1 frames are not committed: they are read again at the next start" in capsys.readouterr().err
+    assert "1 frames are not committed: the next start reads them again" in capsys.readouterr().err
     assert feed.consumer.closed
 
 

@@ -161,7 +161,7 @@ def test_records_that_cannot_be_unpacked_are_rejected_by_their_offsets(
     assert "5 frames read (+5), lag 0" in out
     assert "5 read = 2 accepted + 3 rejected" in out
     assert "rejected: too_large 3" in out
-    assert "feed-0: passing offsets 1 to 3: it unpacks to too much" in err
+    assert "feed-0: skipping offsets 1 to 3: it unpacks to too much" in err
     assert feed.committed() == 5
 
 

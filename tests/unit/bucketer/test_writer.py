@@ -250,4 +250,4 @@ def test_frames_are_read_again_where_another_process_recreated_bucketed_unnotice
     feed.step(3)
     assert feed.bucketing.commit()
     assert feed.bucketed() == ["a"]
-    assert capsys.readouterr().err.count("a topic that is written was deleted and recreated; reading again") == 1
+    assert capsys.readouterr().err.count("an output topic was deleted and recreated; reading again") == 1

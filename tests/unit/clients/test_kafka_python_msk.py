@@ -41,7 +41,7 @@ def test_with_credentials_and_region_a_login_is_signed_without_the_secret() -> N
 @pytest.mark.parametrize(
     ("missing", "line"),
     [
-        ("AWS_DEFAULT_REGION", "knows no region: set AWS_DEFAULT_REGION"),
+        ("AWS_DEFAULT_REGION", "has no region: set AWS_DEFAULT_REGION"),
         ("AWS_SECRET_ACCESS_KEY", "AWS_MSK_IAM: Partial credentials"),
     ],
 )

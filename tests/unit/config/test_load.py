@@ -152,7 +152,7 @@ def test_an_override_below_a_value_is_named(load: Load) -> None:
 
 @pytest.mark.parametrize("text", ["a: [", "\t", "a: b: c", "- 1\nb", "{", "a: \0", "&a [*b]"])
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(load: Load, text: str) -> None:
-    assert complaint(load, text).startswith("config.yaml: not YAML: ")
+    assert complaint(load, text).startswith("config.yaml: not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["frame: {uid: 2016-13-45}", "frame: &a {uid: *a}"], ids=["no date", "in itself"])
@@ -253,7 +253,7 @@ def test_a_file_without_sections_is_refused(load: Load, text: str) -> None:
 
 
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing\.yaml: no such file: give its place with --config FILE"):
+    with pytest.raises(UsageError, match=r"missing\.yaml: no such file: name it with --config FILE"):
         load_config(str(tmp_path / "missing.yaml"))
 
 

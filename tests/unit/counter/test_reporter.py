@@ -53,7 +53,7 @@ def test_records_that_cannot_be_unpacked_are_passed_and_said(
     assert counter.held() == {MINUTE: 2}
     assert "5 messages read (+5)" in out
     assert "3 unreadable messages skipped" in out
-    assert "bucketed-0: passing offsets 1 to 3: it unpacks to too much" in err
+    assert "bucketed-0: skipping offsets 1 to 3: it unpacks to too much" in err
 
 
 # Reports.

@@ -136,7 +136,7 @@ def test_a_password_that_settings_cannot_hold_is_refused_and_not_printed(tmp_pat
 
 def test_a_security_with_a_file_gone_is_a_clear_error(security: Security) -> None:
     security.config("bucketer").unlink()
-    with pytest.raises(LocalKafkaError, match="not whole: put back what is missing"):
+    with pytest.raises(LocalKafkaError, match="incomplete: put back what is missing"):
         security.broker_settings()
 
 

@@ -75,7 +75,7 @@ def test_a_backup_never_overwrites(store: Store, state: Path, tmp_path: Path) ->
     backup(state, tmp_path / "copies")
     before = (tmp_path / "copies/bucketed-0.sqlite").read_bytes()
     store.drop([MINUTE], MINUTE.start + 60)
-    with pytest.raises(UsageError, match=r"bucketed-0\.sqlite: is there already: name a new directory"):
+    with pytest.raises(UsageError, match=r"bucketed-0\.sqlite: already exists: name a new directory"):
         backup(state, tmp_path / "copies")
     assert (tmp_path / "copies/bucketed-0.sqlite").read_bytes() == before
 
