@@ -37,7 +37,7 @@ def counts_vanish(run: Run) -> None:
         system.admin.delete_topics([counts])
         producer = system.start_producer(frames[half:], rate=half / run.scale(8, 40))
         expect_created_again(run, system, counter, counts)
-        system.until(says(counter, "publishing all that is held again"), 60, "counts to be published again")
+        system.until(says(counter, "publishing all counts again"), 60, "counts to be published again")
         run.expect(producer.wait(120) == 0, f"producer failed: {producer.complaints}")
         system.until_caught_up()
         run.verify(system, frames)

@@ -158,7 +158,7 @@ def test_another_cluster_is_never_touched(make: Callable[..., Broker]) -> None:
         done = broker.run(name, "--set", "kafka.bootstrap_servers=broker.example:9092")
         assert done.returncode == 0
         assert len(done.stderr.splitlines()) == 1
-        assert "no local Kafka is touched" in done.stderr
+        assert "the local Kafka is left alone" in done.stderr
     assert not broker.data.exists()
 
 

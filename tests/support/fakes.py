@@ -1,7 +1,8 @@
 """An in-memory Kafka for tests of the loops. tests/contract holds it to what a real broker does.
 
 Records are delivered when their producer is flushed, not before, so that a test sees what a crash would leave.
-Whatever waits lets the FakeClock go on by as much instead.
+Whatever waits lets the FakeClock go on by as much instead. It is one long module, because broker and clients are one
+machine: each client reads and moves the broker's logs, groups and clock, and the broker moves its consumers.
 """
 
 import uuid

@@ -26,7 +26,7 @@ from unique_users.runtime.signals import Stop
 _log = logging.getLogger(__name__)
 
 SURE_SECONDS = 1.0  # a commit accepted this recently shows that the partitions are ours; sessions last longer
-LOCK_SECONDS = 30.0  # how long a process that hands a partition over has to release its state
+HANDOVER_SECONDS = 30.0  # how long a process that hands a partition over has to release its state
 
 
 class CountedPartitions:
@@ -219,7 +219,7 @@ class CountedPartitions:
                 return
             except LockedError:
                 # Its former owner is about to release it, or is a process that has nothing to do with this one.
-                if self._monotonic() - since > LOCK_SECONDS:
+                if self._monotonic() - since > HANDOVER_SECONDS:
                     raise
                 continue
             self.open[partition] = opened

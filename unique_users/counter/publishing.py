@@ -75,7 +75,7 @@ class Publishing:
             _log.warning(f"{unpublished} counts are saved but not published: the next start publishes them")
         if undelivered := sum(len(each.undelivered) for each in partitions.open.values()):
             name = self._config.topics.rejected.name
-            _log.warning(f"{undelivered} late records are not in {name!r} yet: the next start reads them again")
+            _log.warning(f"late records not yet in {name!r}: {undelivered}; the next start reads them again")
 
     def close(self) -> None:
         """Close the publisher and drop what it has in flight."""

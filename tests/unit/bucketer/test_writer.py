@@ -189,7 +189,7 @@ def test_records_that_bucketed_refuses_again_and_again_end_it_with_one_line(feed
     feed._bytes_max = Mock(return_value=1_000_000)  # type: ignore[method-assign]  # it may not be asked
     feed.kafka.topics["bucketed"].settings["max.message.bytes"] = "10"
     feed.put("a")
-    with pytest.raises(TopicError, match=r"topic 'bucketed' takes none of the records .*: raise its max.message.bytes"):
+    with pytest.raises(TopicError, match=r"topic 'bucketed' refuses every record .*: raise its max.message.bytes"):
         feed.step(20)
 
 

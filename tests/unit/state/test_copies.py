@@ -164,7 +164,7 @@ def test_a_damaged_copy_is_found_and_nothing_is_replaced(state: Path, tmp_path: 
 
 
 def test_the_states_are_not_restored_from_themselves(store: Store, state: Path) -> None:
-    with pytest.raises(UsageError, match="is the directory of the states themselves"):
+    with pytest.raises(UsageError, match="this is the state directory itself"):
         restore(state, state)
     assert store.next_offset == 10
 
