@@ -146,7 +146,7 @@ def test_a_taken_port_is_named_and_the_other_program_is_left_alone(
     second = make()
     refused = second.run("start", "--set", f"kafka.bootstrap_servers={running.servers}")
     assert refused.returncode == 1
-    assert f"port {running.servers.rpartition(':')[2]} is taken" in refused.stderr
+    assert f"port {running.servers.rpartition(':')[2]} is in use" in refused.stderr
     assert "kafka.bootstrap_servers" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert running.run("status").returncode == 0

@@ -45,7 +45,7 @@ class Watch:
             if self._still >= self._stuck_seconds:
                 return (
                     f"error: no progress for {self._stuck_seconds:g} s (health.stuck_seconds):"
-                    " ended, so that it can be started again\n"
+                    " ending, so that a supervisor can start it again\n"
                 ).encode()
         else:
             self._closing += passed

@@ -87,7 +87,7 @@ def test_an_empty_range_is_refused() -> None:
     ("text", "complaint"),
     [
         ("yesterday", "expected a time like"),
-        ("2016-07-11T13:39:00", "has no zone"),
+        ("2016-07-11T13:39:00", "has no time zone"),
         ("2016-07-11T13:39:01Z", "not a whole minute"),
         ("2016-07-11T13:39:00.5Z", "not a whole minute"),
     ],
