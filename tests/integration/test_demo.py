@@ -17,7 +17,7 @@ from unique_users.config.load import load_config
 from unique_users.demo.sample import write_sample
 from unique_users.demo.steps import compare
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.reports.report import BucketCount
+from unique_users.reports.bucket_count import BucketCount
 
 DEMO_SECONDS = 60
 
@@ -198,4 +198,4 @@ def test_the_demo_shows_every_interval_and_compares_the_exact_ones(run_demo: Cal
 def test_the_demo_says_that_it_compares_exact_counts(run_demo: Callable[..., Demo]) -> None:
     demo = run_demo("--set=counter.intervals=[month]", "--set=counter.estimates=[month]")
     assert demo.ends() == 2
-    assert "let one interval be exact" in demo.said()
+    assert "leave at least one interval exact" in demo.said()

@@ -82,7 +82,7 @@ def test_a_month_that_the_configuration_forgot_is_not_lost(running: Running) -> 
     count(running, "--drop", "month")
     assert not of_interval(published(running), "month")
     running.settings = MONTHLY
-    assert "filled from what is saved: month" in count(running)
+    assert "filled from the saved state: month" in count(running)
     assert published(running)[MONTHS[1]] == PublishedBucket(1_100, ("filled_late",))
 
 

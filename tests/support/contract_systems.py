@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from bombs import send_bomb
 from brokers import config_for
+from client_proxies import ConnectProxy, RewritingProxy
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
-from silenced import FreezableProxy, RewritingProxy
+from proxy import Proxy
 
 from unique_users.clients import connect, kafka_python, librdkafka
 from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Producer
@@ -84,7 +85,7 @@ class FakeSystem:
 class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
-        self._proxy = FreezableProxy()
+        self._proxy: Proxy = ConnectProxy()
         quick = {**GROUP, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
         self._built: list[Consumer | Producer | Admin | Peek] = []

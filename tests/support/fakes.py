@@ -1,7 +1,8 @@
 """An in-memory Kafka for tests of the loops. tests/contract holds it to what a real broker does.
 
 Records are delivered when their producer is flushed, not before, so that a test sees what a crash would leave.
-Whatever waits lets the FakeClock go on by as much instead.
+Whatever waits lets the FakeClock go on by as much instead. It is one long module, because broker and clients are one
+machine: each client reads and moves the broker's logs, groups and clock, and the broker moves its consumers.
 """
 
 import uuid
@@ -279,7 +280,7 @@ class FakeConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self.owned:
-            raise BrokerAwayError(f"partition {partition} is another member's")
+            raise BrokerAwayError(f"partition {partition} belongs to another member")
         committed = self._group.committed.get(partition)
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)

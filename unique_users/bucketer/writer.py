@@ -106,7 +106,7 @@ class Writer:
     def check_topics(self) -> None:
         """Raise DeliveryError once if `bucketed` or `rejected` has been recreated since the producer was made."""
         if self._recreated() != self._written_to:
-            raise DeliveryError("a topic that is written was deleted and recreated")
+            raise DeliveryError("an output topic was deleted and recreated")
 
     def checked_layout(self, former: Layout | None = None) -> Layout:
         """The layout of `bucketed` now. Raises TopicError if records cannot be added to those of a former layout.
@@ -120,7 +120,7 @@ class Writer:
             return now
         raise TopicError(
             f"topic {self._config.topics.bucketed.name!r} was written {former.describe()}, now it is to be"
-            f" {now.describe()}: a minute or user would stand in two of them. {NEW_TOPIC}"
+            f" {now.describe()}: a minute or user would be in two of them. {NEW_TOPIC}"
         )
 
     def _recreated(self) -> int:

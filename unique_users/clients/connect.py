@@ -71,7 +71,7 @@ def damaged(topic: str, partition: int, offset: int) -> TopicError:
     """The error for a batch with a wrong checksum: what was stored is not what its producer sent."""
     return TopicError(
         f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
-        " from another replica, or pass the batch as docs/operations.md says"
+        " from another replica, or skip the batch as docs/operations.md says"
     )
 
 
@@ -87,7 +87,7 @@ def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
         if config.kafka.keys() == {"bootstrap_servers"}:
             raise  # none of the user's settings can be the cause
         said = without_values(f"{type(error).__name__}: {error}", config.kafka)
-        raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
+        raise UsageError(f"kafka: {config.client} does not accept these settings: {said}") from None
 
 
 def _chosen(config: Config) -> Any:

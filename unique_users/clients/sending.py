@@ -131,7 +131,7 @@ class DeadLetters:
         self._bytes_max = asked if asked < self._bytes_max else self._bytes_max // 2
         if not self._bytes_max // BATCH_OVERHEAD_BYTES:
             raise TopicError(f"topic {self.topic!r} takes no records: {error}: raise its max.message.bytes")
-        _log.info(f"{self.topic}: {error}; cutting what is larger than {self._bytes_max} bytes")
+        _log.info(f"{self.topic}: {error}; truncating records larger than {self._bytes_max} bytes")
 
 
 def dead_letters(config: Config, bytes_max: Callable[[Config, str], int]) -> DeadLetters:

@@ -126,7 +126,7 @@ def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads:
     if unread:
         names = ", ".join(unread)
         lines.append(
-            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+            f"cleanup.policy and retention of {names} are not checked: that needs the right DescribeConfigs: {why}"
         )
     return lines
 

@@ -77,6 +77,11 @@ def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_format(parser: argparse.ArgumentParser, what: str = "output format") -> None:
+    """Add `--format`: lines for people, or JSON lines for programs."""
+    parser.add_argument("--format", choices=["text", "json"], default="text", help=f"{what}; default: text")
+
+
 def check_rate(rate: float) -> None:
     """Raise UsageError for an impossible rate, including `nan` and `inf`, which Python accepts as numbers."""
     if not 0 < rate <= RATE_MAX:

@@ -11,12 +11,14 @@ from unique_users.clients.connect import get_producer, when_broker_answers
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, prepare_topics
-from unique_users.commands.arguments import FILE_HELP, argument_parser, check_rate
+from unique_users.commands.arguments import FILE_HELP, add_format, argument_parser, check_rate
+from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.errors import InputError, UsageError
 from unique_users.producer.frame_files import FrameFiles
 from unique_users.producer.replay import Replay
+from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
@@ -35,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("files", nargs="*", metavar="FILE", help=FILE_HELP)
     parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
+    add_format(parser)
     arguments = parser.parse_args(argv)
     if arguments.rate is not None:
         check_rate(arguments.rate)
@@ -60,14 +63,19 @@ def main(argv: Sequence[str]) -> int:
             time.monotonic,
             arguments.rate,
         )
+        every = config.producer.report_seconds
+        reporter = Reporter(every, files, replay, outputs(config, arguments.format), time.monotonic, time.time)
         replay.open()
         damage: InputError | UsageError | None = None
         try:
             while replay.step():
-                pass
+                if reporter.due():
+                    replay.flush()  # a slow stream is acknowledged seldom otherwise
+                    report_beside_bar(reporter)
         except (InputError, UsageError) as error:  # of a pipe it shows only here that it holds something else
             damage = error
         complete = replay.flush()
+        report_beside_bar(reporter)
         replay.close()
         watch.close()
         _log.info(summary(files, replay, stopped=stop.requested))
@@ -88,10 +96,16 @@ def summary(files: FrameFiles, replay: Replay, *, stopped: bool) -> str:
     sent = replay.sent
     text = f"{sent.frames:,} frames acknowledged"
     if sent.cut:
-        text += f", {sent.cut:,} lines too long for Kafka sent to rejected"
+        text += f", {sent.cut:,} lines too long for Kafka, sent to rejected"
     if files.blank_lines:
-        text += f", {files.blank_lines:,} blank lines left out"
+        text += f", {files.blank_lines:,} blank lines skipped"
     return text + (", stopped before the end" if stopped else "")
+
+
+def report_beside_bar(reporter: Reporter) -> None:
+    """Report on lines of their own where a progress bar shares the terminal."""
+    with tqdm.external_write_mode():
+        reporter.report()
 
 
 def with_progress(files: FrameFiles) -> Iterator[list[bytes]]:

@@ -10,7 +10,7 @@ from itertools import chain
 from unique_users.aggregation.completeness import words
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.clients.topics import current_state, ends_now
-from unique_users.commands.arguments import FILE_HELP, argument_parser, require_estimates
+from unique_users.commands.arguments import FILE_HELP, add_format, argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.counter.counts_topic import read_counts
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when the whole file was counted and, with `--against`, counts were compared and none differ."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("files", nargs="+", metavar="FILE", help=FILE_HELP)
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     parser.add_argument("--against", choices=["counts"], help="print where the published counts differ")
     parser.add_argument("--all", action="store_true", help="compare what is published outside the file's time as well")
     arguments = parser.parse_args(argv)

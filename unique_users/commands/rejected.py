@@ -10,7 +10,7 @@ from contextlib import closing
 from unique_users.clients.connect import get_admin, get_producer, get_reader
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES
 from unique_users.clients.topics import asked_bytes_max, current_state, retention_ms
-from unique_users.commands.arguments import argument_parser
+from unique_users.commands.arguments import add_format, argument_parser
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.messages.frame import Reason
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--reason", choices=[*Reason], help="only what was rejected for this reason")
     parser.add_argument("--limit", metavar="N", help=f"so many, the last ones, or `all`; default: {LIMIT}")
     parser.add_argument("--raw", action="store_true", help="the values alone, one a line, as they are")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     parser.add_argument("--replay", action="store_true", help="send all of them to feed again")
     parser.add_argument("--again", action="store_true", help="with --replay: also what was replayed before")
     arguments = parser.parse_args(argv)

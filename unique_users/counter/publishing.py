@@ -52,7 +52,7 @@ class Publishing:
         for each in partitions.open.values():
             each.unpublished |= each.buckets()
         name = self._config.topics.counts.name
-        _log.info(f"topic {name!r} was deleted and recreated: publishing all that is held again")
+        _log.info(f"topic {name!r} was deleted and recreated: publishing all counts again")
 
     def publish(self, partitions: CountedPartitions) -> None:
         """Publish what is saved. What does not arrive stays due, and so does what another member may own by now."""
@@ -84,7 +84,7 @@ class Publishing:
             _log.warning(f"{unpublished} counts are saved but not published: the next start publishes them")
         if undelivered := sum(len(each.undelivered) for each in partitions.open.values()):
             name = self._config.topics.rejected.name
-            _log.warning(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
+            _log.warning(f"late records not yet in {name!r}: {undelivered}; the next start reads them again")
 
     def close(self) -> None:
         """Close the publisher and drop what it has in flight."""

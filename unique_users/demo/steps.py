@@ -18,7 +18,7 @@ from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.producer.frame_files import FrameFiles
 from unique_users.queries.recount import accepted_words, differences, recount, require_accepted
-from unique_users.reports.report import BucketCount
+from unique_users.reports.bucket_count import BucketCount
 from unique_users.runtime.timer import Timer
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _left(admin: Admin, config: Config) -> Left | None:
 def _words(left: Left | None) -> str:
     if left is None:
         return "the broker does not answer"
-    return f"{left.to_rekey:,} frames are to be re-keyed, {left.to_count:,} messages to be counted"
+    return f"{left.to_rekey:,} frames to re-key, {left.to_count:,} messages to count"
 
 
 def recounted(file: str, config: Config, stop: Stop) -> list[BucketCount]:
@@ -103,7 +103,7 @@ def exact_intervals(config: Config) -> list[str]:
     counter = config.counter
     exact: list[str] = [name for name in counter.intervals if name not in counter.estimates]
     if not exact:
-        raise UsageError("counter.estimates: the demo compares exact counts: let one interval be exact")
+        raise UsageError("counter.estimates: the demo compares exact counts: leave at least one interval exact")
     return exact
 
 

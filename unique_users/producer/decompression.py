@@ -151,7 +151,7 @@ def _frame(file: Any, start: bytes) -> Iterator[bytes]:
     frame = zstandard.get_frame_parameters(header)
     if frame.window_size > WINDOW_BYTES_MAX:
         message = (
-            f"needs a window of {frame.window_size:,} bytes to be unpacked, at most {WINDOW_BYTES_MAX:,} are granted:"
+            f"needs a window of {frame.window_size:,} bytes to decompress, {WINDOW_BYTES_MAX:,} is the limit:"
             " compress it without --long, or with --long=27"
         )
         raise WindowError(message)

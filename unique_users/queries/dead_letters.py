@@ -10,8 +10,8 @@ from unique_users.clients.protocols import Batch, Consumer
 from unique_users.errors import BrokerAwayError
 from unique_users.event_time.buckets import iso_time
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.reports.bucket_count import Format
 from unique_users.reports.examples import Example
-from unique_users.reports.report import Format
 
 POLL_SECONDS = 0.5
 SILENT_POLLS_MAX = 40  # in a row, before the broker counts as away

@@ -25,8 +25,8 @@ from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.queries.plain_clock import PlainClock
 from unique_users.queries.plain_frames import frames_in
+from unique_users.reports.bucket_count import BucketCount, Format
 from unique_users.reports.examples import Example
-from unique_users.reports.report import BucketCount, Format
 
 START_BYTES = 1_000  # of a rejected frame: more than is shown of it
 

@@ -19,7 +19,7 @@ from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Position, 
 from unique_users.errors import BrokerAwayError
 from unique_users.messages.dead_letters import NO_TIME, REPLAYED, DeadLetter
 from unique_users.queries.dead_letters import Found, read_letters
-from unique_users.reports.report import Format
+from unique_users.reports.bucket_count import Format
 
 STEP_LETTERS = 500  # between two looks at what is in flight
 COMMIT_LETTERS = 10_000

@@ -202,7 +202,7 @@ def test_records_that_bucketed_refuses_again_and_again_end_it_with_one_line(feed
     feed._bytes_max = Mock(return_value=1_000_000)  # type: ignore[method-assign]  # it may not be asked
     feed.kafka.topics["bucketed"].settings["max.message.bytes"] = "10"
     feed.put("a")
-    with pytest.raises(TopicError, match=r"topic 'bucketed' takes none of the records .*: raise its max.message.bytes"):
+    with pytest.raises(TopicError, match=r"topic 'bucketed' refuses every record .*: raise its max.message.bytes"):
         feed.step(20)
 
 
@@ -263,4 +263,4 @@ def test_frames_are_read_again_where_another_process_recreated_bucketed_unnotice
     feed.step(3)
     assert feed.bucketing.commit()
     assert feed.bucketed() == ["a"]
-    assert capsys.readouterr().err.count("a topic that is written was deleted and recreated; reading again") == 1
+    assert capsys.readouterr().err.count("an output topic was deleted and recreated; reading again") == 1

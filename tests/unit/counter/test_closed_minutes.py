@@ -77,7 +77,7 @@ def test_late_records_that_are_not_delivered_at_the_end_are_told(
     counter.step()
     kafka.away = True
     counter.counting.close()
-    assert "late records that are not in 'rejected' yet: 1; the next start reads them again" in capsys.readouterr().err
+    assert "late records not yet in 'rejected': 1; the next start reads them again" in capsys.readouterr().err
     kafka.away = False
     counter.start()
     settle(counter)

@@ -72,7 +72,11 @@ def test_a_form_is_told_even_if_its_first_bytes_come_one_by_one(fifo: Callable[.
             assert b"\n".join(chain.from_iterable(file)) == TEXT[:300]
 
 
-@pytest.mark.parametrize("data", [b"uid,ts\nu0,1\n", "\ufeff[]".encode("utf-16"), b"PAR1\x15", zipped(TEXT)[:40]])
+@pytest.mark.parametrize(
+    "data",
+    [b"uid,ts\nu0,1\n", "\ufeff[]".encode("utf-16"), b"PAR1\x15", zipped(TEXT)[:40]],
+    ids=["CSV", "UTF-16", "Parquet", "zip, cut off"],
+)
 def test_what_a_pipe_holds_that_is_no_frames_is_refused_when_it_comes(fifo: Callable[..., str], data: bytes) -> None:
     with FrameFile(fifo(data)) as file, pytest.raises(UniqueUsersError):
         assert not any(file)

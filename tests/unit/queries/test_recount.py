@@ -18,7 +18,7 @@ from unique_users.queries.recount import (
     require_accepted,
     within_time,
 )
-from unique_users.reports.report import BucketCount
+from unique_users.reports.bucket_count import BucketCount
 
 MINUTE = 1_468_244_340
 

@@ -149,7 +149,7 @@ class LibrdkafkaConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self._owned:
-            raise BrokerAwayError(f"{self._topic}-{partition} is another member's")
+            raise BrokerAwayError(f"{self._topic}-{partition} belongs to another member")
         if partition not in self._positions:
             committed = self.committed([partition]).get(partition)
             return committed.offset if committed else self.bounds([partition])[partition][0]

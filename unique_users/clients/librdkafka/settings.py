@@ -114,8 +114,8 @@ def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: di
         raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting")
     if match := _BAD_VALUE.search(text):
         expected = f", expected {match[2]}" if match[2] else ""
-        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not take this value{expected}")
-    raise UsageError(f"kafka: librdkafka does not take these settings: {without_values(text, config.kafka)}")
+        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not accept this value{expected}")
+    raise UsageError(f"kafka: librdkafka does not accept these settings: {without_values(text, config.kafka)}")
 
 
 def as_text(value: object) -> str:
