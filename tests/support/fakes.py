@@ -470,6 +470,10 @@ class FakeAdmin:
         self._kafka = kafka
         self.closed = False
 
+    def brokers(self) -> list[str]:
+        self._kafka.require()
+        return ["fake:1"]
+
     def describe(self, name: str) -> TopicState | None:
         self._kafka.require()
         topic = self._kafka.topics.get(name)

@@ -20,6 +20,11 @@ def no_headers(_place: int) -> Headers:
     return []
 
 
+def address(host: str, port: int) -> str:
+    """`host:port` as in `kafka.bootstrap_servers`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Batch(NamedTuple):
     """Records of one partition in offset order, as columns of equal length."""
 
@@ -185,6 +190,9 @@ class Admin(Protocol):
 
         Empty if the broker cannot tell (before 3.0). Raises BrokerAwayError, also if the topic does not exist.
         """
+
+    def brokers(self) -> list[str]:
+        """The addresses, each `host:port`, that the cluster sends its clients to; answered by the one reached first."""
 
     def close(self) -> None:
         """Close the connections."""

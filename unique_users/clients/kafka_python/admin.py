@@ -12,7 +12,7 @@ from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
+from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerError, TopicError
 
@@ -117,6 +117,10 @@ class KafkaPythonAdmin:
             asked = [TopicPartition(topic, part["partition_index"]) for part in described["partitions"]]
             answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which))
         return {tp.partition: answer for tp, answer in answers.items()}
+
+    def brokers(self) -> list[str]:
+        known = self._admin._manager.cluster.brokers()  # noqa: SLF001 - a request would go to one of them
+        return [address(broker.host, broker.port) for broker in known]
 
     def close(self) -> None:
         self._admin.close()

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients.librdkafka.errors import (
+    BOOTSTRAP_SECONDS,
     OUTDATED,
     REFUSED,
     Refusal,
@@ -21,7 +22,7 @@ from unique_users.clients.librdkafka.errors import (
 )
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
+from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 
@@ -186,6 +187,11 @@ class LibrdkafkaAdmin:
             if code_of(error) in OUTDATED:
                 self._admin = self._connected()
             raise
+
+    def brokers(self) -> list[str]:
+        with explained(self._config):
+            known = self._admin.list_topics("__consumer_offsets", timeout=BOOTSTRAP_SECONDS).brokers
+        return [address(broker.host, broker.port) for broker in known.values()]
 
     def close(self) -> None:
         self._admin = None  # the last reference: destroying it disconnects
