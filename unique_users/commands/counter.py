@@ -22,6 +22,7 @@ from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topic
 from unique_users.commands.arguments import add_format, argument_parser, require_estimates
 from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
+from unique_users.config.names import check_moved
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
     arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
+    check_moved(config, arguments.config)
     log_to_stderr(config.log.format)
     require_estimates(config)
     bucketed = config.topics.bucketed
