@@ -311,6 +311,11 @@ class FakeConsumer:
         self.asked[what] += 1
         return {p: self._log(p).end for p in of}
 
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)
+        later = {p: [record.offset for record in self._log(p).records if record.timestamp_ms >= at_ms] for p in ends}
+        return {p: later[p][0] if later[p] else end for p, end in ends.items()}
+
     def close(self) -> None:
         self.closed = True
         if self in self._group.members:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from unique_users.bucketer.feed_partition import FeedPartition, remembered
+from unique_users.bucketer.group_start import GroupStart
 from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
@@ -45,6 +46,7 @@ class FeedPartitions:
         self._topics = topics
         self._history = history
         self._until = until
+        self._start = GroupStart(config, consumer)
         self._unopened: set[int] = set()
         self._topic_ids: dict[int, str] = {}  # of the topics last read
         self._looked_at_all = False
@@ -158,6 +160,7 @@ class FeedPartitions:
             # Partitions that a recreated topic does not have are about to be revoked.
             there = sorted(partition for partition in self._unopened if partition < topic.partitions)
             positions = self._consumer.committed(there)
+            positions |= self._start.committed(set(there) - positions.keys() - self._topic_ids.keys(), topic)
             bounds = self._consumer.bounds(there)
             for partition in there:
                 self._open(partition, topic.id, positions.get(partition), bounds[partition], check_layout)
@@ -190,7 +193,7 @@ class FeedPartitions:
         opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
         opened.recorded = committed and committed.offset
         opened.announced = opened.recorded == offset
-        opened.gaps, opened.missed = then.gaps, then.missed or offset > wanted
+        opened.gaps, opened.missed, opened.began_with = then.gaps, then.missed or offset > wanted, then.began_with
         self.open[partition] = opened
         self._topic_ids[partition] = topic_id
         self._consumer.seek(partition, offset)

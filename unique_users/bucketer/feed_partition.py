@@ -28,13 +28,14 @@ class FeedPartition:
     announced: bool = False  # committed once: the commits then show that somebody reads the partition
     gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
     missed: bool = False  # frames right before the next one were deleted
+    began_with: int = 0  # see OffsetMetadata
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position, with what a restart needs to judge and place the next frames as this process would."""
         totals = self.totals + self.pending
         clock, history = self.clock.to_metadata(), self.past.remember()
-        told = (totals, self.newest_ms, history, self.gaps, self.missed)
+        told = (totals, self.newest_ms, history, self.gaps, self.missed, self.began_with)
         metadata = OffsetMetadata(self.topic_id, clock, layout, *told)
         return Position(self.position, metadata.text())
 

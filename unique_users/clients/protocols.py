@@ -100,6 +100,9 @@ class Consumer(Protocol):
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         """The end offset of each partition, that of the next record to come: one request instead of two."""
 
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        """The offset of the first record of each partition that has this Kafka time or a later one, else its end."""
+
     def close(self) -> None:
         """Leave the group. Commits nothing."""
 

@@ -58,5 +58,8 @@ class RenewedConsumer:
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         return self._consumer.ends(partitions, timeout_seconds)
 
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        return self._consumer.offsets_at(partitions, at_ms)
+
     def close(self) -> None:
         self._consumer.close()

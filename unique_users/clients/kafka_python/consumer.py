@@ -159,6 +159,15 @@ class KafkaPythonConsumer:
             ends = self._consumer.end_offsets(asked, timeout_ms=timeout_seconds * 1000)
         return {partition.partition: end for partition, end in ends.items()}
 
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        asked = {self._partition(partition): at_ms for partition in ends}
+        if not asked:
+            return {}
+        with explained(self._config):
+            found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_SECONDS * 1000)
+        return {tp.partition: ends[tp.partition] if at is None else at.offset for tp, at in found.items()}
+
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)
 

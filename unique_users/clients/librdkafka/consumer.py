@@ -231,6 +231,11 @@ class LibrdkafkaConsumer:
         asked = list(partitions)
         return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
 
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        found = self._offsets(ends, at_ms, monotonic() + REQUEST_SECONDS) if ends else {}
+        return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
+
     def _offsets(self, partitions: Iterable[int], which: int, deadline: float) -> dict[int, int]:
         asked = [self._partition(partition, which) for partition in partitions]
         try:
