@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from contract_systems import PATIENCE_SECONDS, Member, Names, System, poll_until, send
 
-from unique_users.clients.protocols import Position
+from unique_users.clients.protocols import Position, Seen
 from unique_users.errors import BrokerAwayError
 
 
@@ -162,3 +162,14 @@ def test_the_first_record_of_a_time_is_found_and_the_end_where_there_is_none(
     assert consumer.offsets_at([0], 0) == {0: 0}
     assert consumer.offsets_at([0], times[-1] + 1) == {0: 3}
     assert consumer.offsets_at([], 0) == {}
+
+
+def test_how_far_is_read_and_how_far_it_goes_is_known_without_asking(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1")
+    member = Member(system, topic, unique_name("group"))
+    assert member.consumer.seen([0]) == {}
+    poll_until(lambda: len(member.values()) == 2, member)
+    poll_until(lambda: member.consumer.seen([0, 1]) == {0: Seen(2, 2)}, member)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from unique_users.bucketer.feed_partition import FeedPartition, remembered
 from unique_users.bucketer.group_start import GroupStart
-from unique_users.clients.connect import lag
+from unique_users.clients.connect import in_transactions, lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
@@ -101,8 +101,10 @@ class FeedPartitions:
     def to_commit(self) -> dict[int, FeedPartition]:
         """The partitions with an uncommitted position. If the broker went back, its commit from then stays."""
         doubts = self._history.in_doubt
-        moved = {p: each for p, each in self.open.items() if each.position != each.committed or not each.announced}
-        return {p: each for p, each in moved.items() if p not in doubts}
+        sure = {p: each for p, each in self.open.items() if p not in doubts}
+        for partition, seen in self._consumer.seen(sure).items():
+            sure[partition].mark_reached(seen.position)
+        return {p: each for p, each in sure.items() if each.has_news}
 
     def commit(self, due: Mapping[int, FeedPartition], layout: Layout) -> bool:
         """Commit; returns False while the group is rebalancing. Raises BrokerAwayError."""
@@ -131,7 +133,12 @@ class FeedPartitions:
 
     def lag(self) -> int | None:
         """How many frames are not committed yet; None if unknown, for example while a partition is not open yet."""
-        return None if self._unopened else lag(self._consumer, self.committed())
+        reached = {p: max(each.committed, each.reached) for p, each in self.open.items()}
+        return None if self._unopened else lag(self._consumer, reached)
+
+    def in_transactions(self) -> int:
+        """How many records wait behind the start of an open transaction; 0 if the broker does not answer."""
+        return in_transactions(self._consumer, self.open)
 
     def stay(self) -> None:
         """Stay a member of the group; records that arrive are no longer handled."""

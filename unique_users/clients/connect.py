@@ -1,7 +1,7 @@
 """The only place that chooses a Kafka client, and waits for a broker."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, TypeVar
@@ -131,6 +131,17 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
         return None
     left = [ends[partition] - position for partition, position in positions.items()]
     return None if min(left, default=0) < 0 else sum(left)
+
+
+def in_transactions(consumer: Consumer, partitions: Iterable[int], timeout_seconds: float = 0.9) -> int:
+    """How many records wait behind the start of an open transaction; 0 if the broker does not answer in time."""
+    seen = consumer.seen(partitions)
+    ahead = [partition for partition, each in seen.items() if each.end > each.position]
+    try:
+        stable = consumer.ends(ahead, timeout_seconds)
+    except BrokerAwayError:
+        return 0
+    return sum(max(0, seen[partition].end - end) for partition, end in stable.items())
 
 
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:

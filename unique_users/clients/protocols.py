@@ -60,6 +60,13 @@ class Peeked(NamedTuple):
     timestamp_ms: int  # -1 if it has none
 
 
+class Seen(NamedTuple):
+    """How far a partition is read, and how far it goes, as known without asking the broker."""
+
+    position: int  # the next offset to be read: also past what transactions leave behind, which no poll brings
+    end: int  # that of all records: those of open transactions, which no poll brings yet, are before it
+
+
 class Polled(NamedTuple):
     """The result of one poll.
 
@@ -88,6 +95,9 @@ class Consumer(Protocol):
     def position(self, partition: int) -> int:
         """The next offset to be read. Raises BrokerAwayError for a partition that has been revoked."""
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        """How far partitions that are started are read, as known now; those of which it is not known are absent."""
+
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""
 
@@ -95,10 +105,10 @@ class Consumer(Protocol):
         """Commit. Returns False if the commit was refused because the group is rebalancing: not an error."""
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        """The first offset kept and the end offset of each partition."""
+        """The first offset kept and the end offset, as `ends` has it, of each partition."""
 
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        """The end offset of each partition, that of the next record to come: one request instead of two."""
+        """The end offset of each partition, before the first open transaction: one request instead of two."""
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
         """The offset of the first record of each partition that has this Kafka time or a later one, else its end."""
@@ -187,6 +197,9 @@ class Admin(Protocol):
 
     def ends(self, topic: str) -> dict[int, int]:
         """The end offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
+
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition before the first open transaction. Raises as `ends` does."""
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         """The time of the newest record of each partition, in milliseconds; an empty partition is absent.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position, Seen
 from unique_users.errors import BrokerAwayError
 
 
@@ -45,6 +45,9 @@ class RenewedConsumer:
 
     def position(self, partition: int) -> int:
         return self._consumer.position(partition)
+
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        return self._consumer.seen(partitions)
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         return self._consumer.committed(partitions)

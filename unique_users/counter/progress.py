@@ -21,9 +21,10 @@ class Progress(NamedTuple):
     low_watermark: int | None
     bucketed_ends: Mapping[int, int]
     committed: Mapping[int, Committed]  # by partition of feed
-    unread: int  # frames in feed that the bucketers have not committed
+    unread: int  # frames in feed that the bucketers have not committed, without those of open transactions
     behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of the committed position
     late: int  # users that the counters have rejected as late
+    in_transactions: int = 0  # records of feed behind the start of an open transaction
 
     def totals(self) -> FrameCounts | None:
         """All frames that were read; `accepted` are those counted or waiting in `bucketed`.
@@ -50,7 +51,8 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
     }
     bucketed_ends = admin.ends(topics.bucketed.name)
     counted = admin.committed(config.counter.group, topics.bucketed.name)
-    unread = {p: max(0, end - (committed[p].offset if p in committed else 0)) for p, end in feed_ends.items()}
+    stable = feed_ends | admin.stable_ends(topics.feed.name)
+    unread = {p: max(0, stable[p] - (committed[p].reached if p in committed else 0)) for p in feed_ends}
     return Progress(
         low_watermark.update(committed, feed_ends, now),
         bucketed_ends,
@@ -58,6 +60,7 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         sum(unread.values()),
         _behind_seconds(admin.newest_ms(topics.feed.name), committed, unread) if any(unread.values()) else 0.0,
         _late(counted),
+        sum(max(0, end - stable[partition]) for partition, end in feed_ends.items()),
     )
 
 

@@ -6,6 +6,7 @@ from time import monotonic, sleep
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.protocol.consumer.offsets import IsolationLevel
 from kafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from unique_users.clients.kafka_python.errors import explained
@@ -100,6 +101,10 @@ class KafkaPythonAdmin:
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
 
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        answers = self._offsets(topic, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
+        return {partition: answer.offset for partition, answer in answers.items()}
+
     def newest_ms(self, topic: str) -> dict[int, int]:
         try:
             answers = self._offsets(topic, OffsetSpec.MAX_TIMESTAMP)
@@ -109,13 +114,15 @@ class KafkaPythonAdmin:
             raise
         return {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
 
-    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, OffsetAndTimestamp]:
+    def _offsets(
+        self, topic: str, which: OffsetSpec, isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, OffsetAndTimestamp]:
         with explained(self._config):
             (described,) = self._admin.describe_topics([topic])
             if described["error_code"]:
                 raise kafka_errors.for_code(described["error_code"])(topic)
             asked = [TopicPartition(topic, part["partition_index"]) for part in described["partitions"]]
-            answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which))
+            answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which), isolation_level)
         return {tp.partition: answer for tp, answer in answers.items()}
 
     def brokers(self) -> list[str]:

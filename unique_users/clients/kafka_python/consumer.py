@@ -1,6 +1,7 @@
 """The consumer of kafka-python."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 
@@ -14,7 +15,7 @@ from unique_users.clients.kafka_python.internals.column_reading import columns, 
 from unique_users.clients.kafka_python.internals.record_format import Columns, decode_headers
 from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, no_headers
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, Seen, no_headers
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
@@ -121,6 +122,16 @@ class KafkaPythonConsumer:
         if offset is None:
             raise BrokerAwayError(f"no answer about the position in {self._topic}-{partition}")
         return int(offset)
+
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        found = {}
+        for partition in self._started.intersection(partitions):
+            place = self._partition(partition)
+            with suppress(kafka_errors.IllegalStateError), explained(self._config):  # lost meanwhile
+                position, end = self._consumer.position(place, timeout_ms=0), self._consumer.highwater(place)
+                if position is not None and end is not None:
+                    found[partition] = Seen(position, end)
+        return found
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         asked = [self._partition(partition) for partition in partitions]

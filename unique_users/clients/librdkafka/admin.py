@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients.librdkafka.errors import (
@@ -165,6 +165,14 @@ class LibrdkafkaAdmin:
         answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), OffsetSpec.latest()))
         return {partition: answer.offset for partition, answer in answers.items()}
 
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        state = self.describe(topic)
+        if state is None:
+            raise BrokerAwayError(f"the broker has no topic {topic!r}")
+        asked = dict.fromkeys(range(state.partitions), OffsetSpec.latest())
+        answers = self._list_offsets(topic, asked, IsolationLevel.READ_COMMITTED)
+        return {partition: answer.offset for partition, answer in answers.items()}
+
     def newest_ms(self, topic: str) -> dict[int, int]:
         ends = self.ends(topic)
         answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
@@ -175,13 +183,20 @@ class LibrdkafkaAdmin:
         newer = self._list_offsets(topic, after)
         return {} if any(0 <= answer.offset < ends[partition] for partition, answer in newer.items()) else newest
 
-    def _list_offsets(self, topic: str, asked: Mapping[int, OffsetSpec]) -> dict[int, ListOffsetsResultInfo]:
+    def _list_offsets(
+        self,
+        topic: str,
+        asked: Mapping[int, OffsetSpec],
+        isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, ListOffsetsResultInfo]:
         if not asked:
             return {}
         specs = {TopicPartition(topic, partition): spec for partition, spec in asked.items()}
         try:
             with explained(self._config):
-                answers = self._admin.list_offsets(specs, request_timeout=REQUEST_SECONDS)
+                answers = self._admin.list_offsets(
+                    specs, isolation_level=isolation_level, request_timeout=REQUEST_SECONDS
+                )
                 return {tp.partition: answer.result() for tp, answer in answers.items()}
         except BrokerAwayError as error:
             if code_of(error) in OUTDATED:

@@ -20,7 +20,7 @@ from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusa
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, SLICE_SECONDS, built, settings_of
 from unique_users.clients.librdkafka.unreadable_batches import ANSWER_SECONDS, WHY, Search, cannot_unpack
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position, Seen
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
@@ -158,6 +158,14 @@ class LibrdkafkaConsumer:
         # librdkafka's own position also goes past the markers that transactions leave after their records.
         (at,) = self._consumer.position([self._partition(partition)])
         return max(int(at.offset), self._positions[partition])
+
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        found = {}
+        for partition in self._positions.keys() & partitions:
+            _, end = self._consumer.get_watermark_offsets(self._partition(partition), cached=True)
+            if end >= 0:
+                found[partition] = Seen(self.position(partition), end)
+        return found
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         asked = [self._partition(partition) for partition in partitions]
