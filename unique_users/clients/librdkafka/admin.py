@@ -175,7 +175,12 @@ class LibrdkafkaAdmin:
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         ends = self.ends(topic)
-        answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
+        try:
+            answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
+        except BrokerError as error:
+            if code_of(error) == KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT:
+                return {}  # records of Kafka 0.9 have no times
+            raise
         newest = {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
         # A broker before 3.0 takes the question for one about a time long ago, and librdkafka allows it: the answer is
         # then the oldest record, even if there are newer ones.
