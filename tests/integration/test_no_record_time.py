@@ -11,8 +11,9 @@ from brokers import config_for
 from kafka import KafkaProducer
 from running import Running
 
-from unique_users.clients.connect import get_admin, get_peek
+from unique_users.clients.connect import get_admin, get_consumer, get_peek
 from unique_users.config.schema import Topic
+from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 
 CLIENTS = ["kafka-python", "librdkafka"]
@@ -71,3 +72,15 @@ def test_a_single_record_without_a_time_has_none(old_broker: str, old_topic: Cal
     assert record
     assert (record.offset, record.timestamp_ms) == (1, -1)
     peek.close()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_no_group_can_start_at_a_time_where_records_have_none(
+    old_broker: str, old_topic: Callable[..., None], client: str
+) -> None:
+    name = f"old-{uuid.uuid4().hex}"
+    old_topic(name, None)
+    consumer = get_consumer(config_for(old_broker, client=client), name, name)
+    with pytest.raises(BrokerError, match=r"have no times|UNSUPPORTED_FOR_MESSAGE_FORMAT"):
+        consumer.offsets_at([0], 1)
+    consumer.close()

@@ -177,7 +177,17 @@ class KafkaPythonConsumer:
             return {}
         with explained(self._config):
             found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_SECONDS * 1000)
+            self._check_times([tp for tp, at in found.items() if at is None], ends)
         return {tp.partition: ends[tp.partition] if at is None else at.offset for tp, at in found.items()}
+
+    def _check_times(self, partitions: list[TopicPartition], ends: Mapping[int, int]) -> None:
+        """Raise BrokerError for records without a time: the client takes these for records that are all earlier."""
+        if not partitions:
+            return
+        first = self._consumer.beginning_offsets(partitions, timeout_ms=REQUEST_SECONDS * 1000)
+        any_time = self._consumer.offsets_for_times(dict.fromkeys(partitions, 0), timeout_ms=REQUEST_SECONDS * 1000)
+        if any(any_time[tp] is None and first[tp] < ends[tp.partition] for tp in partitions):
+            raise BrokerError(f"the records of {self._topic} have no times: the first of a time cannot be found")
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)
