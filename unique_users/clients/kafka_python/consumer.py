@@ -127,7 +127,7 @@ class KafkaPythonConsumer:
         found = {}
         for partition in self._started.intersection(partitions):
             place = self._partition(partition)
-            with suppress(kafka_errors.IllegalStateError), explained(self._config):  # lost meanwhile
+            with suppress(kafka_errors.IllegalStateError, BrokerAwayError), explained(self._config):  # lost meanwhile
                 position, end = self._consumer.position(place, timeout_ms=0), self._consumer.highwater(place)
                 if position is not None and end is not None:
                     found[partition] = Seen(position, end)

@@ -162,9 +162,10 @@ class LibrdkafkaConsumer:
     def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
         found = {}
         for partition in self._positions.keys() & partitions:
-            _, end = self._consumer.get_watermark_offsets(self._partition(partition), cached=True)
-            if end >= 0:
-                found[partition] = Seen(self.position(partition), end)
+            with suppress(BrokerAwayError), explained(self._config):  # lost meanwhile
+                _, end = self._consumer.get_watermark_offsets(self._partition(partition), cached=True)
+                if end >= 0:
+                    found[partition] = Seen(self.position(partition), end)
         return found
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
