@@ -112,7 +112,10 @@ def test_a_key_may_override_what_it_merges(load: Load) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("report_seconds: 5", "did you mean bucketer.report_seconds or counter.report_seconds?"),
+        (
+            "report_seconds: 5",
+            "did you mean producer.report_seconds or bucketer.report_seconds or counter.report_seconds?",
+        ),
         ("counter: {partition_by: uid}", "did you mean bucketer.partition_by?"),
         ("bucketer: {groups: a}", "did you mean 'group'?"),
     ],
