@@ -42,7 +42,7 @@ def published(running: Running) -> dict[Bucket, PublishedBucket]:
     admin, topic = get_admin(config), running.topic("counts")
     consumer = get_consumer(config, topic, f"{running.name}-test")
     try:
-        return read_counts(consumer, ends_now(consumer, current_state(admin, topic)))
+        return read_counts(consumer, ends_now(consumer, current_state(admin, topic))).merged()
     finally:
         consumer.close()
         admin.close()

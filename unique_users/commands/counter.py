@@ -20,6 +20,7 @@ from unique_users.clients.sending import Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
 from unique_users.commands.arguments import argument_parser, require_estimates
+from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config)),
+            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config, "counter-")),
             Reporter(config, partitions, line, [output], time.time),
             line,
             stop,
