@@ -139,6 +139,19 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
     assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_300, ("records_deleted",))}
 
 
+def test_frames_that_were_all_deleted_unread_are_marked_before_another_one_comes(running: Running) -> None:
+    running.settings = SETTINGS
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000)))
+    count(running)
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000, 1_500)))
+    trim(running, "feed", 1_500)
+    running.run("counter", "--until-caught-up")
+    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_000, ("records_deleted",))}
+    running.run("producer", "-", stdin=frames(JUNE, range(1_500, 1_501)))
+    count(running)
+    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_001, ("records_deleted",))}
+
+
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:
     """3,000 users | feed and bucketed recreated, counts stays | 500 others in the same minute"""
     running.settings = SETTINGS

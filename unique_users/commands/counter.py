@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config, "counter-")),
+            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config)),
             Reporter(config, partitions, line, [output], time.time),
             line,
             stop,

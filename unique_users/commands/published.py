@@ -8,8 +8,8 @@ from unique_users.counter.counts_topic import read_counts
 from unique_users.messages.counts import ReadCounts
 
 
-def read_published(config: Config, group: str) -> ReadCounts:
-    """Read the topic with a consumer group of its own that begins with `group` and leaves nothing behind.
+def read_published(config: Config) -> ReadCounts:
+    """Read the topic with a consumer group of its own, which leaves nothing behind.
 
     Raises BrokerAwayError, and BrokerError if a right is missing.
     """
@@ -19,7 +19,7 @@ def read_published(config: Config, group: str) -> ReadCounts:
         ends = admin.ends(topic)
         if not any(ends.values()):
             return ReadCounts()
-        consumer = get_consumer(config, topic, f"{group}{uuid.uuid4()}")
+        consumer = get_consumer(config, topic, f"recount-{uuid.uuid4()}")
         try:
             return read_counts(consumer, ends)
         finally:

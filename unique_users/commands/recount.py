@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.against:
         sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
-    published = read_published(config, "recount-").merged()
+    published = read_published(config).merged()
     counted = {bucket: found for bucket, found in published.items() if bucket.interval in config.counter.intervals}
     why = {bucket: found.why for bucket, found in counted.items() if found.why}
     different = differences(buckets, {bucket: found.total for bucket, found in counted.items()}, why)
