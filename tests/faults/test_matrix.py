@@ -39,7 +39,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("number", "client"), cases())
+@pytest.mark.parametrize(("number", "client"), list(cases()))
 def test_no_fault_changes_a_count(number: int, client: str, faults_broker: str, tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED") or SystemRandom().randrange(1_000_000))
     run = execute(number, Run(tmp_path / "run", faults_broker, seed, full=False, client=client))

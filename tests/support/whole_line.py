@@ -390,6 +390,7 @@ class WholeLine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Heal everything, and run until all is counted."""
         self.kafka.away, self.kafka.refuse_after = False, None
+        self.kafka.break_off()  # what was cut back unnoticed, and has just grown to its old end, shows now
         if self.feed.consumer in self.kafka.group("bucketer", "feed").members:
             self.kafka.assign({self.feed.consumer: range(PARTITIONS)})
         for _ in range(400):
