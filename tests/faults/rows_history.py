@@ -120,8 +120,12 @@ def put_back(kafka: LocalKafka, copy: Path, topics: Sequence[str]) -> None:
 
 
 def says_so(system: System, worker: Worker) -> bool:
+    """Whether it says that it goes back; a bucketer whose records were refused goes back to its commit before it looks.
+
+    In a broker that went back as a whole, that commit is the older one.
+    """
     try:
-        system.until(lambda: "was cut back" in worker.complaints, NOTICE_SECONDS, "it to be noticed")
+        system.until(lambda: "reading again from" in worker.complaints, NOTICE_SECONDS, "it to be noticed")
     except AssertionError:
         return False
     return True
