@@ -4,6 +4,8 @@ Each record is one count of one bucket in one partition of `bucketed`. Counts of
 records with the same key the larger count is newer. A user is in one partition only, so partitions add up. A tombstone
 takes a count back. Estimates come with their sketches; these merge into what one sketch of all users would say, with
 its narrower bounds.
+
+Longer than other modules: what is written and what readers make of it have to agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
