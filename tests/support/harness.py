@@ -223,6 +223,8 @@ class Run:
         for name, child in children.items():
             for what in ("frames", "injected", "kills", "lost", "extra"):
                 setattr(self, what, getattr(self, what) + getattr(child, what))
+            for what, value in child.measured.items():
+                self.measure(f"{what}, {name}", value)
             self.problems += [f"{name}: {problem}" for problem in child.problems]
             self.layouts |= {f"{name}: {layout}" for layout in child.layouts}
 
