@@ -1,5 +1,6 @@
 """Row 25: a client waits by the wall clock, which is set back. Its process ends, so that it can be started again."""
 
+import signal
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from worker import Worker
 HOUR = 3_600
 STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine
 PATIENCE_SECONDS = 90
+STACKS = 6_000  # characters
 ENDED = f"error: nothing moved for {STUCK_SECONDS} s (health.stuck_seconds): ended, so that it can be started again"
 
 
@@ -22,10 +24,11 @@ def clock_set_back(run: Run) -> None:
     parts = iter([frames[begin:end] for begin, end in pairwise(cuts)])
     run.directory.mkdir(parents=True, exist_ok=True)
     clock = MovedClock(run.directory)
+    environment = {**clock.environment, "PYTHONFAULTHANDLER": "1"}
     with run.system({"health": {"stuck_seconds": STUCK_SECONDS}}) as system:
         start: Mapping[str, Callable[[], Worker]] = {
-            "bucketer": lambda: system.start_bucketer(environment=clock.environment),
-            "counter": lambda: system.start_counter(environment=clock.environment),
+            "bucketer": lambda: system.start_bucketer(environment=environment),
+            "counter": lambda: system.start_counter(environment=environment),
         }
         running = {name: start[name]() for name in start}
         replay(run, system, next(parts))
@@ -59,12 +62,23 @@ def set_back(run: Run, system: System, clock: MovedClock, running: Mapping[str, 
         return not any(worker.alive for worker in running.values())
 
     if run.client == "librdkafka":
-        system.until(all_have_ended, PATIENCE_SECONDS, "processes that stand still to end")
+        try:
+            system.until(all_have_ended, PATIENCE_SECONDS, "processes that stand still to end")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{where_they_stand(running)}") from None
     else:
         for _ in range(20):
             all_have_ended()
             run.pause(0, 0.2)
     return moved
+
+
+def where_they_stand(running: Mapping[str, Worker]) -> str:
+    """The stacks of all threads of the processes that did not end."""
+    left = [worker for worker in running.values() if worker.alive]
+    for worker in left:
+        worker.end(signal.SIGABRT)
+    return "\n".join(worker.complaints[-STACKS:] for worker in left)
 
 
 def replay(run: Run, system: System, frames: list[bytes]) -> None:

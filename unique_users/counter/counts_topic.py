@@ -9,6 +9,7 @@ from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import ReadCounts, encode_count, encode_gaps, key_of
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.runtime.heartbeat import alive
 
 POLL_SECONDS = 0.5
 
@@ -37,6 +38,7 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> ReadCounts:
     read = ReadCounts()
     begun: set[int] = set()
     while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
+        alive()
         polled = consumer.poll(POLL_SECONDS)
         for partition, (first, _) in consumer.bounds(polled.assigned).items():
             consumer.seek(partition, first)

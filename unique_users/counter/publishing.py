@@ -96,7 +96,6 @@ class Publishing:
             self._publisher.close()
         self._publisher = None
 
-    @busy()
     def _settled(self, new: Sequence[CountedPartition]) -> bool:
         """Withdraw what former states have published beyond what the log holds. False if the broker is away.
 
@@ -113,7 +112,9 @@ class Publishing:
             _log.warning(f"cannot compare with what was published before, which may be too high: {error}")
             read = ReadCounts()
         for each in new:
-            if too_high := each.settle(read.former(each.origin.partition, each.generation)):
+            with busy():
+                too_high = each.settle(read.former(each.origin.partition, each.generation))
+            if too_high:
                 _log.warning(
                     f"{each.origin.topic}-{each.origin.partition}: {too_high} counts in {name!r} from a state that is"
                     " gone are higher than what the topic holds, which was cut back: replacing them"
