@@ -33,9 +33,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,17 +48,15 @@ import msgspec  # noqa: E402
 import plot  # noqa: E402
 from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
+from pipeline_tables import costs, spread, summary, table  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
+from watched import SAMPLE_SECONDS, Figures, Reports, Watched  # noqa: E402
 
 from unique_users.config.load import load_config  # noqa: E402
 from unique_users.demo.sample import frames  # noqa: E402
 from unique_users.event_time.buckets import Bucket  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
-SAMPLE_SECONDS = 0.02
-# Compiled modules are kept, as they are for whoever has not forbidden it.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-CPU_PARTS = ("start_cpu_seconds", "cpu_seconds")
 PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
 
 
@@ -105,83 +102,6 @@ COUNTED = {
     "minute to year, from week on estimated": [ALL_INTERVALS, "counter.estimates=[week, month, year]"],
 }
 VARIANTS = [Variant(client, combine) for client in ("kafka-python", "librdkafka") for combine in (False, True)]
-
-
-class Figures(NamedTuple):
-    """What a process took, or some together. `start_cpu_seconds` went before the work, and is not in `cpu_seconds`."""
-
-    wall_seconds: float
-    cpu_seconds: float
-    start_cpu_seconds: float
-    peak_mb: float
-
-    @classmethod
-    def together(cls, parts: Sequence["Figures"]) -> "Figures":
-        """The longest time, and the sums of the rest: peaks of memory may have come at different moments."""
-        walls, cpus, start_cpus, peaks = zip(*parts, strict=True)
-        return cls(max(walls), sum(cpus), sum(start_cpus), sum(peaks))
-
-
-class Watched:
-    """A process whose CPU time and memory are sampled while it runs."""
-
-    def __init__(self, command: list[str], stdout: Path, stdin: Any = subprocess.DEVNULL) -> None:
-        self._started = time.monotonic()
-        self._said = stdout.with_suffix(".err")
-        with stdout.open("w") as out, self._said.open("w") as err:
-            self.process = subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err, env=ENVIRONMENT)
-        self._seen = psutil.Process(self.process.pid)
-        self._cpu = self._peak = 0.0
-        self._start_cpu: float | None = None
-
-    def sample(self) -> bool:
-        """Look at the process; return whether it still runs."""
-        try:
-            times, memory = self._seen.cpu_times(), self._seen.memory_info()
-            self._cpu, self._peak = times.user + times.system, max(self._peak, memory.rss / 1e6)
-        except psutil.Error:
-            pass
-        if self._start_cpu is None and ": reading" in self._said.read_text():
-            self._start_cpu = self._cpu
-        return self.process.poll() is None
-
-    def begins(self) -> None:
-        """What it has used until now was not for its work."""
-        self.sample()
-        self._start_cpu = self._cpu
-
-    def figures(self) -> Figures:
-        """Wait for the end of the process, which must be a good one."""
-        while self.sample():
-            time.sleep(SAMPLE_SECONDS)
-        if self.process.returncode:
-            sys.exit(f"{self.process.args!r} ended with {self.process.returncode}: {self._said.read_text()}")
-        start = self._start_cpu or 0.0
-        return Figures(time.monotonic() - self._started, self._cpu - start, start, self._peak)
-
-
-class Reports:
-    """What one counter reports, as JSON lines in a file that grows."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file.open()
-        self._rest = ""  # of a line that is being written
-        self.counted: dict[Bucket, int] = {}
-        self.partitions: list[int] = []
-
-    def read(self) -> None:
-        """Take in what was written since."""
-        *lines, self._rest = (self._rest + self._file.read()).split("\n")
-        for line in lines:
-            report = json.loads(line)
-            if "start" in report:
-                self.counted[Bucket(report["interval"], start_of(report["start"]))] = report["unique_users"]
-                continue
-            self.partitions = report["partitions"]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 class Bench:
@@ -347,11 +267,6 @@ def together(reports: Sequence[Reports]) -> dict[Bucket, int]:
     return dict(counted)
 
 
-def start_of(text: str) -> int:
-    """Epoch seconds of a report's time."""
-    return int(datetime.fromisoformat(text).timestamp())
-
-
 @contextmanager
 def bench(
     frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,), users: int = USERS
@@ -417,7 +332,9 @@ def main() -> None:
     if numbers:
         print(f"\n{spread(results)}")
     if arguments.plot:
-        arguments.plot.write_text(plot.bars(costs(results), "CPU of one frame, µs (bucketer and counter together)"))
+        arguments.plot.write_text(
+            plot.bars(costs(results, ROOT.name), "CPU of one frame, µs (bucketer and counter together)")
+        )
 
 
 def decode_us() -> float:
@@ -428,93 +345,6 @@ def decode_us() -> float:
     for sample in samples:
         decode(sample)
     return (time.process_time() - started) / len(samples) * 1e6
-
-
-def costs(results: Mapping[str, Any]) -> dict[str, float]:
-    """The median CPU of a frame in µs, ours and the peers'."""
-    found: dict[str, list[float]] = {}
-    for each in results["pipeline"]:
-        if each["root"] == ROOT.name:
-            found.setdefault(each["variant"], []).append(cpu(each))
-    for each in results["peers"]:
-        found.setdefault(each["peer"], []).append(each["cpu_us_per_frame"])
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def summary(result: Mapping[str, Any]) -> str:
-    """One run in a line."""
-    exact = "exact" if result["exact"] else "WRONG"
-    rate = result["frames"] / result["seconds"]
-    launch = f"{result['launch_seconds']:.1f} s from launch to counts"
-    return f"{result['variant']}: {cpu(result):.1f} µs/frame, {rate:,.0f} frames/s, {launch}, {exact}"
-
-
-def cpu(result: Mapping[str, Any], *scripts: str) -> float:
-    """CPU of these scripts, or of bucketer and counter together, in µs for each frame."""
-    return float(
-        sum(result[name]["cpu_seconds"] for name in scripts or ("bucketer", "counter")) / result["frames"] * 1e6
-    )
-
-
-def whole_cpu_seconds(result: Mapping[str, Any]) -> float:
-    """CPU of bucketer and counter together, from their launch to their ends."""
-    return float(sum(result[name][part] for name in ("bucketer", "counter") for part in CPU_PARTS))
-
-
-def spread(results: Mapping[str, Any]) -> str:
-    """What a frame costs over several partitions and processes beside what it costs one of each, in Markdown."""
-    lines = ["| variant | bucketers µs/frame | of one's | counters µs/frame | of one's |", "|---|---|---|---|---|"]
-    for name in dict.fromkeys(each["variant"] for each in results["pipeline"]):
-        runs = [each for each in results["pipeline"] if each["variant"] == name]
-        alone = [each for each in results["pipeline"] if each["partitions"] == 1 and name.startswith(each["variant"])]
-        cells = []
-        for script in ("bucketer", "counter"):
-            us, us_alone = (statistics.median(cpu(each, script) for each in some) for some in (runs, alone))
-            cells += [f"{us:.2f}", f"{us / us_alone:.2f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """The medians, in Markdown."""
-    lines = [
-        "| variant | runs | frames/s | CPU µs/frame | bucketer | counter | broker | launch s | whole CPU s | MB | |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name in dict.fromkeys(each["variant"] for each in results["pipeline"]):
-        runs = [each for each in results["pipeline"] if each["variant"] == name]
-        rate = statistics.median(each["frames"] / each["seconds"] for each in runs)
-        costs = [
-            statistics.median(cpu(each, *scripts) for each in runs) for scripts in ((), ("bucketer",), ("counter",))
-        ]
-        broker = statistics.median(each["broker_cpu_seconds"] / each["frames"] * 1e6 for each in runs)
-        wall = statistics.median(each["launch_seconds"] for each in runs)
-        whole = statistics.median(whole_cpu_seconds(each) for each in runs)
-        peaks = (max(each[script]["peak_mb"] for each in runs) for script in ("bucketer", "counter"))
-        exact = "yes" if all(each["exact"] for each in runs) else "NO"
-        lines.append(
-            f"| {name} | {len(runs)} | {rate:,.0f} | {costs[0]:.1f} | {costs[1]:.1f} | {costs[2]:.1f} | {broker:.1f}"
-            f" | {wall:.1f} | {whole:.1f} | {' + '.join(f'{peak:.0f}' for peak in peaks)} | {exact} |"
-        )
-    for client in dict.fromkeys(each["client"] for each in results["producer"]):
-        runs = [each for each in results["producer"] if each["client"] == client]
-        rate = statistics.median(each["frames"] / each["wall_seconds"] for each in runs)
-        cost = statistics.median(each["cpu_seconds"] / each["frames"] * 1e6 for each in runs)
-        peak = max(each["peak_mb"] for each in runs)
-        lines.append(f"| producer.py, {client} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | | | {peak:.0f} | |")
-    for name in dict.fromkeys(each["peer"] for each in results["peers"]):
-        runs = [each for each in results["peers"] if each["peer"] == name]
-        rate, cost = (
-            statistics.median(each[what] for each in runs) for what in ("frames_per_second", "cpu_us_per_frame")
-        )
-        wall, whole = (statistics.median(each[what] for each in runs) for what in ("launch_seconds", "all_cpu_seconds"))
-        peak = max(each["peak_mb"] for each in runs)
-        exact = "yes" if all(each["exact"] for each in runs) else "NO"
-        lines.append(
-            f"| {name} | {len(runs)} | {rate:,.0f} | {cost:.1f} | | | | {wall:.1f} | {whole:.1f} | {peak:.0f}"
-            f" | {exact} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from contract_systems import (
 )
 
 from unique_users.clients import connect
-from unique_users.clients.protocols import Position
+from unique_users.clients.protocols import Consumer, Headers, Position
 from unique_users.config.schema import Topic
 from unique_users.errors import TopicError
 
@@ -165,6 +165,74 @@ def test_headers_arrive_as_they_were_sent(system: System, new_topic: Callable[..
     producer.send(topic, b"v", headers=[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")])
     assert producer.flush(PATIENCE_SECONDS)
     assert system.headers(topic) == [[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")]]
+
+
+def test_the_headers_of_each_record_are_there_when_they_are_asked_for(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    """value      a             b          c                 (in one batch, or a few)   …
+    headers   none   two of one name    one without a value                             100 of them
+    """
+    topic = new_topic()
+    twice: Headers = [("name", b"1"), ("name", b"2" * 200), ("ü", b"")]
+    many: Headers = [(f"name-{n}", b"%d" % n * n) for n in range(100)]
+    sent: list[tuple[bytes, Headers]] = [(b"a", []), (b"b" * 9_000, twice), (b"c", [("null", None)]), (b"d", many)]
+    producer = system.producer()
+    for value, headers in sent:
+        producer.send(topic, value, b"key", headers)
+        producer.send_all(topic, [b"between"])
+    assert producer.flush(PATIENCE_SECONDS)
+    if type(system) is KafkaPythonSystem:
+        sent[2] = (b"c", [("null", b"")])
+    expected = [pair for value, headers in sent for pair in ((value, [*headers]), (b"between", []))]
+    consumer = system.consumer(topic, unique_name("group"))
+    assert read_with_headers(consumer, 0, len(expected)) == expected
+    consumer.seek(0, 3)
+    assert read_with_headers(consumer, None, len(expected) - 3) == expected[3:], "also from the middle of a batch"
+
+
+def read_with_headers(
+    consumer: Consumer, begin: int | None, count: int
+) -> list[tuple[bytes | None, list[tuple[str, bytes | None]]]]:
+    """The next values with their headers; starts what is assigned at `begin`."""
+    found: list[tuple[bytes | None, list[tuple[str, bytes | None]]]] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count and time.monotonic() < deadline:
+        polled = consumer.poll(0.1)
+        for partition in polled.assigned:
+            assert begin is not None
+            consumer.seek(partition, begin)
+        for batch in polled.batches:
+            found += [(value, [*batch.headers(place)]) for place, value in enumerate(batch.values)]
+    return found
+
+
+def test_headers_whose_names_are_not_utf_8_do_no_harm(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    if isinstance(system, FakeSystem):
+        pytest.skip("the fake has no names but strings")
+    assert isinstance(system, KafkaPythonSystem)
+    topic = new_topic()
+    system.send_bad_header(topic, b"v")
+    consumer = system.consumer(topic, unique_name("group"))
+    ((value, headers),) = read_with_headers(consumer, 0, 1)
+    assert value == b"v"
+    assert [*headers] in ([], [("\ufffd", b"x")])
+
+
+def test_a_record_has_the_time_that_it_is_sent_with(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    hour_ago = int(time.time() * 1000) - 3_600_000
+    producer = system.producer()
+    producer.send(topic, b"v", timestamp_ms=hour_ago)
+    producer.send(topic, b"w", headers=[("a", b"b")], timestamp_ms=hour_ago + 1)
+    assert producer.flush(PATIENCE_SECONDS)
+    member = Member(system, topic, unique_name("group"))
+    poll_until(lambda: len(member.values()) == 2, member)
+    assert [at for *_, at in member.rows[0]] == [hour_ago, hour_ago + 1]
 
 
 def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from brokers import config_for
+from client_proxies import LoginCutOff
 from contract_systems import MIB, PATIENCE_SECONDS, Member, Names, System, poll_until, send
-from silenced import LoginCutOff
 
 from unique_users.clients import connect, kafka_python, librdkafka
 from unique_users.clients.protocols import Position

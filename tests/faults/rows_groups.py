@@ -87,7 +87,7 @@ def bucketed_grows(run: Run) -> None:
                 code = worker.wait(60)
                 errors = [line.text for line in worker.said if line.text.startswith("error:")]
                 run.expect(code == 1 and len(errors) == 1, f"{worker.name} ended with {code}: {worker.complaints}")
-                run.expect("Make a new topic" in worker.complaints, f"{worker.name} said {worker.complaints}")
+                run.expect("Create a new topic" in worker.complaints, f"{worker.name} said {worker.complaints}")
         published = published_counts(system.read(config.topics.counts.name))
         _, extra = compare(expected_counts(system, recount_feed(system)), published)
         run.expect(not extra, f"{extra} users too many were published")

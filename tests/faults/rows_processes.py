@@ -29,7 +29,7 @@ def check_reread(run: Run, system: System, counter: Worker, began_at: int) -> No
     saved = system.saved_offset()
     position = began_at
     for at, report in counter.reports():
-        position += report["messages_read"]
+        position += report["new"]
         if at < killed_at - 2 * SAVE_SECONDS and position > saved:
             run.problems.append(
                 f"position {position} was reported {killed_at - at:.2f} s before the kill, saved was {saved}:"
@@ -101,7 +101,7 @@ def stopped(run: Run) -> None:
         bucketed = system.written(system.config.topics.bucketed.name)
         one_each = not system.config.bucketer.combine
         run.expect(bucketed == truth.counts.accepted or not one_each, f"bucketed has {bucketed} records")
-        counted = sum(report["messages_read"] for worker in lives["counter"] for _, report in worker.reports())
+        counted = sum(report["new"] for worker in lives["counter"] for _, report in worker.reports())
         run.expect(counted == bucketed, f"counters read {counted} messages of {bucketed}")
 
 

@@ -120,7 +120,7 @@ def wrong_logins(run: Run, system: System, secured: Secured) -> None:
     cases: dict[str, dict[str, object]] = {
         "refuses": {"sasl_plain_password": WRONG_PASSWORD},
         "is not trusted|handshake failed": {"ssl_cafile": other / "secure" / "ca.pem"},
-        "wants TLS": {"security_protocol": "PLAINTEXT", **no_login},
+        "requires TLS": {"security_protocol": "PLAINTEXT", **no_login},
         "does not speak TLS|PLAINTEXT": {"bootstrap_servers": secured.open_address},
     }
     before = state(system)

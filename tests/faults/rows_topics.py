@@ -9,7 +9,8 @@ from accounting import merged_recounts, recount_feed
 from damage import open_ledger
 from harness import Run, row
 from kafka import OffsetAndMetadata, TopicPartition
-from system import Record, System, users_in_bucketed
+from system import System, users_in_bucketed
+from topics_on_broker import Record
 from verdict import count_once, expected_counts, weigh, with_closed
 from worker import Worker
 
@@ -44,9 +45,7 @@ def idle(run: Run) -> None:
                 check_regular(run, worker, every, 1 + stall)
         for counter in (empty.workers[1], full.workers[1]):
             quiet = [report for _, report in counter.reports()[-reports + 2 :]]
-            run.expect(
-                all(r["messages_read"] == 0 and r["lag"] == 0 and r["broker_answers"] for r in quiet), f"idle: {quiet}"
-            )
+            run.expect(all(r["new"] == 0 and r["lag"] == 0 and r["broker_answers"] for r in quiet), f"idle: {quiet}")
         run.verify(empty, [], empty=True)
         run.verify(full, frames)
 
@@ -63,7 +62,7 @@ def worst_stall(seconds: float) -> float:
 
 def check_regular(run: Run, worker: Worker, every: float, tolerance: float) -> None:
     """Every report came at its time, as the median of them tells it, and none was left out."""
-    times = [at for at, _ in worker.reports()] if worker.name == "counter" else [line.at for line in worker.lines]
+    times = [at for at, _ in worker.reports()] or [line.at for line in worker.lines if "frames read" in line.text]
     off = [at - times[0] - number * every for number, at in enumerate(times)]
     late = [seconds - median(off) for seconds in off]
     run.expect(len(times) > 1, f"{worker.name}: {len(times)} reports")
@@ -201,7 +200,7 @@ def bucketed_trimmed(run: Run) -> None:
         fresh = system.start_counter(settings=[f"state.directory={other}", f"counter.group={other.name}"])
         system.until(lambda: "counts are whole for minutes from" in fresh.complaints, 60, "what is whole to be said")
         left = len(records) - first
-        system.until(lambda: sum(r["messages_read"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
+        system.until(lambda: sum(r["new"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
         run.expect_end(fresh, fresh.end())
         check_counts(run, system, fresh.counts(), records[first:], "fresh after trimming")
 

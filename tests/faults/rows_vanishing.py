@@ -9,7 +9,8 @@ import orjson
 from accounting import sum_problems
 from harness import Run, new_broker, row
 from rows_topics import check_counts, counted_once, replay
-from system import BEFORE_NEW_YEAR, Record, System, users_in_bucketed
+from system import BEFORE_NEW_YEAR, System, users_in_bucketed
+from topics_on_broker import Record
 from verdict import run_counter
 from worker import Worker
 
@@ -36,7 +37,7 @@ def counts_vanish(run: Run) -> None:
         system.admin.delete_topics([counts])
         producer = system.start_producer(frames[half:], rate=half / run.scale(8, 40))
         expect_created_again(run, system, counter, counts)
-        system.until(says(counter, "publishing all that is held again"), 60, "counts to be published again")
+        system.until(says(counter, "publishing all counts again"), 60, "counts to be published again")
         run.expect(producer.wait(120) == 0, f"producer failed: {producer.complaints}")
         system.until_caught_up()
         run.verify(system, frames)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from accounting import Account, sum_problems
-from system import Record
+from topics_on_broker import Record
 
 from unique_users.config.schema import Config
 from unique_users.event_time.buckets import Bucket

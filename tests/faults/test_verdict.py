@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from system import Record
+from topics_on_broker import Record
 from verdict import published_counts, weigh, went_down, with_closed, wrong_sketches
 
 from unique_users.aggregation.completeness import Why

@@ -6,6 +6,7 @@ from fakes import FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, Fa
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.protocols import Position
 from unique_users.messages.frame_parser import FrameParser
@@ -16,11 +17,13 @@ def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeCon
     consumer = FakeConsumer(kafka, "feed", "bucketer")
     config, topics = config_for("fake:1"), FakeTopics(kafka)
     history = HistoryCheck("feed", consumer, lambda: FakePeek(kafka, "feed"), kafka.answers)
+    partitions = FeedPartitions(config, consumer, topics, history)
     bucketing = Bucketing(
         config,
-        FeedPartitions(config, consumer, topics, history),
+        partitions,
         Writer(config, topics, layout_of_bucketed(config, topics), lambda: FakeProducer(kafka)),
         Rekeyer(FrameParser(), 3_600),
+        Reporter(config, partitions, [], clock.monotonic, clock.wall),
         FakeStop(clock),
     )
     bucketing.open()

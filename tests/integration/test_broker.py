@@ -146,7 +146,7 @@ def test_a_taken_port_is_named_and_the_other_program_is_left_alone(
     second = make()
     refused = second.run("start", "--set", f"kafka.bootstrap_servers={running.servers}")
     assert refused.returncode == 1
-    assert f"port {running.servers.rpartition(':')[2]} is taken" in refused.stderr
+    assert f"port {running.servers.rpartition(':')[2]} is in use" in refused.stderr
     assert "kafka.bootstrap_servers" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert running.run("status").returncode == 0
@@ -158,7 +158,7 @@ def test_another_cluster_is_never_touched(make: Callable[..., Broker]) -> None:
         done = broker.run(name, "--set", "kafka.bootstrap_servers=broker.example:9092")
         assert done.returncode == 0
         assert len(done.stderr.splitlines()) == 1
-        assert "no local Kafka is touched" in done.stderr
+        assert "the local Kafka is left alone" in done.stderr
     assert not broker.data.exists()
 
 

@@ -64,7 +64,7 @@ def counted(running: Running, drop: Iterable[str] = ()) -> tuple[Counts, int]:
     running.run("bucketer", "--until-caught-up")
     flags = ["--until-caught-up", "--format", "json", *(part for name in drop for part in ("--drop", name))]
     *buckets, summary = map(json.loads, running.run("counter", *flags).stdout.splitlines())
-    return {(line["interval"], line["start"]): line["unique_users"] for line in buckets}, summary["messages_read"]
+    return {(line["interval"], line["start"]): line["unique_users"] for line in buckets}, summary["new"]
 
 
 def published(running: Running) -> Counts:

@@ -12,6 +12,7 @@ from brokers import config_for
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
 from unique_users.clients.protocols import TopicState
@@ -69,11 +70,13 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
     watch = Watch(states)
     consumer = Asked(get_consumer(config, topics.feed.name, config.bucketer.group))
     history = HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0))
+    partitions = FeedPartitions(config, consumer, watch, history)
     bucketing = Bucketing(
         config,
-        FeedPartitions(config, consumer, watch, history),
+        partitions,
         Writer(config, watch, layout_of_bucketed(config, watch), lambda: get_producer(config)),
         Rekeyer(FrameParser(), 3_600),
+        Reporter(config, partitions, [], time.monotonic, time.time),
         Stop(),
     )
     bucketing.open()

@@ -181,7 +181,7 @@ def test_bad_frames_are_rejected_with_their_reason_and_stop_nothing(running: Run
     running.run("producer", "-", stdin=b"\n".join(frame for frame, _ in bad) + b"\n" + text + late + b"\n")
     report = running.run("bucketer", "--until-caught-up").stdout
     reasons = Counter([reason for _, reason in bad] + ["late"])
-    assert "5,009 frames read = 5,000 accepted + 9 rejected" in report
+    assert "5,009 read = 5,000 accepted + 9 rejected" in report
     assert all(f"{reason} {count}" in report for reason, count in reasons.items())
     assert sorted(value or b"" for _, value in records(running, "rejected", 9)) == sorted(
         [frame for frame, _ in bad] + [late]
@@ -215,11 +215,11 @@ def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(
     try:
         kafka.start()
         counter = running.start("counter")
-        await_true(lambda: running.said("counter", "out").count("0 messages read, 0 buckets changed, lag 0") > 1)
+        await_true(lambda: running.said("counter", "out").count("0 buckets changed, lag 0") > 1)
         kafka.kill()
         await_true(lambda: running.said("counter", "out").count("no answer from the broker") > 2)
         kafka.start()
-        await_true(lambda: "lag 0" in running.said("counter", "out").splitlines()[-1])
+        await_true(lambda: "lag 0" in running.said("counter", "out").rpartition("no answer")[2])
         assert running.end(counter) == 0
     finally:
         running.end_all()

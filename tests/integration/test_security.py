@@ -86,7 +86,7 @@ def test_wrong_logins_end_with_one_line_and_read_and_write_nothing(
     cases: dict[str, tuple[dict[str, object], str]] = {
         "wrong password": ({"sasl_plain_password": "wrong-and-secret"}, "refuses"),
         "another authority": ({"ssl_cafile": other_ca / "secure" / "ca.pem"}, "is not trusted|handshake failed"),
-        "no TLS": ({"security_protocol": "PLAINTEXT", **no_tls}, "wants TLS"),
+        "no TLS": ({"security_protocol": "PLAINTEXT", **no_tls}, "requires TLS"),
     }
     name = f"wrong-{client}"
     for case, (settings, said) in cases.items():
@@ -128,6 +128,8 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     file = secured.directory / "frames.json"
     file.write_bytes(FRAMES)
     users["recount"].run("recount", str(file), "--against", "counts")
+    assert "not_json" in users["recount"].run("rejected").stdout
+    assert "sent to feed again" in users["recount"].run("rejected", "--replay").stdout
     refused = users["counter"].run("producer", "-", stdin=FRAMES, code=1)
     assert "check the rights" in only_line(refused.stderr)
     assert not said_by_brokers(secured)
@@ -148,7 +150,7 @@ def test_who_may_not_read_settings_is_told_so_in_one_line_and_counts_all_the_sam
     lines = [line for line in counted.stderr.splitlines() if "not checked" in line]
     assert len(lines) == 1, counted.stderr
     (line,) = lines
-    assert f"'{granted}-bucketed', '{granted}-counts' are not checked, it takes the right DescribeConfigs" in line
+    assert f"'{granted}-bucketed', '{granted}-counts' are not checked: that needs the right DescribeConfigs" in line
     assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 
@@ -164,7 +166,7 @@ def test_a_counter_that_may_not_see_the_bucketers_says_so_and_counts_all_the_sam
     counted = counter.run("counter", "--until-caught-up", "--format", "json")
     secured.tool("kafka-acls", "--add", *right)
     (line,) = [line for line in counted.stderr.splitlines() if "cannot see" in line]
-    assert "no bucket leaves the state" in line
+    assert "no bucket is closed" in line
     assert parsed(counted.stdout) == counter.recount(FRAMES)
 
 

@@ -58,7 +58,7 @@ def test_all_commands_beside_a_running_counter_and_after_it(running: Running, tm
     assert f"{copies / (running.topic('bucketed') + '-0.sqlite')}: " in made.stdout
     assert "whole" in run(running, "check", str(copies)).stdout
     again = run(running, "backup", str(copies), code=2)
-    assert "is there already: name a new directory" in again.stderr
+    assert "already exists: name a new directory" in again.stderr
 
     running.run("producer", "-", stdin=b"\n".join(FRAMES[2_000:]))
     until_saved(running)
@@ -101,7 +101,7 @@ def test_wrong_input_is_one_line_and_changes_nothing(counted: Running, tmp_path:
     assert "no state of topic" in run(counted, "restore", str(tmp_path / "missing"), code=1).stderr
     assert "no state of topic" in run(counted, "check", str(tmp_path / "missing"), code=1).stderr
     assert "name the DIRECTORY" in run(counted, "restore", code=2).stderr
-    assert "the directory of the states themselves" in run(counted, "restore", str(state), code=2).stderr
+    assert "the state directory itself" in run(counted, "restore", str(state), code=2).stderr
     counted.settings = ["topics.bucketed.name=another"]
     assert "no state of topic 'another'" in run(counted, "restore", str(copies), code=1).stderr
     shutil.copy(copy, copies / "another-0.sqlite")

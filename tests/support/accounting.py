@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from msgspec.structs import asdict
-from system import Record, System, users_in_bucketed
+from system import System, users_in_bucketed
+from topics_on_broker import Record
 from worker import Worker
 
 from unique_users.aggregation.counts import Count, users_in
@@ -144,7 +145,7 @@ def sum_problems(
     problems = []
     if said["read"] != frames:
         problems.append(f"{said['read']} frames read, {frames} are in feed")
-    if said["read"] != said["counted"] + sum(said["rejected"].values()):
+    if said["read"] != said["accepted"] + sum(said["rejected"].values()):
         problems.append(f"the sum does not hold: {said}")
     if all_letters and said["rejected"] != reasons:
         problems.append(f"rejected by reason: {said['rejected']}, in the topic {dict(reasons)}")

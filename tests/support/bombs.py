@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import lz4.frame
+import snappy
 import zstandard
 from kafka import KafkaProducer
 from kafka.record import default_records
@@ -54,6 +55,8 @@ def varint(number: int) -> bytes:
 
 
 def packed(codec: str, pieces: Iterator[bytes]) -> bytes:
+    if codec == "snappy":
+        return framed(pieces)
     into = io.BytesIO()
     files: dict[str, Any] = {
         "gzip": lambda: gzip.GzipFile(fileobj=into, mode="w", compresslevel=6),
@@ -64,3 +67,10 @@ def packed(codec: str, pieces: Iterator[bytes]) -> bytes:
         for piece in pieces:
             file.write(piece)
     return into.getvalue()
+
+
+def framed(pieces: Iterator[bytes]) -> bytes:
+    """As Java's snappy frames blocks."""
+    blocks = (snappy.compress(piece) for piece in pieces)
+    framed = (len(block).to_bytes(4, "big") + block for block in blocks)
+    return b"\x82SNAPPY\0" + (1).to_bytes(4, "big") * 2 + b"".join(framed)

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from bombs import send_bomb
 from brokers import config_for
+from client_proxies import ConnectProxy, RewritingProxy
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
-from silenced import FreezableProxy, RewritingProxy
+from proxy import Proxy
 
 from unique_users.clients import connect, kafka_python, librdkafka
 from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Producer
@@ -26,6 +27,7 @@ class System(Protocol):
     """A Kafka and the clients for it."""
 
     def consumer(self, topic: str, group: str) -> Consumer: ...
+    def reader(self, topic: str, group: str | None = None) -> Consumer: ...
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
     def peek(self, topic: str) -> Peek: ...
@@ -44,6 +46,9 @@ class FakeSystem:
 
     def consumer(self, topic: str, group: str) -> FakeConsumer:
         return FakeConsumer(self.kafka, topic, group)
+
+    def reader(self, topic: str, group: str | None = None) -> FakeConsumer:
+        return FakeConsumer(self.kafka, topic, group, alone=True)
 
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> FakeProducer:  # noqa: ARG002
         return FakeProducer(self.kafka, compression)
@@ -80,7 +85,7 @@ class FakeSystem:
 class KafkaPythonSystem:
     def __init__(self, broker: str) -> None:
         self._broker = broker
-        self._proxy = FreezableProxy()
+        self._proxy: Proxy = ConnectProxy()
         quick = {**GROUP, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
         self._built: list[Consumer | Producer | Admin | Peek] = []
@@ -89,6 +94,11 @@ class KafkaPythonSystem:
         consumer = connect.get_consumer(self.config, topic, group)
         self._built.append(consumer)
         return consumer
+
+    def reader(self, topic: str, group: str | None = None) -> Consumer:
+        reader = connect.get_reader(self.config, topic, group)
+        self._built.append(reader)
+        return reader
 
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
         producer = connect.get_producer(self.config, compression, batch_bytes_max)
@@ -133,6 +143,11 @@ class KafkaPythonSystem:
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
             producer.send(topic, None, key).get(PATIENCE_SECONDS)
 
+    def send_bad_header(self, topic: str, value: bytes) -> None:
+        """Send a record with a header whose name is not UTF-8."""
+        with KafkaProducer(bootstrap_servers=self._broker) as producer:
+            producer.send(topic, value, headers=[(_NotUtf8("?"), b"x")]).get(PATIENCE_SECONDS)
+
     def damage(self, what: bytes, into: bytes) -> None:
         self._proxy.damages = (what, into)
 
@@ -168,6 +183,15 @@ class LibrdkafkaSystem(KafkaPythonSystem):
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, librdkafka.consumer.LibrdkafkaConsumer)
         self._remove(self._groups[consumer], consumer._consumer.memberid())
+
+
+class _NotUtf8(str):
+    """A name that kafka-python writes as a byte that is not UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_how: str) -> bytes:
+        return b"\xff"
 
 
 class Member:

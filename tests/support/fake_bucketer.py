@@ -11,12 +11,14 @@ from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, Fa
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, COMPRESSION, DeadLetters, Sending
 from unique_users.clients.topics import batch_bytes_max
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.reports.stdout import Stdout
 
 
 class Feed:
@@ -41,11 +43,13 @@ class Feed:
             partitions=self._user_partitions(),
         )
         history = HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers)
+        partitions = FeedPartitions(self.config, self.consumer, self.topics, history, until)
         self.bucketing = Bucketing(
             self.config,
-            FeedPartitions(self.config, self.consumer, self.topics, history, until),
+            partitions,
             Writer(self.config, self.topics, layout_of_bucketed(self.config, self.topics), self._new_producer),
             self.rekeyer,
+            Reporter(self.config, partitions, [Stdout("text")], self.clock.monotonic, self.clock.wall),
             self.stop,
         )
         self.bucketing.open()
@@ -99,7 +103,7 @@ class Feed:
         return [json.loads(value or b"")["uid"] for value in self.kafka.values("bucketed")]
 
     def rejected(self) -> list[dict[str, str]]:
-        return [{name: value.decode() for name, value in r.headers} for r in self.kafka.records("rejected")]
+        return [{name: value.decode() for name, value in r.named.items()} for r in self.kafka.records("rejected")]
 
     def committed(self, partition: int = 0) -> int:
         position = self.kafka.group("bucketer", "feed").committed.get(partition)

@@ -20,13 +20,13 @@ from unique_users.counter.progress import Progress, look
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
-from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
 from unique_users.messages.counts import PublishedBucket, ReadCounts, merged_buckets, merged_counts
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.partition_log.cut_back import HistoryCheck
-from unique_users.reports.report import Format
+from unique_users.reports.bucket_count import Format
+from unique_users.reports.stdout import Stdout
 from unique_users.state.store import Stores
 
 MINUTE = 1_468_244_340
@@ -81,8 +81,16 @@ class Counter:
                 self.topics,
                 lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected"),
                 self.read_counts,
+                self.clock.monotonic,
             ),
-            Reporter(self.config, partitions, line, [Stdout(form, calendar)], self.clock.wall),
+            Reporter(
+                self.config,
+                partitions,
+                line,
+                [Stdout(form, calendar)],
+                self.clock.monotonic,
+                self.clock.wall,
+            ),
             line,
             self.stop,
         )

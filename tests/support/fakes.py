@@ -1,13 +1,15 @@
 """An in-memory Kafka for tests of the loops. tests/contract holds it to what a real broker does.
 
 Records are delivered when their producer is flushed, not before, so that a test sees what a crash would leave.
-Whatever waits lets the FakeClock go on by as much instead.
+Whatever waits lets the FakeClock go on by as much instead. It is one long module, because broker and clients are one
+machine: each client reads and moves the broker's logs, groups and clock, and the broker moves its consumers.
 """
 
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, groupby
 from typing import NamedTuple
 
@@ -71,6 +73,11 @@ class Record(NamedTuple):
     headers: Headers
     leader_epoch: int = 0
     unreadable: str = ""
+
+    @property
+    def named(self) -> dict[str, bytes]:
+        """Its headers by their names; of two with one name, the last."""
+        return {name: value or b"" for name, value in self.headers}
 
 
 @dataclass
@@ -238,23 +245,26 @@ class FakeKafka:
 class FakeConsumer:
     """See protocols.Consumer."""
 
-    def __init__(self, kafka: FakeKafka, topic: str, group: str) -> None:
+    def __init__(self, kafka: FakeKafka, topic: str, group: str | None, *, alone: bool = False) -> None:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self.topic = topic
-        self.group_name = group
+        self.group_name = group or ""
+        self._alone = alone
         self.owned: set[int] = set()
         self._assigned: set[int] = set()
         self._revoked: set[int] = set()
         self._positions: dict[int, int] = {}  # of the partitions started
         self.asked = Counter[str]()  # the broker, by what
         self.closed = False
+        if alone:
+            self._assign(set(range(len(kafka.existing(topic).partitions))))
 
     def poll(self, timeout_seconds: float) -> Polled:
         if self._kafka.away:
             self._kafka.clock.advance(timeout_seconds)
             return Polled([])
-        if self not in self._group.members:
+        if self not in self._group.members and not self._alone:
             self._group.members.append(self)
             self._kafka.balance(self._group, self.topic)
         assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
@@ -270,7 +280,7 @@ class FakeConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self.owned:
-            raise BrokerAwayError(f"partition {partition} is another member's")
+            raise BrokerAwayError(f"partition {partition} belongs to another member")
         committed = self._group.committed.get(partition)
         unstarted = committed.offset if committed else self._log(partition).first
         return self._positions.get(partition, unstarted)
@@ -284,7 +294,7 @@ class FakeConsumer:
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
-        if self not in self._group.members or self._revoked:
+        if (self not in self._group.members and not self._alone) or self._revoked:
             return False
         self._group.committed.update(positions)
         return True
@@ -339,9 +349,14 @@ class FakeConsumer:
                 [record.offset for record in run],
                 run[0].unreadable,
                 run[-1].leader_epoch,
+                partial(_headers, run),
             )
             for run in runs
         ]
+
+
+def _headers(run: Sequence[Record], place: int) -> Headers:
+    return run[place].headers
 
 
 class FakeProducer:
@@ -351,7 +366,7 @@ class FakeProducer:
         kafka.require(BOOTSTRAP_SECONDS)
         self._kafka = kafka
         self._size = len if compression == "none" else lambda value: len(zstandard.compress(value))
-        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers]] = []
+        self._in_flight: list[tuple[str, int, bytes | None, bytes | None, Headers, int | None]] = []
         self._failed = False
         self._turns = count()
         self.closed = False
@@ -369,6 +384,7 @@ class FakeProducer:
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         assert not self.closed, "sent with a closed producer"
         if self._failed or topic not in self._kafka.topics:
@@ -378,7 +394,7 @@ class FakeProducer:
         if partition is None:
             partitions = len(self._kafka.topics[topic].partitions)
             partition = (next(self._turns) if key is None else murmur2(key) & 0x7FFFFFFF) % partitions
-        self._in_flight.append((topic, partition, value, key, headers or []))
+        self._in_flight.append((topic, partition, value, key, headers or [], timestamp_ms))
 
     def send_all(
         self,
@@ -392,7 +408,7 @@ class FakeProducer:
             self.send(topic, value, key, partition=to)
 
     def has_room(self, timeout_seconds: float) -> bool:
-        if sum(len(value or b"") for _, _, value, _, _ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
+        if sum(len(value or b"") for _, _, value, *_ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
             return True
         return self._deliver(len(self._in_flight) // 2, timeout_seconds)
 
@@ -409,7 +425,7 @@ class FakeProducer:
             self._kafka.clock.advance(timeout_seconds)
             return False
         for _ in range(records):
-            topic, partition, value, key, headers = self._in_flight.pop(0)
+            topic, partition, value, key, headers, timestamp_ms = self._in_flight.pop(0)
             refuse_after = self._kafka.refuse_after
             if refuse_after is not None:
                 self._kafka.refuse_after = refuse_after - 1 if refuse_after else None
@@ -417,7 +433,7 @@ class FakeProducer:
                 self._fail(f"a record of {len(value or b'')} bytes for {topic!r}")
             if self._size(value or b"") > int(self._kafka.topics[topic].settings["max.message.bytes"]):
                 self._fail(f"a record of {len(value or b'')} bytes for {topic!r}", TooLargeError)
-            self._kafka.append(topic, value, key=key, partition=partition, headers=headers)
+            self._kafka.append(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers)
         return True
 
     def _fail(self, what: str, kind: type[DeliveryError] = DeliveryError) -> None:

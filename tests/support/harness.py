@@ -15,7 +15,8 @@ from typing import Any
 import repository  # noqa: F401 - finds the product
 from accounting import Account, recount_feed, sum_problems
 from proxy import Proxy
-from system import BEFORE_NEW_YEAR, BEHIND, CLIENT, ESTIMATES, Record, System, merged
+from system import BEFORE_NEW_YEAR, BEHIND, CLIENT, ESTIMATES, System, merged
+from topics_on_broker import Record
 from verdict import Verdict, judge, published_counts
 from worker import Worker
 

@@ -218,7 +218,7 @@ def _pair(record: Record) -> Pair:
 
 
 def _source(record: Record) -> Letter:
-    headers = dict(record.headers)
+    headers = record.named
     return headers["topic"].decode(), int(headers["partition"]), int(headers["offset"]), record.value or b""
 
 
@@ -226,4 +226,4 @@ def letters_of_read(letters: Mapping[Letter, Record], losses: Losses) -> Iterato
     """The reasons of rejected records, without those of frames that no commit tells of."""
     for (topic, partition, offset, _), record in letters.items():
         if topic != "feed" or offset not in losses.frames[partition]:
-            yield dict(record.headers)["reason"].decode()
+            yield record.named["reason"].decode()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from system import Record
+from topics_on_broker import Record
 
 
 class Disturbance(NamedTuple):

@@ -1,4 +1,4 @@
-"""A bad network on one machine: a proxy on loopback that can be frozen, slowed down and cut.
+"""A bad network on one machine: a proxy on loopback that can be frozen, slowed down and cut, or damages what passes.
 
 A broker advertises it as the address of one of its listeners, so that every client goes through it: see
 harness.new_broker.
@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -23,13 +24,15 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._closed = False
         self.latency_seconds = 0.0  # of a round trip
+        self.damages: tuple[bytes, bytes] = (b"", b"")  # what is changed on its way, and into what
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
@@ -76,24 +79,35 @@ class Proxy:
             self._sockets.add(client)
         try:
             self._hold()
-            broker = socket.create_connection(("127.0.0.1", self.target), CONNECT_SECONDS)
+            broker = self._broker_of(client)
             broker.settimeout(None)
         except OSError:
             self._drop(client)
             return
         with self._lock:
             self._sockets.add(broker)
-        for source, target in (client, broker), (broker, client):
-            for end in (source, target):
-                with suppress(OSError):
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+        for pass_on, source, target in (self._pass_requests, client, broker), (self._pass_answers, broker, client):
+            with suppress(OSError):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._carry, args=(pass_on, source, target), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _broker_of(self, client: socket.socket) -> socket.socket:  # noqa: ARG002 - others ask the client
+        return socket.create_connection(("127.0.0.1", self.target), CONNECT_SECONDS)
+
+    def _pass_requests(self, source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(CHUNK_BYTES):
+            self._hold()
+            target.sendall(self._changed(data))
+
+    def _pass_answers(self, source: socket.socket, target: socket.socket) -> None:
+        self._pass_requests(source, target)
+
+    def _changed(self, data: bytes) -> bytes:
+        return data.replace(*self.damages) if self.damages[0] else data
+
+    def _carry(self, pass_on: Callable[..., None], source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while data := source.recv(CHUNK_BYTES):
-                self._hold()
-                target.sendall(data)
+            pass_on(source, target)
         self._hold()
         self._drop(source, target)
 

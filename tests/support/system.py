@@ -7,23 +7,22 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import orjson
 import yaml
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from repository import command
+from topics_on_broker import CATCH_UP_SECONDS, Record, TopicsOnBroker
 from uneven import unevenly
 from worker import Worker
 
-from unique_users.clients.connect import get_admin
-from unique_users.clients.protocols import TopicState
 from unique_users.clients.topics import ensure_topic
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
@@ -32,7 +31,6 @@ from unique_users.event_time.buckets import INTERVALS
 from unique_users.messages.offset_metadata import OffsetMetadata
 
 POLL_SECONDS = 0.1
-CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared
 MEMORY_SECONDS = 0.25
 CLIENT = os.environ.get("CLIENT", "kafka-python")  # of those that say no other
 SABOTAGED = Path(__file__).with_name("sabotaged.py")
@@ -61,17 +59,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 BEHIND: dict[str, dict[str, Any]] = {"topics": {"feed": {"partitions": 3}}, "counter": {"idle_seconds": 3_600}}
 
 
-class Record(NamedTuple):
-    """A record as it lies in a topic."""
-
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: dict[str, bytes]
-
-
 def users_in_bucketed(records: Iterable[Record]) -> dict[int, set[str]]:
     """The users of each minute in records of bucketed, combined or not."""
     users: dict[int, set[str]] = {}
@@ -90,23 +77,15 @@ def merged(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def polled_records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Record]:
-    """The records of a client's poll."""
-    for consumed in polled.values():
-        for r in consumed:
-            yield Record(r.partition, r.offset, r.timestamp, r.key, r.value, dict(r.headers))
-
-
 def _can_be_stopped(worker: Worker) -> bool:
     return not worker.alive or worker.name == "producer" or f"{worker.name}: reading" in worker.complaints
 
 
-class System:
+class System(TopicsOnBroker):
     """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running.
 
     The scripts reach it at the address `through`, if one is given. They combine records if the environment has COMBINE.
-    If one partition of feed is to be `behind`, it gets few frames of
-    those that are sent.
+    If one partition of feed is to be `behind`, it gets few frames of those that are sent.
     """
 
     def __init__(
@@ -136,7 +115,7 @@ class System:
             "counter": {"group": f"counter-{tag}"},
         }
         tree = merged(merged(SETTINGS, own), settings or {})
-        self.direct = self._config(tree, "direct.yaml")
+        super().__init__(self._config(tree, "direct.yaml"))
         tree["client"] = client
         tree["bucketer"]["combine"] = "COMBINE" in os.environ
         if through:
@@ -144,7 +123,6 @@ class System:
         self._path = directory / "config.yaml"
         self.config = self._config(tree, self._path.name)
         self.workers: list[Worker] = []
-        self._admin: Any = None
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
         self._watcher.start()
@@ -205,14 +183,7 @@ class System:
             worker.end()
         return running
 
-    # What the broker knows.
-
-    @property
-    def admin(self) -> Any:
-        """The client's own admin, made when first asked for."""
-        if self._admin is None:
-            self._admin = get_admin(self.direct)
-        return self._admin._admin
+    # Topics.
 
     def make_topics(self) -> None:
         """Create all four topics, as the scripts would."""
@@ -256,18 +227,6 @@ class System:
         finally:
             producer.close()
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """The end offset of each partition of a topic."""
-        (described,) = self.admin.describe_topics([topic])
-        asked = {TopicPartition(topic, part["partition_index"]): -1 for part in described["partitions"]}
-        return {tp.partition: int(end.offset) for tp, end in self.admin.list_partition_offsets(asked).items()}
-
-    def committed(self, group: str, topic: str) -> dict[int, int]:
-        """What a group has committed of each partition, 0 where nothing."""
-        asked = [TopicPartition(topic, partition) for partition in self.ends(topic)]
-        found = self.admin.list_group_offsets({group: asked})[group]
-        return {tp.partition: max(0, found[tp].offset) if tp in found else 0 for tp in asked}
-
     def low_watermark(self) -> int | None:
         """The lowest watermark that the bucketers have committed of a partition of feed, None without one."""
         assert self.admin
@@ -275,30 +234,6 @@ class System:
         found = [OffsetMetadata.parsed(position.metadata).watermark() for position in committed.values()]
         known = [watermark for watermark in found if watermark is not None]
         return min(known) if known and len(known) == len(found) else None
-
-    def written(self, topic: str) -> int:
-        """How many records a topic was ever given, in all of its partitions."""
-        return sum(self.ends(topic).values())
-
-    def grow(self, topic: str, partitions: int) -> None:
-        """Give a topic more partitions, so many in all."""
-        self.admin.create_partitions({topic: partitions})
-
-    def delete_records(self, topic: str, before: int, partition: int = 0) -> None:
-        """Delete what stands before an offset, as the topic's retention does."""
-        self.admin.delete_records({TopicPartition(topic, partition): before})
-
-    def described(self, topic: str) -> TopicState | None:
-        """The topic as it is now, None when it is gone."""
-        assert self.admin
-        state: TopicState | None = self._admin.describe(topic)
-        return state
-
-    def settings(self, topic: str) -> Mapping[str, str]:
-        """The topic's settings."""
-        assert self.admin
-        settings: Mapping[str, str] = self._admin.settings(topic)
-        return settings
 
     def recreate(self, topic: str) -> None:
         """Delete a topic and make it again, empty."""
@@ -308,40 +243,6 @@ class System:
         self._admin.create(known)
         if known is self.config.topics.feed:
             self.backlog = []
-
-    def lag(self, group: str, topic: str) -> int:
-        assert self.admin
-        return int(self._admin.lag(group, topic))
-
-    def read(self, topic: str) -> list[Record]:
-        """All records of a topic, one partition after the other."""
-        return list(self.records(topic))
-
-    def records(self, topic: str) -> Iterator[Record]:
-        """All records of a topic, one partition after the other, a poll at a time."""
-        for partition in sorted(self.ends(topic)):
-            yield from self.partition(topic, partition)
-
-    def partition(self, topic: str, partition: int) -> Iterator[Record]:
-        """The records of a partition up to where it ends now, a poll at a time."""
-        end, where = self.ends(topic)[partition], TopicPartition(topic, partition)
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.direct.bootstrap_servers,
-            group_id=None,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=1 << 24,
-        )
-        try:
-            consumer.assign([where])
-            consumer.seek_to_beginning(where)
-            position, moved_at = -1, time.monotonic()
-            while (now := consumer.position(where)) < end:
-                if now != position:
-                    position, moved_at = now, time.monotonic()
-                assert time.monotonic() < moved_at + CATCH_UP_SECONDS, f"{topic}-{partition} stands at {now} of {end}"
-                yield from polled_records(consumer.poll(timeout_ms=500))
-        finally:
-            consumer.close()
 
     # Waiting.
 

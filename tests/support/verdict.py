@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 from accounting import rejected_by_reason, sum_problems
-from system import Record, System
+from system import System
+from topics_on_broker import Record
 from worker import Worker
 
 from unique_users.aggregation.counts import Count, users_in

@@ -34,7 +34,7 @@ class Sketch:
         checksum matches.
         """
         if sketch_checksum(data) != checksum:
-            raise DamagedSketchError("the checksum of a sketch does not fit")
+            raise DamagedSketchError("the checksum of a sketch does not match")
         sketch = cls()
         try:
             sketch._sketch = cpc_sketch.deserialize(data)

@@ -49,6 +49,7 @@ class FeedPartitions:
         self._topic_ids: dict[int, str] = {}  # of the topics last read
         self._looked_at_all = False
         self.open: dict[int, FeedPartition] = {}
+        self.of: int | None = None  # how many partitions `feed` has; None before any was opened
 
     def poll(self, timeout_seconds: float) -> Polled:
         """Return what has arrived, and forget revoked partitions. Raises TopicError for a damaged batch."""
@@ -152,6 +153,7 @@ class FeedPartitions:
             return
         try:
             topic = self._topics.current(self._name)
+            self.of = topic.partitions
             self._look_at_all_layouts(topic.partitions, check_layout)
             # Partitions that a recreated topic does not have are about to be revoked.
             there = sorted(partition for partition in self._unopened if partition < topic.partitions)
@@ -233,5 +235,5 @@ class FeedPartitions:
         each.go_back(max(first, committed))
         each.recorded = committed
         _log.warning(
-            f"{self._name}-{partition}: what was committed went back: reading again from offset {each.position}"
+            f"{self._name}-{partition}: the committed offset moved back: reading again from offset {each.position}"
         )

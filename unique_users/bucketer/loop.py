@@ -6,11 +6,12 @@ count.
 """
 
 import logging
-import time
 from contextlib import suppress
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
+from unique_users.bucketer.explaining import Explaining
 from unique_users.bucketer.rekey import Rekeyer, all_rejected
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import ACKNOWLEDGE_SECONDS, Writer
 from unique_users.clients.protocols import Batch, Polled
 from unique_users.config.schema import Config
@@ -18,8 +19,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Too
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.partition_log.deleted_records import say_unreadable
-from unique_users.reports.report import BucketerReport, Format
-from unique_users.runtime.heartbeat import alive, busy
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
 
@@ -39,12 +39,14 @@ class Bucketing:
         partitions: FeedPartitions,
         writer: Writer,
         rekeyer: Rekeyer,
+        reporter: Reporter,
         stop: Stop,
-        form: Format = "text",
     ) -> None:
         self._config = config
         self._writer = writer
         self._rekeyer = rekeyer
+        self._explaining = Explaining(config, stop.monotonic)
+        self._reporter = reporter
         self._stop = stop
         self._monotonic = stop.monotonic
         self._uncommitted = 0
@@ -54,8 +56,6 @@ class Bucketing:
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
         self.counts = FrameCounts()  # committed by this process
-        self._form: Format = form
-        self._reported, self._reported_at = FrameCounts(), stop.monotonic()
 
     def open(self) -> None:
         """Connect the producer; waits for the broker."""
@@ -106,15 +106,9 @@ class Bucketing:
         return done
 
     def report(self) -> None:
-        """Print what this process has committed and what is left to do."""
-        missing = self._writer.missing_topics()
-        left = None if self._config.topics.feed.name in missing else self.partitions.lag()
-        now, new = self._monotonic(), self.counts - self._reported
-        seconds = now - self._reported_at
-        report = BucketerReport(int(time.time()), self.counts, new, seconds, left, len(self.partitions.open), missing)
-        with busy():
-            print(report.line(self._form), flush=True)
-        self._reported, self._reported_at = self.counts, now
+        """Report what this process has committed and what is left to do."""
+        self._reporter.report(self.counts, self._writer.missing_topics())
+        self._explaining.report()
 
     def close(self) -> None:
         """Commit what can be committed in a few seconds, report, leave the group."""
@@ -124,16 +118,16 @@ class Bucketing:
                 alive()
                 self.partitions.stay()
         except DeliveryError as error:
-            _log.warning(f"{error}; these frames are read again at the next start")
+            _log.warning(f"{error}; the next start reads these frames again")
         if uncommitted := self.partitions.uncommitted_frames():
-            _log.warning(f"{uncommitted} frames are not committed: they are read again at the next start")
+            _log.warning(f"{uncommitted} frames are not committed: the next start reads them again")
         self.report()
         self._writer.close()
         self.partitions.close()
 
     def _first_counts(self) -> bool:
         """Whether there is something to report for the first time: nobody should wait a minute to see that it works."""
-        return bool(self.counts.read and not self._reported.read) and not self.partitions.has_end
+        return bool(self.counts.read and not self._reporter.frames_reported) and not self.partitions.has_end
 
     def _read_on(self) -> bool:
         """Poll once and handle what arrived. Returns whether the end is reached. Raises DeliveryError."""
@@ -168,6 +162,7 @@ class Bucketing:
         else:
             rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock, batch.keys)
         self._writer.send(batch, rekeyed)
+        self._explaining.note(batch, rekeyed)
         partition.mark_read(batch, rekeyed.counts(), self._monotonic())
         self._uncommitted += len(batch.offsets)
 
@@ -192,7 +187,7 @@ class Bucketing:
         if committed and committed == self._refused_at:
             name = self._config.topics.bucketed.name
             raise TopicError(
-                f"topic {name!r} takes none of the records that the bucketer sends: {error}: raise its"
+                f"topic {name!r} refuses every record that the bucketer sends: {error}: raise its"
                 " max.message.bytes with kafka-configs, and kafka.max_request_size if that is set"
             )
         self._refused_at = committed

@@ -81,14 +81,12 @@ class Writer:
             partitions = partitions_of_keys(rekeyed.keys, self._began.partitions)
         self._producer.send_all(topics.bucketed.name, rekeyed.values, rekeyed.keys, partitions)
         for rejected in rekeyed.rejected:
-            value, offset = batch.values[rejected.place] or b"", batch.offsets[rejected.place]
-            number = None
-            if rejected.element:
-                number, value = rejected.element
-            letter = DeadLetter(
-                rejected.reason, rejected.detail, topics.feed.name, batch.partition, offset, value, element=number
-            )
-            self._producer.send(topics.rejected.name, value, headers=letter.headers())
+            place = rejected.place
+            number, value = rejected.element or (None, batch.values[place] or b"")
+            source = (topics.feed.name, batch.partition, batch.offsets[place])
+            record = (batch.keys[place], batch.timestamps_ms[place], batch.headers(place))
+            letter = DeadLetter(rejected.reason, rejected.detail, *source, value, *record, number)
+            self._producer.send(topics.rejected.name, value, letter.key, letter.headers())
 
     def flush(self) -> bool:
         """Whether everything sent is acknowledged; waits a second at most."""
@@ -108,7 +106,7 @@ class Writer:
     def check_topics(self) -> None:
         """Raise DeliveryError once if `bucketed` or `rejected` has been recreated since the producer was made."""
         if self._recreated() != self._written_to:
-            raise DeliveryError("a topic that is written was deleted and recreated")
+            raise DeliveryError("an output topic was deleted and recreated")
 
     def checked_layout(self, former: Layout | None = None) -> Layout:
         """The layout of `bucketed` now. Raises TopicError if records cannot be added to those of a former layout.
@@ -122,7 +120,7 @@ class Writer:
             return now
         raise TopicError(
             f"topic {self._config.topics.bucketed.name!r} was written {former.describe()}, now it is to be"
-            f" {now.describe()}: a minute or user would stand in two of them. {NEW_TOPIC}"
+            f" {now.describe()}: a minute or user would be in two of them. {NEW_TOPIC}"
         )
 
     def _recreated(self) -> int:

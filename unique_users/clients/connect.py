@@ -32,6 +32,20 @@ def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool 
     return consumer
 
 
+def get_reader(config: Config, topic: str, group: str | None = None) -> Consumer:
+    """A consumer that has all partitions of an existing topic and joins no group. Raises as `get_consumer` does.
+
+    With `group` it can commit, and read what is committed, in the name of that group, which must have no members.
+    """
+
+    def make(client: Any) -> Consumer:
+        made: Consumer = client.make_consumer(config, topic, group, alone=True)
+        return made
+
+    consumer: Consumer = _reached(config, make)
+    return consumer
+
+
 def get_producer(config: Config, compression: str = "none", batch_bytes_max: int | None = None) -> Producer:
     """A producer. Raises BrokerAwayError, BrokerError, UsageError.
 
@@ -57,7 +71,7 @@ def damaged(topic: str, partition: int, offset: int) -> TopicError:
     """The error for a batch with a wrong checksum: what was stored is not what its producer sent."""
     return TopicError(
         f"{topic}-{partition}: the batch at offset {offset} is damaged, its checksum is wrong: restore this partition"
-        " from another replica, or pass the batch as docs/operations.md says"
+        " from another replica, or skip the batch as docs/operations.md says"
     )
 
 
@@ -73,7 +87,7 @@ def _reached(config: Config, make: Callable[[Any], Any]) -> Any:
         if config.kafka.keys() == {"bootstrap_servers"}:
             raise  # none of the user's settings can be the cause
         said = without_values(f"{type(error).__name__}: {error}", config.kafka)
-        raise UsageError(f"kafka: {config.client} does not take these settings: {said}") from None
+        raise UsageError(f"kafka: {config.client} does not accept these settings: {said}") from None
 
 
 def _chosen(config: Config) -> Any:

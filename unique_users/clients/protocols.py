@@ -3,16 +3,21 @@
 Records move as *batches of columns*, so that the hot loops create no object per record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from unique_users.config.schema import Topic
 
-Headers = list[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 FENCED = "another process has joined with the kafka.group_instance_id of this one: give each instance its own"
 REQUEST_SECONDS = 10.0  # how long a loop waits for one answer
 REQUEST_BYTES_MAX = 16 * 1024 * 1024  # the largest record that a producer accepts, before compression
+
+
+def no_headers(_place: int) -> Headers:
+    """The headers of a record that has none."""
+    return []
 
 
 class Batch(NamedTuple):
@@ -25,6 +30,7 @@ class Batch(NamedTuple):
     offsets: Sequence[int]
     unreadable: str = ""  # why these records cannot be unpacked; their keys and values are then None
     leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
+    headers: Callable[[int], Headers] = no_headers  # of the record at an index, decoded when they are asked for
 
     @property
     def next_offset(self) -> int:
@@ -106,10 +112,12 @@ class Producer(Protocol):
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         """Hand over one record without waiting for it to arrive; call `has_room` first, every few thousand records.
 
-        Without `partition`, the key chooses it as in Kafka's own clients. Raises DeliveryError if the record cannot be
+        Without `partition`, the key chooses it as in Kafka's own clients. Without `timestamp_ms`, the record's time is
+        now. A broker may refuse, or soon delete, records of another time. Raises DeliveryError if the record cannot be
         sent, TooLargeError if it exceeds REQUEST_BYTES_MAX; the producer is unusable afterwards.
         """
 

@@ -10,6 +10,7 @@ from unique_users.clients.connect import get_producer
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, Headers, Producer
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, TooLargeError, TopicError
+from unique_users.messages.dead_letters import LEFT_OUT, own_headers_begin
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +29,22 @@ class Letter(NamedTuple):
     bytes_total: int
     key: bytes | None = None
 
+    @property
+    def overhead(self) -> int:
+        """The most that its record takes besides its value, in a batch of its own."""
+        headers = sum(len(name.encode()) + len(value or b"") + HEADER_OVERHEAD_BYTES for name, value in self.headers)
+        return BATCH_OVERHEAD_BYTES + len(self.key or b"") + headers
+
     def fitted(self, bytes_max: int) -> "Letter":
-        """As much of it as is sure to fit into a batch of `bytes_max` bytes, with headers that say how much that is."""
-        overhead = BATCH_OVERHEAD_BYTES + len(self.key or b"")
-        overhead += sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers)
+        """As much of it as is sure to fit into a batch of `bytes_max` bytes, with headers that say how much that is.
+
+        A key and headers of its record that take more than half of that are left out.
+        """
+        overhead = self.overhead
+        begin = own_headers_begin(self.headers)
+        if overhead > bytes_max // 2 and (begin or self.key):
+            headers = [*self.headers[begin or 0 :], (LEFT_OUT, b"key and headers")]
+            return Letter(self.value, headers, self.bytes_total).fitted(bytes_max)
         value = self.value[: REQUEST_BYTES_MAX - overhead]
         room = max(0, bytes_max - overhead)
         if len(value) > room and len(_compressed(value)) > room:
@@ -65,8 +78,9 @@ class DeadLetters:
 
     def send(self, value: bytes, headers: Headers, key: bytes | None = None) -> None:
         """Accept a letter. It is in flight after `has_room`."""
-        self._waiting.append(Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key))
-        self._waiting_bytes += min(len(value), REQUEST_BYTES_MAX) + LETTER_OVERHEAD_BYTES
+        letter = Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key)
+        self._waiting.append(letter)
+        self._waiting_bytes += len(letter.value) + letter.overhead + LETTER_OVERHEAD_BYTES
 
     def has_room(self, timeout_seconds: float) -> bool:
         """See protocols.Producer."""
@@ -117,7 +131,7 @@ class DeadLetters:
         self._bytes_max = asked if asked < self._bytes_max else self._bytes_max // 2
         if not self._bytes_max // BATCH_OVERHEAD_BYTES:
             raise TopicError(f"topic {self.topic!r} takes no records: {error}: raise its max.message.bytes")
-        _log.info(f"{self.topic}: {error}; cutting what is larger than {self._bytes_max} bytes")
+        _log.info(f"{self.topic}: {error}; truncating records larger than {self._bytes_max} bytes")
 
 
 def dead_letters(config: Config, bytes_max: Callable[[Config, str], int]) -> DeadLetters:
@@ -141,11 +155,12 @@ class Sending:
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         if topic == self._letters.topic:
             self._letters.send(value or b"", headers or [], key)
         else:
-            self._producer.send(topic, value, key, headers, partition)
+            self._producer.send(topic, value, key, headers, partition, timestamp_ms)
 
     def send_all(
         self,

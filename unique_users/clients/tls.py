@@ -30,7 +30,7 @@ def explain_silence(config: Config) -> None:
         if secured and complaint:
             raise BrokerError(f"the broker at {server} is not trusted: {complaint}: check the `kafka:` section")
         if not secured and complaint == "":
-            raise BrokerError(f"the broker at {server} wants TLS: set kafka.security_protocol to SSL or SASL_SSL")
+            raise BrokerError(f"the broker at {server} requires TLS: set kafka.security_protocol to SSL or SASL_SSL")
 
 
 def _context(settings: dict[str, Any]) -> ssl.SSLContext:

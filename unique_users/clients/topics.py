@@ -64,6 +64,17 @@ def batch_bytes_max(admin: Admin, name: str) -> int:
     return min(taken, REQUEST_BYTES_MAX)
 
 
+def retention_ms(admin: Admin, name: str) -> int | None:
+    """How old the records of a topic become; None if they are kept forever, or without the right to ask."""
+    try:
+        kept = int(admin.settings(name).get("retention.ms", -1))
+    except BrokerAwayError:
+        raise
+    except BrokerError:
+        return None
+    return kept if kept >= 0 else None
+
+
 def asked_bytes_max(config: Config, name: str) -> int:
     """Like `batch_bytes_max`, with an admin client of its own."""
     with closing(get_admin(config)) as admin:
@@ -115,7 +126,7 @@ def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads:
     if unread:
         names = ", ".join(unread)
         lines.append(
-            f"cleanup.policy and retention of {names} are not checked, it takes the right DescribeConfigs: {why}"
+            f"cleanup.policy and retention of {names} are not checked: that needs the right DescribeConfigs: {why}"
         )
     return lines
 

@@ -12,6 +12,9 @@ from unique_users.errors import UsageError
 
 CONFIG_FILE = "config.yaml"
 RATE_MAX = 1e9  # frames a second
+FILE_HELP = (
+    "frames, one a line or as a JSON array; plain, gzip, zstd, bz2, xz, or a zip archive of one file; `-` is stdin"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,9 +26,8 @@ class Parser(argparse.ArgumentParser):
         """As in argparse, but an error names only the flags that are not recognised."""
         arguments: argparse.Namespace
         arguments, rest = self.parse_known_args(args, namespace)
-        file = getattr(arguments, "file", None) or ""
-        if file.startswith("kafka.") and "=" in file:
-            rest.append(file)
+        files = getattr(arguments, "files", [])
+        rest += [file for file in files if file.startswith("kafka.") and "=" in file]
         if rest:
             flags = [word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)]
             others = f"{len(rest)} of them (a setting needs --set before it)"
@@ -73,6 +75,11 @@ def argument_parser(description: str, examples: str) -> argparse.ArgumentParser:
         help="use this value instead of the file's; repeatable",
     )
     return parser
+
+
+def add_format(parser: argparse.ArgumentParser, what: str = "output format") -> None:
+    """Add `--format`: lines for people, or JSON lines for programs."""
+    parser.add_argument("--format", choices=["text", "json"], default="text", help=f"{what}; default: text")
 
 
 def check_rate(rate: float) -> None:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     if address is None and options.command == "tool":
         return run_tool(version, options, servers)
     if address is None:
-        _log.info(f"kafka.bootstrap_servers is {servers}, not a loopback address: no local Kafka is touched")
+        _log.info(f"kafka.bootstrap_servers is {servers}, not a loopback address: the local Kafka is left alone")
         return 0
     kafka = local_kafka(version, Path(config.broker.data), address, options.nodes, secure=options.secure)
     if options.command == "tool":
@@ -63,9 +63,7 @@ def start(kafka: LocalKafka | LocalCluster) -> int:
     started = kafka.start()
     _log.info(("started: " if started else "already there: ") + kafka.status().text)
     if kafka.security is not None:
-        _log.info(
-            f"secured: the scripts come in with --config {shown(kafka.security.config('admin'))}, or another user's"
-        )
+        _log.info(f"secured: run the scripts with --config {shown(kafka.security.config('admin'))}, or another user's")
     return 0
 
 

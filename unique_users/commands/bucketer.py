@@ -1,6 +1,7 @@
 """Re-key every frame of the topic `feed` by its minute into the topic `bucketed`."""
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,13 +10,15 @@ from msgspec.structs import asdict
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
+from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
 from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
-from unique_users.commands.arguments import argument_parser
+from unique_users.commands.arguments import add_format, argument_parser
+from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX
@@ -41,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--until-caught-up", action="store_true", help="exit once everything now in the topic is re-keyed"
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
@@ -63,13 +66,14 @@ def main(argv: Sequence[str]) -> int:
         history = HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers)
         rekeyer = new_rekeyer(config, began)
         new_producer = partial(when_broker_answers, config, stop, lambda: new_sending(config, rekeyer))
+        partitions = FeedPartitions(config, consumer, watch, history, ends)
         bucketing = Bucketing(
             config,
-            FeedPartitions(config, consumer, watch, history, ends),
+            partitions,
             Writer(config, watch, began, new_producer),
             rekeyer,
+            Reporter(config, partitions, outputs(config, arguments.format), stop.monotonic, time.time),
             stop,
-            arguments.format,
         )
         with leaving_on_error(consumer):
             bucketing.open()

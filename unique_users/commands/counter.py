@@ -19,7 +19,8 @@ from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
-from unique_users.commands.arguments import argument_parser, require_estimates
+from unique_users.commands.arguments import add_format, argument_parser, require_estimates
+from unique_users.commands.outputs import outputs
 from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
@@ -31,7 +32,6 @@ from unique_users.counter.progress_watch import ProgressWatch
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
-from unique_users.counter.stdout import Stdout
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.log import log_to_stderr
@@ -70,12 +70,11 @@ def main(argv: Sequence[str]) -> int:
         recovery = Recovery(config, consumer, watch, Stores(Path(config.state.directory)), history, arguments.drop)
         partitions = CountedPartitions(config, consumer, watch, recovery, stop, ends)
         line = ProgressWatch(partial(get_admin, config), config)
-        output = Stdout(arguments.format, Calendar(config.counter.timezone))
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config)),
-            Reporter(config, partitions, line, [output], time.time),
+            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config), stop.monotonic),
+            Reporter(config, partitions, line, outputs(config, arguments.format), stop.monotonic, time.time),
             line,
             stop,
         )
@@ -99,7 +98,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="count what is in the topic now, report once, exit",
     )
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     parser.add_argument(
         "--drop",
         action="append",

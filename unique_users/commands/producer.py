@@ -1,4 +1,4 @@
-"""Replay a file of frames, or stdin, into the topic `feed`."""
+"""Replay files of frames, or stdin, into the topic `feed`."""
 
 import logging
 import sys
@@ -11,12 +11,14 @@ from unique_users.clients.connect import get_producer, when_broker_answers
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, prepare_topics
-from unique_users.commands.arguments import argument_parser, check_rate
+from unique_users.commands.arguments import FILE_HELP, add_format, argument_parser, check_rate
+from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
-from unique_users.errors import InputError
-from unique_users.producer.frame_files import FrameFile
+from unique_users.errors import InputError, UsageError
+from unique_users.producer.frame_files import FrameFiles
 from unique_users.producer.replay import Replay
+from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
@@ -26,14 +28,16 @@ _log = logging.getLogger(__name__)
 EXAMPLES = """\
   python producer.py                                  the file named in config.yaml, as fast as possible
   python producer.py stream.gz --rate 1000            1,000 frames a second
+  python producer.py monday.gz tuesday.gz             one after the other
   zcat stream.gz | python producer.py -               stdin"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 only when every frame is acknowledged."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="gzip, zstd or plain; `-` is stdin")
+    parser.add_argument("files", nargs="*", metavar="FILE", help=FILE_HELP)
     parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
+    add_format(parser)
     arguments = parser.parse_args(argv)
     if arguments.rate is not None:
         check_rate(arguments.rate)
@@ -42,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     topics = config.topics
 
     with (
-        FrameFile(arguments.file or config.producer.file) as file,
+        FrameFiles(arguments.files or [config.producer.file]) as files,
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
     ):
@@ -52,24 +56,29 @@ def main(argv: Sequence[str]) -> int:
             return 1
         watch = TopicWatch(admin, config, used)
         replay = Replay(
-            with_progress(file),
+            with_progress(files),
             lambda: when_broker_answers(config, stop, lambda: new_sending(config)),
             (topics.feed.name, topics.rejected.name),
             stop,
             time.monotonic,
             arguments.rate,
         )
+        every = config.producer.report_seconds
+        reporter = Reporter(every, files, replay, outputs(config, arguments.format), time.monotonic, time.time)
         replay.open()
-        damage = None
+        damage: InputError | UsageError | None = None
         try:
             while replay.step():
-                pass
-        except InputError as error:
+                if reporter.due():
+                    replay.flush()  # a slow stream is acknowledged seldom otherwise
+                    report_beside_bar(reporter)
+        except (InputError, UsageError) as error:  # of a pipe it shows only here that it holds something else
             damage = error
         complete = replay.flush()
+        report_beside_bar(reporter)
         replay.close()
         watch.close()
-        _log.info(summary(file, replay, stopped=stop.requested))
+        _log.info(summary(files, replay, stopped=stop.requested))
         if damage:
             raise damage
     return 0 if complete else 1
@@ -82,22 +91,28 @@ def new_sending(config: Config) -> Sending:
     return Sending(producer, dead_letters(config, asked_bytes_max))
 
 
-def summary(file: FrameFile, replay: Replay, *, stopped: bool) -> str:
+def summary(files: FrameFiles, replay: Replay, *, stopped: bool) -> str:
     """What was sent, and what was not."""
     sent = replay.sent
     text = f"{sent.frames:,} frames acknowledged"
     if sent.cut:
-        text += f", {sent.cut:,} lines too long for Kafka sent to rejected"
-    if file.blank_lines:
-        text += f", {file.blank_lines:,} blank lines left out"
+        text += f", {sent.cut:,} lines too long for Kafka, sent to rejected"
+    if files.blank_lines:
+        text += f", {files.blank_lines:,} blank lines skipped"
     return text + (", stopped before the end" if stopped else "")
 
 
-def with_progress(file: FrameFile) -> Iterator[list[bytes]]:
-    """The file's lines, with a progress bar on a terminal."""
-    bar = tqdm(total=file.bytes_total, unit="B", unit_scale=True, desc=file.path, disable=not sys.stderr.isatty())
+def report_beside_bar(reporter: Reporter) -> None:
+    """Report on lines of their own where a progress bar shares the terminal."""
+    with tqdm.external_write_mode():
+        reporter.report()
+
+
+def with_progress(files: FrameFiles) -> Iterator[list[bytes]]:
+    """The files' frames, with a progress bar on a terminal."""
+    bar = tqdm(total=files.bytes_total, unit="B", unit_scale=True, desc=files.path, disable=not sys.stderr.isatty())
     with bar:
-        for lines in file:
-            bar.update(file.bytes_read() - bar.n)
-            yield lines
-        bar.update(file.bytes_read() - bar.n)
+        for frames in files:
+            bar.update(files.bytes_read() - bar.n)
+            yield frames
+        bar.update(files.bytes_read() - bar.n)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from unique_users.commands.arguments import argument_parser
+from unique_users.commands.arguments import add_format, argument_parser
 from unique_users.config.load import load_config
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import INTERVALS, Calendar
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         "--last", metavar="DURATION", help='instead of both: "15 minutes", "24 hours"; minutes, hours, days or weeks'
     )
     parser.add_argument("--by", choices=INTERVALS, metavar="INTERVAL", help=f"one answer each: {', '.join(INTERVALS)}")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output format; default: text")
+    add_format(parser)
     parser.add_argument(
         "--state",
         action="append",

@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 
 from unique_users.aggregation.counts import users_in
-from unique_users.commands.arguments import argument_parser, require_estimates
+from unique_users.commands.arguments import add_format, argument_parser, require_estimates
 from unique_users.config.load import load_config
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import MINUTE, iso_time
-from unique_users.reports.report import Format
+from unique_users.reports.bucket_count import Format
 from unique_users.state.backups import StateName, backed_up, checked, restored, states_in
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         "directory", nargs="?", metavar="DIRECTORY", help="of the copies; default for show and check: state.directory"
     )
     parser.add_argument("--all", action="store_true", help="states of every topic, not only topics.bucketed.name")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="output of show; default: text")
+    add_format(parser, "output of show")
     arguments = parser.parse_args(argv)
     if arguments.directory is None and arguments.command in {"backup", "restore"}:
         parser.error(f"{arguments.command}: name the DIRECTORY of the copies")

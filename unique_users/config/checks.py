@@ -17,7 +17,7 @@ def check_kafka_names(section: object, path: str) -> None:
     """Check that names are names: to YAML, `{password:secret}` is one name. Raises UsageError."""
     if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
         message = (
-            f"{path}: kafka: a name in it has other signs than letters, digits, `_` and `.`:"
+            f"{path}: kafka: a key has characters other than letters, digits, `_` and `.`:"
             " write `name: value`, with a space after the colon"
         )
         raise UsageError(message)
@@ -38,7 +38,7 @@ def _check_servers(config: Config, path: str) -> None:
     texts = servers.split(",") if isinstance(servers, str) else servers
     if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
         message = (
-            f"{path}: kafka.bootstrap_servers: expected host:port, or several with commas between,"
+            f"{path}: kafka.bootstrap_servers: expected host:port, or several separated by commas,"
             " without a user or password"
         )
         raise UsageError(message)
@@ -56,7 +56,7 @@ def _check_kafka_values(config: Config, path: str) -> None:
             message = f"{path}: kafka.{name}: expected a finite number"
             raise UsageError(message)
         if isinstance(value, str) and _UNFIT.search(value):
-            message = f"{path}: kafka.{name}: expected a string without zero bytes and halves of surrogate pairs"
+            message = f"{path}: kafka.{name}: expected a string without NUL bytes or unpaired surrogates"
             raise UsageError(message)
 
 

@@ -47,11 +47,11 @@ def _read(path: str) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             content = file.read(TEXT_BYTES_MAX + 1)
         if len(content) > TEXT_BYTES_MAX:
-            message = f"{path}: larger than {TEXT_BYTES_MAX} bytes, which no configuration is: name another file"
+            message = f"{path}: larger than {TEXT_BYTES_MAX} bytes, too large for a configuration: name another file"
             raise UsageError(message)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
-        message = f"{path}: no such file: give its place with --config FILE"
+        message = f"{path}: no such file: name it with --config FILE"
         raise UsageError(message) from None
     except UnicodeDecodeError as error:
         message = f"{path}: cannot be read: line {error.object[: error.start].count(10) + 1} is not UTF-8"

@@ -111,6 +111,7 @@ class Producer(Section, frozen=True, kw_only=True):
 
     file: Name = "stream.gz"
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    report_seconds: Seconds = 60
 
 
 class Bucketer(Section, frozen=True, kw_only=True):

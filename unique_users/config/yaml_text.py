@@ -22,11 +22,11 @@ def tree_of(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        message = f"not YAML: {place}{_without_text(error.problem or '')}"
+        message = f"not valid YAML: {place}{_without_text(error.problem or '')}"
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        message = f"not YAML: line {line}, column {column}: a character that YAML does not allow"
+        message = f"not valid YAML: line {line}, column {column}: a character that YAML does not allow"
     raise WrongYamlError(message)
 
 

@@ -26,7 +26,7 @@ from unique_users.runtime.signals import Stop
 _log = logging.getLogger(__name__)
 
 SURE_SECONDS = 1.0  # a commit accepted this recently shows that the partitions are ours; sessions last longer
-LOCK_SECONDS = 30.0  # how long a process that hands a partition over has to release its state
+HANDOVER_SECONDS = 30.0  # how long a process that hands a partition over has to release its state
 
 
 class CountedPartitions:
@@ -108,7 +108,7 @@ class CountedPartitions:
             if topic.partitions != each.origin.partitions:
                 message = (
                     f"topic {each.origin.topic!r} had {each.origin.partitions} partitions, now it has"
-                    f" {topic.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
+                    f" {topic.partitions}: a minute may be in two of them. {NEW_TOPIC}"
                 )
                 raise StateError(message)
             if topic.id != each.origin.topic_id:
@@ -220,7 +220,7 @@ class CountedPartitions:
                 return
             except LockedError:
                 # Its former owner is about to release it, or is a process that has nothing to do with this one.
-                if self._monotonic() - since > LOCK_SECONDS:
+                if self._monotonic() - since > HANDOVER_SECONDS:
                     raise
                 continue
             self.open[partition] = opened
@@ -265,7 +265,9 @@ class CountedPartitions:
         self._history.forget(partition)
         self._committed.pop(partition, None)
         topic = each.origin.topic
-        _log.warning(f"{topic}-{partition}: was deleted and recreated while it was counted; opening its state again")
+        _log.warning(
+            f"{topic}-{partition}: was deleted and recreated while it was being counted: opening its state again"
+        )
         self._unopened[partition] = self._monotonic()
         if not each.origin.topic_id:
             self._recovery.begin_anew(partition)

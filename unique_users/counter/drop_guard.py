@@ -29,7 +29,7 @@ def refuse_drops(states: Iterable[Snapshot], rollup: Rollup, retention_seconds: 
                 drops.setdefault(drop.name, []).append(drop)
     if drops:
         told = "; ".join(_told(name, parts) for name, parts in drops.items())
-        message = f"this start would drop what the state holds, so nothing was changed: {told}"
+        message = f"this start would drop what the state holds, so it changed nothing: {told}"
         raise UsageError(message)
 
 

@@ -75,7 +75,7 @@ class Counting:
         self._drop_old()
 
     def report(self, *, everything: bool = False) -> None:
-        """Report the buckets that changed since the last report, or every bucket held, and the summary."""
+        """Report the buckets that changed since the last report, or every bucket held, and what is left to do."""
         self._reporter.report(self._publishing.missing_topics(), everything=everything)
 
     def close(self) -> None:

@@ -294,9 +294,8 @@ class CountedPartition:
         if not self.undelivered:
             self._undelivered_from = self.position
         detail = f"its minute is closed; this partition keeps those from {iso_time(self._store.floor)} on"
-        for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
+        columns = (batch.keys, batch.values, batch.offsets, batch.timestamps_ms)
+        for key, value, offset, timestamp_ms in zip(*columns, strict=True):
             if minute_of(key) in late and uids_of(value):  # the others are unreadable, and reported as such
-                letter = DeadLetter(
-                    Reason.LATE, detail, self.origin.topic, self.origin.partition, offset, value or b"", key
-                )
-                self.undelivered.append(letter)
+                source = (self.origin.topic, self.origin.partition, offset)
+                self.undelivered.append(DeadLetter(Reason.LATE, detail, *source, value or b"", key, timestamp_ms))

@@ -52,7 +52,7 @@ class ProgressWatch:
         except BrokerError as error:
             if str(error) != self._refusal:
                 self._refusal = str(error)
-                _log.warning(f"cannot see how far the bucketers are, so no bucket leaves the state: {error}")
+                _log.warning(f"cannot see how far the bucketers have read, so no bucket is closed: {error}")
 
     def close(self) -> None:
         """Stop looking and close the admin client."""

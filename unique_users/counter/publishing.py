@@ -13,6 +13,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
 from unique_users.messages.counts import ReadCounts
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
+from unique_users.reports.examples import Example, Examples
 from unique_users.runtime.heartbeat import alive, busy
 
 _log = logging.getLogger(__name__)
@@ -30,11 +31,14 @@ class Publishing:
         topics: Topics,
         new_publisher: Callable[[], Publisher],
         read_counts: Callable[[], ReadCounts],
+        monotonic: Callable[[], float],
     ) -> None:
         self._config = config
         self._topics = topics
         self._new_publisher = new_publisher
         self._read_counts = read_counts
+        self._monotonic = monotonic
+        self._examples = Examples()
         self._publisher: Publisher | None = None
         self._published_to = self._recreated()  # the value of `_recreated` when everything held was last published
 
@@ -54,7 +58,7 @@ class Publishing:
         for each in partitions.open.values():
             each.unpublished |= each.buckets()
         name = self._config.topics.counts.name
-        _log.info(f"topic {name!r} was deleted and recreated: publishing all that is held again")
+        _log.info(f"topic {name!r} was deleted and recreated: publishing all counts again")
 
     def publish(self, partitions: CountedPartitions) -> None:
         """Publish what is saved. What does not arrive stays due, and so does what another member may own by now."""
@@ -88,7 +92,7 @@ class Publishing:
             _log.warning(f"{unpublished} counts are saved but not published: the next start publishes them")
         if undelivered := sum(len(each.undelivered) for each in partitions.open.values()):
             name = self._config.topics.rejected.name
-            _log.warning(f"late records that are not in {name!r} yet: {undelivered}; the next start reads them again")
+            _log.warning(f"late records not yet in {name!r}: {undelivered}; the next start reads them again")
 
     def close(self) -> None:
         """Close the publisher and drop what it has in flight."""
@@ -123,6 +127,8 @@ class Publishing:
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):
+            for line in self._examples.lines(map(_example, each.undelivered), self._monotonic()):
+                _log.warning(line)
             each.mark_delivered()
         else:
             self.close()  # what it still holds is sent again
@@ -146,6 +152,10 @@ class Publishing:
 
     def _recreated(self) -> int:
         return self._topics.recreated(self._config.topics.counts.name)
+
+
+def _example(letter: DeadLetter) -> Example:
+    return Example(letter.reason, letter.detail, f"{letter.topic}-{letter.partition}@{letter.offset}", letter.value)
 
 
 def _reject(letters: Sequence[DeadLetter], publisher: Publisher) -> bool:

@@ -78,7 +78,7 @@ class Recovery:
         origin = Origin(name, topic.id, partition, topic.partitions)
         self._look(partition, topic)
         if partition in self._outdated:
-            _log.info(f"{name}-{partition}: the old state is {self._stores.set_aside(origin)}")
+            _log.info(f"{name}-{partition}: the old state is kept as {self._stores.set_aside(origin)}")
             self._outdated.discard(partition)
         with busy():  # filling an interval from a large state takes minutes
             counted = self._with_state(origin)
@@ -93,7 +93,7 @@ class Recovery:
             aside = self._stores.set_aside(origin)
             _log.info(
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
-                f" counting it from its start, the old state is {aside}"
+                f" counting it from its start; the old state is kept as {aside}"
             )
             return self.recover(partition, bounds)
         elif found:
@@ -153,11 +153,11 @@ class Recovery:
             store = self._stores.open(origin)
         except OtherTopicError as error:
             aside = self._stores.set_aside(origin)
-            _log.info(f"{error}; counting the new one from its start, the old state is {aside}")
+            _log.info(f"{error}; counting the new one from its start; the old state is kept as {aside}")
             store = self._stores.open(origin)
         if filled := follow(store, self._rollup):
             since = f"; buckets that began before {iso_time(store.floor)} may be too low" if store.floor else ""
-            _log.info(f"{origin.topic}-{origin.partition}: filled from what is saved: {', '.join(filled)}{since}")
+            _log.info(f"{origin.topic}-{origin.partition}: filled from the saved state: {', '.join(filled)}{since}")
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is already behind its clock by the allowed lateness, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.allowed_lateness_seconds

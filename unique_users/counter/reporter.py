@@ -1,4 +1,4 @@
-"""What the counter reports: the buckets that changed, and a summary."""
+"""What the counter reports: the buckets that changed, and what is left to do."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -9,8 +9,10 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.partition import CountedPartition
 from unique_users.counter.progress import ProgressSource
 from unique_users.event_time.buckets import INTERVALS, Bucket
+from unique_users.reports.bucket_count import BucketCount
+from unique_users.reports.meter import Meter
 from unique_users.reports.output import Output
-from unique_users.reports.report import BucketCount, Summary
+from unique_users.reports.report import CounterReport
 from unique_users.runtime.heartbeat import busy
 
 
@@ -23,16 +25,18 @@ class Reporter:
         partitions: CountedPartitions,
         progress: ProgressSource,
         outputs: Sequence[Output],
+        monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._partitions = partitions
         self._progress = progress
         self._outputs = outputs
+        self._meter = Meter(monotonic)
         self._wall_clock = wall_clock
         self._closed: dict[Bucket, Count] = {}  # the last counts of buckets dropped since the last report
         self._closed_why: dict[Bucket, set[Why]] = {}
-        self.messages_read = 0  # since the last report
+        self.messages_read = 0  # since the start
         self.reported = False
 
     def note_closed(self, partition: CountedPartition, dropped: dict[Bucket, Count]) -> None:
@@ -43,9 +47,9 @@ class Reporter:
                 self._closed_why.setdefault(bucket, set()).update(why)
 
     def report(self, missing: tuple[str, ...], *, everything: bool = False) -> None:
-        """Report the buckets that changed since the last report, or every bucket held, and the summary.
+        """Report the buckets that changed since the last report, or every bucket held, and what is left to do.
 
-        The summary asks the broker; the counts are printed before that, so they do not wait for it.
+        The latter asks the broker; the counts are printed before that, so they do not wait for it.
         """
         with busy():
             new = self._partitions.take_new()
@@ -56,13 +60,12 @@ class Reporter:
                 found = self._counts(new, changed)
             for output in self._outputs:
                 output.counts(found)
-        summary = self._summary(len(changed), missing)
+        report = self._report(len(changed), missing)
         with busy():
             for output in self._outputs:
-                output.summary(summary)
+                output.report(report)
         self._closed.clear()
         self._closed_why.clear()
-        self.messages_read = 0
         self.reported = True
 
     def _shown(self, buckets: Iterable[Bucket]) -> set[Bucket]:
@@ -78,22 +81,22 @@ class Reporter:
             found.append(BucketCount(bucket.start, count, added, bucket.interval, tuple(why)))
         return found
 
-    def _summary(self, buckets_changed: int, missing: tuple[str, ...]) -> Summary:
+    def _report(self, buckets_changed: int, missing: tuple[str, ...]) -> CounterReport:
         held = self._partitions.open
         line = self._progress.current()
-        summary = Summary(
-            int(self._wall_clock()),
-            self.messages_read,
-            buckets_changed,
-            None if self._config.topics.bucketed.name in missing else self._partitions.lag(),
-            sum(each.unreadable for each in held.values()),
-            tuple(sorted(held)),
-            next((each.origin.partitions for each in held.values()), None),
-            line.unread if line else None,
-            line.behind_seconds if line else None,
-            line.totals() if line else None,
-            missing,
+        report = CounterReport(
+            at=int(self._wall_clock()),
+            reading=self._meter.read(self.messages_read),
+            frames=line.totals() if line else None,
+            lag=None if self._config.topics.bucketed.name in missing else self._partitions.lag(),
+            partitions=tuple(sorted(held)),
+            of=next((each.origin.partitions for each in held.values()), None),
+            missing=missing,
+            buckets_changed=buckets_changed,
+            unreadable=sum(each.unreadable for each in held.values()),
+            feed_lag=line.unread if line else None,
+            feed_behind_seconds=line.behind_seconds if line else None,
         )
         for each in held.values():
             each.unreadable = 0
-        return summary
+        return report

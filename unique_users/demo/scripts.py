@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple, Self
 from unique_users.aggregation.counts import Count, Estimate
 from unique_users.demo.stop import DemoError, Stop
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.reports.report import BucketCount, Summary
+from unique_users.reports.bucket_count import BucketCount
+from unique_users.reports.report import CounterReport
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Word(NamedTuple):
 class Scripts:
     """The project's scripts as child processes with the same settings. As a context manager it ends them all.
 
-    Their output is printed with their names as prefixes, the counter's counts without. Ctrl-C reaches none of them.
+    What they log is printed with their names as prefixes, the counter's reports without. Those of the others are left
+    out: the counter's hold their sums. Ctrl-C reaches none of them.
     """
 
     def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
@@ -137,7 +139,7 @@ class Scripts:
     def _print(self, word: Word) -> None:
         if word.result and word.script == "counter":
             print(self._report_line(word.text), flush=True)
-        else:
+        elif not word.result:
             text = _message(word.text).removeprefix(f"{word.script}: ").removesuffix("; Ctrl-C stops")
             _log.info(f"{word.script}: {text}")
 
@@ -145,7 +147,7 @@ class Scripts:
         """Parse a JSON line of the counter's report and return it as text."""
         fields = json.loads(line)
         if "report" in fields:
-            return "\n".join(Summary.read(fields).lines("text"))
+            return "\n".join(CounterReport.parsed(fields).lines("text"))
         bucket, users = Bucket(fields["interval"], _epoch(fields["start"])), fields["unique_users"]
         count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
         self.counts[bucket] = count

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +16,9 @@ from unique_users.demo.scripts import Scripts
 from unique_users.demo.stop import DemoError, Stop
 from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
-from unique_users.producer.frame_files import FrameFile
-from unique_users.queries.recount import recount, require_accepted
+from unique_users.producer.frame_files import FrameFiles
+from unique_users.queries.recount import accepted_words, differences, recount, require_accepted
+from unique_users.reports.bucket_count import BucketCount
 from unique_users.runtime.timer import Timer
 
 _log = logging.getLogger(__name__)
@@ -82,20 +83,19 @@ def _left(admin: Admin, config: Config) -> Left | None:
 def _words(left: Left | None) -> str:
     if left is None:
         return "the broker does not answer"
-    return f"{left.to_rekey:,} frames are to be re-keyed, {left.to_count:,} messages to be counted"
+    return f"{left.to_rekey:,} frames to re-key, {left.to_count:,} messages to count"
 
 
-def recounted(file: str, config: Config, stop: Stop) -> dict[Bucket, int]:
-    """The true count of each bucket that is counted exactly, by plain sets.
+def recounted(file: str, config: Config, stop: Stop) -> list[BucketCount]:
+    """The true count of each bucket that is counted exactly, by plain sets, oldest first.
 
     Raises InputError, also if there are no frames, and DemoError.
     """
-    with stop.promptly(), FrameFile(file) as lines:
-        result = recount(chain.from_iterable(lines), config, int(time.time() * 1000))
-    _log.info(f"recount: {result.counts}")
-    require_accepted(result, lines.path, lines.blank_lines_first)
-    buckets = result.buckets(exact_intervals(config), Calendar(config.counter.timezone))
-    return {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in buckets}
+    with stop.promptly(), FrameFiles([file]) as files:
+        result = recount(chain.from_iterable(files), config, int(time.time() * 1000))
+    _log.info(f"recount: {accepted_words(result.counts)}")
+    require_accepted(result, files.path, files.skipped_lines)
+    return result.buckets(exact_intervals(config), Calendar(config.counter.timezone))
 
 
 def exact_intervals(config: Config) -> list[str]:
@@ -103,19 +103,20 @@ def exact_intervals(config: Config) -> list[str]:
     counter = config.counter
     exact: list[str] = [name for name in counter.intervals if name not in counter.estimates]
     if not exact:
-        raise UsageError("counter.estimates: the demo compares exact counts: let one interval be exact")
+        raise UsageError("counter.estimates: the demo compares exact counts: leave at least one interval exact")
     return exact
 
 
-def compare(counted: Mapping[Bucket, Count], true: Mapping[Bucket, int], calendar: Calendar) -> bool:
+def compare(counted: Mapping[Bucket, Count], true: Sequence[BucketCount], calendar: Calendar) -> bool:
     """Print both counts of every bucket that is not estimated. Returns whether there are any and all match."""
     exact = {bucket: count for bucket, count in counted.items() if not isinstance(count, Estimate)}
-    buckets = exact.keys() | true.keys()
-    texts = {bucket: calendar.text(bucket) for bucket in buckets}
+    recounts = {Bucket(bucket.interval, bucket.start): bucket.unique_users for bucket in true}
+    different = {difference.bucket for difference in differences(true, exact)}
+    texts = {bucket: calendar.text(bucket) for bucket in exact.keys() | recounts.keys()}
     width = max(map(len, texts.values()), default=0)
-    for interval in sorted({bucket.interval for bucket in buckets}, key=INTERVALS.index):
+    for interval in sorted({bucket.interval for bucket in texts}, key=INTERVALS.index):
         print(f"{interval:<{width}}  {'counted':>9}  {'recounted':>9}")
-        for bucket in sorted(bucket for bucket in buckets if bucket.interval == interval):
-            here, there = exact.get(bucket, 0), true.get(bucket, 0)
-            print(f"{texts[bucket]:<{width}}  {here:>9,}  {there:>9,}{'' if here == there else '  differs'}")
-    return bool(true) and exact == true
+        for bucket in sorted(bucket for bucket in texts if bucket.interval == interval):
+            here, there = exact.get(bucket, 0), recounts.get(bucket, 0)
+            print(f"{texts[bucket]:<{width}}  {here:>9,}  {there:>9,}{'  differs' if bucket in different else ''}")
+    return bool(true) and not different

@@ -54,7 +54,7 @@ def _fresh_directory(config: Config) -> Path:
     owner = PidFile.read(directory / "kafka.pid")
     if owner and owner.process(str(directory.absolute() / "kafka.properties")):
         message = (
-            f"the Kafka of another demo runs in {str(directory)!r} (process {owner.pid}): wait for its end, or, if it"
+            f"the Kafka of another demo runs in {str(directory)!r} (process {owner.pid}): wait until it ends, or, if it"
             f" was left behind, `unique-users broker stop --set broker.data={directory}`"
         )
         raise DemoError(message)

@@ -214,7 +214,7 @@ class LocalKafka:
     def _check_port(self) -> None:
         if self._port_taken():
             raise LocalKafkaError(
-                f"port {self.port} is taken by another program: stop that one, or choose another port in"
+                f"port {self.port} is in use by another program: stop that one, or choose another port in"
                 " kafka.bootstrap_servers"
             )
 

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Layout:
+class Addresses:
     """The nodes' addresses for clients, those of their controllers, and the cluster's id."""
 
     brokers: list[str]
@@ -80,7 +80,7 @@ def local_kafka(
     """
     data = data.absolute()
     host, port = address
-    layout, security = Layout.read(data), Security(data / "secure")
+    layout, security = Addresses.read(data), Security(data / "secure")
     if version.startswith("2.") and (secure or (nodes or 1) > 1):
         raise UsageError("--nodes and --secure need Kafka 4: start with --kafka-version 4.3.1")
     if (data / "kafka-version").exists() or layout is not None:
@@ -119,8 +119,8 @@ class LocalCluster:
     def __post_init__(self) -> None:
         """Find out where the nodes are, or choose where they will be."""
         self.data = self.data.absolute()
-        kept = Layout.read(self.data)
-        self._layout = kept or Layout.new(self.host, self.port, self.size, new_cluster_id())
+        kept = Addresses.read(self.data)
+        self._layout = kept or Addresses.new(self.host, self.port, self.size, new_cluster_id())
         self.size = len(self._layout.brokers)
 
     def __enter__(self) -> Self:
@@ -216,7 +216,7 @@ class LocalCluster:
         first = f"{self.host}:{self.port}"
         taken = [at for at in (*self._layout.brokers[1:], *self._layout.controllers) if _taken(at)]
         if self._layout.brokers[0] != first or taken:
-            self._layout = Layout.new(self.host, self.port, self.size, self._layout.cluster_id)
+            self._layout = Addresses.new(self.host, self.port, self.size, self._layout.cluster_id)
 
     def _wait_for_all(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -90,10 +90,10 @@ def explained(data: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LocalKafkaError(
-            f"broker.data: cannot use {str(error.filename or data)!r}: {reason(error)}: give it space"
-            " and rights, make its parent or mount its disk, or name another directory"
+            f"broker.data: cannot use {str(error.filename or data)!r}: {reason(error)}: free some space,"
+            " fix its permissions, create its parent or mount its disk, or name another directory"
         ) from None
     except psutil.Error as error:
         raise LocalKafkaError(
-            f"Kafka's process in {str(data)!r} cannot be ended: {error}: is it another user's?"
+            f"Kafka's process in {str(data)!r} cannot be stopped: {error}: does it belong to another user?"
         ) from None

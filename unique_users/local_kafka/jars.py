@@ -110,13 +110,13 @@ def _download_one(jar: LockedDependency, staging: Path, cache: Path) -> None:
             staged.unlink(missing_ok=True)
             if attempt == DOWNLOAD_ATTEMPTS:
                 raise LocalKafkaError(
-                    f"cannot fetch {name} ({type(error).__name__}): connect to the network for the first start,"
-                    " and start again: what was fetched is kept"
+                    f"cannot fetch {name} ({type(error).__name__}): the first start needs the network;"
+                    " start again once it is there, what was fetched is kept"
                 ) from None
     if (got := _sha256(staged)) != jar.sha256:
         raise LocalKafkaError(
-            f"{name}: expected SHA-256 {jar.sha256}, downloaded {got}: nothing of it is kept; start again, and if"
-            " it stays so, ask who stands between this machine and the Maven repository"
+            f"{name}: expected SHA-256 {jar.sha256}, downloaded {got}: it was discarded; start again, and if"
+            " that does not help, ask who runs the proxy between this machine and the Maven repository"
         )
     target = _path_in(cache, jar)
     try:

@@ -122,7 +122,7 @@ class Security:
             return {user: str(tree["kafka"]["sasl_plain_password"]) for user, tree in trees.items()}
         except (OSError, yaml.YAMLError, TypeError, KeyError):
             raise LocalKafkaError(
-                f"{self.directory}: not whole: put back what is missing, or name another directory with"
+                f"{self.directory}: incomplete: put back what is missing, or name another directory with"
                 " --set broker.data=DIRECTORY"
             ) from None
 
@@ -152,7 +152,7 @@ def _new_password(user: str, environment: Mapping[str, str]) -> str:
     if given is None:
         return secrets.token_urlsafe(PASSWORD_BYTES)
     if not PASSWORD.fullmatch(given):
-        raise UsageError(f"environment variable {name}: expected 8 to 128 letters, digits and the signs . _ ~ -")
+        raise UsageError(f"environment variable {name}: expected 8 to 128 letters, digits and the characters . _ ~ -")
     return given
 
 

@@ -22,7 +22,7 @@ def start_zookeeper(data: Path, wanted_port: int | None, jars: Sequence[Path], d
         zookeeper.remove_stale(owner)
     port = wanted_port or free_port()
     if listens("localhost", port):
-        raise LocalKafkaError(f"port {port}, meant for ZooKeeper, is taken by another program: stop that one")
+        raise LocalKafkaError(f"port {port}, needed for ZooKeeper, is in use by another program: stop that one")
     files = data / "zookeeper"
     settings = {"dataDir": files.as_posix(), "clientPort": str(port), "clientPortAddress": "localhost"}
     zookeeper.write_settings("zookeeper.properties", settings)

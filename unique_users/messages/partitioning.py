@@ -7,7 +7,7 @@ from zlib import crc32
 
 # Counts of the old topic say nothing about the new one: a reader would take the larger of two that should be added.
 NEW_TOPIC = (
-    "Make a new topic, set topics.bucketed.name to it, topics.counts.name and bucketer.group to new ones, and let the"
+    "Create a new topic, set topics.bucketed.name to it, topics.counts.name and bucketer.group to new ones, and let the"
     " bucketer fill it from the start of feed"
 )
 

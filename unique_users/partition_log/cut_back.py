@@ -99,10 +99,10 @@ class HistoryCheck:
         marked = ""
         if minutes:
             first, last = map(iso_time, minutes)
-            marked = f"; minutes {first} to {last} are marked, as they may hold users of lost records"
+            marked = f"; minutes {first} to {last} are marked, because they may include users of lost records"
         _log.warning(
-            f"{self._topic}-{partition}: was cut back: offset {found.differs_at} does not hold the record that was read"
-            f" there: reading again from offset {found.offset}, up to which it is the same{marked}"
+            f"{self._topic}-{partition}: was cut back: offset {found.differs_at} no longer holds the record read"
+            f" there: reading again from offset {found.offset}, up to which nothing changed{marked}"
         )
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ def say_lost(topic: str, partition: int, position: int, first: int) -> None:
 def say_unreadable(topic: str, batch: Batch) -> None:
     """Say that records cannot be unpacked and are skipped."""
     _log.warning(
-        f"{topic}-{batch.partition}: passing offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}"
+        f"{topic}-{batch.partition}: skipping offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}"
     )
 
 
@@ -65,5 +65,5 @@ def say_trimmed(topic: str, batch: Batch, whole_from: int) -> None:
     )
     _log.warning(
         f"{topic}-{batch.partition}: there is no state, and the topic's retention has deleted offsets 0 to"
-        f" {batch.offsets[0] - 1}: {since}, earlier ones may be too low and are marked as not whole"
+        f" {batch.offsets[0] - 1}: {since}; earlier ones may be too low and are marked as not whole"
     )

@@ -1,21 +1,26 @@
-"""Decompressing gzip and zstd files of any number of members or frames, piece by piece, in bounded memory.
+"""Decompressing files of any number of members, frames or streams, piece by piece, in bounded memory.
 
 The standard readers fall short: gzip's gives nothing of a damaged block, zstd's takes a truncated file for a whole one,
-and zstd's objects return at once everything that a few bytes unpack to, even gigabytes.
+zstd's objects return at once everything that a few bytes unpack to, even gigabytes, and those of bz2 and xz take what
+follows the last stream for nothing.
 """
 
+import bz2
+import lzma
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
 import zstandard
 
-COMPRESSED_BYTES = 32 * 1024  # of gzip, read at a time
-UNPACKED_BYTES = 512 * 1024  # of gzip, returned at a time; of zstd it is a block, 128 KiB at most
+COMPRESSED_BYTES = 32 * 1024  # read at a time; of zstd it is a block
+FED_BYTES = 256  # of bz2 and xz at a time: what these unpack to is lost where damage follows
+UNPACKED_BYTES = 512 * 1024  # returned at a time; of zstd it is a block, 128 KiB at most
 
-# The window a frame may ask for: as much as the zstd tool grants by default.
+# The window that a frame or a stream may ask for: as much as the zstd tool grants by default.
 WINDOW_BYTES_MAX = 128 * 1024 * 1024
+_XZ_BYTES_MAX = WINDOW_BYTES_MAX + 1024 * 1024  # xz counts what it needs itself, too
 
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # the first four bytes of data that is not the file's content
 _HEADER_START_BYTES = 5  # tell how long a frame's header is
@@ -23,12 +28,7 @@ _RLE_BLOCK = 1  # a byte and how often it is repeated
 
 
 class WindowError(Exception):
-    """A zstd frame asks for more memory than is granted."""
-
-
-def is_gzip(start: bytes) -> bool:
-    """Whether a file that starts like this is gzip."""
-    return start.startswith(b"\x1f\x8b")
+    """What was compressed asks for more memory than is granted."""
 
 
 def is_zstd(start: bytes) -> bool:
@@ -42,12 +42,12 @@ def unpacked_gzip(file: Any) -> Iterator[bytes]:
     while compressed := compressed or file.read1(COMPRESSED_BYTES):
         # Some programs pad the last block of a file with zeros.
         if compressed := compressed.lstrip(b"\0"):
-            compressed = yield from _member(file, compressed)
+            compressed = yield from unpacked_member(file, compressed)
 
 
-def _member(file: Any, compressed: bytes) -> Generator[bytes, None, bytes]:
+def unpacked_member(file: Any, compressed: bytes = b"", wbits: int = 31) -> Generator[bytes, None, bytes]:
     """The content of a member that begins with `compressed`; returns what was read after it."""
-    decompressor = zlib.decompressobj(wbits=31)
+    decompressor = zlib.decompressobj(wbits=wbits)
     while not decompressor.eof:
         compressed = _exactly(compressed or file.read1(COMPRESSED_BYTES), 1)
         before, given = decompressor.copy(), 0
@@ -80,6 +80,59 @@ def _up_to_damage(decompressor: Any, compressed: bytes, given: int) -> Iterator[
             given = max(0, given - len(plain))
 
 
+def unpacked_bz2(file: Any) -> Iterator[bytes]:
+    """The content of `file`, up to any damage. Raises OSError, or EOFError if it is truncated."""
+    return _unpacked_streams(file, bz2.BZ2Decompressor)
+
+
+def unpacked_xz(file: Any) -> Iterator[bytes]:
+    """The content of `file`, up to any damage. Raises lzma.LZMAError, EOFError if it is truncated, WindowError."""
+    try:
+        yield from _unpacked_streams(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_BYTES_MAX))
+    except lzma.LZMAError as error:
+        if "Memory usage limit" not in str(error):
+            raise
+        message = (
+            f"needs more than {_XZ_BYTES_MAX:,} bytes of memory to be unpacked: compress it with a smaller dictionary,"
+            " such as that of xz -9"
+        )
+        raise WindowError(message) from None
+
+
+def _unpacked_streams(file: Any, new: Callable[[], Any]) -> Iterator[bytes]:
+    compressed = b""
+    while compressed := compressed or file.read1(COMPRESSED_BYTES):
+        # Zeros may stand between two streams of xz.
+        if compressed := compressed.lstrip(b"\0"):
+            compressed = yield from unpacked_stream(file, new(), compressed)
+
+
+def unpacked_stream(file: Any, decompressor: Any, compressed: bytes = b"") -> Generator[bytes, None, bytes]:
+    """The content of a stream of bz2 or xz that begins with `compressed`; returns what was read after it."""
+    while not decompressor.eof:
+        compressed = _exactly(compressed or file.read1(COMPRESSED_BYTES), 1)
+        compressed = yield from _fed(decompressor, compressed)
+    return compressed
+
+
+def _fed(decompressor: Any, compressed: bytes) -> Generator[bytes, None, bytes]:
+    """What some input unpacks to, up to any damage; returns the input after the stream's end."""
+    held: list[bytes] = []
+    at = 0
+    try:
+        while at < len(compressed) and not decompressor.eof:
+            held.append(decompressor.decompress(compressed[at : at + FED_BYTES], UNPACKED_BYTES))
+            at += FED_BYTES
+            while not decompressor.eof and not decompressor.needs_input:
+                yield b"".join(held)
+                held = [decompressor.decompress(b"", UNPACKED_BYTES)]
+    except (OSError, lzma.LZMAError):
+        yield b"".join(held)
+        raise
+    yield b"".join(held)
+    return decompressor.unused_data + compressed[at:] if decompressor.eof else b""
+
+
 def unpacked_zstd(file: Any) -> Iterator[bytes]:
     """The content of `file`, block by block, up to any damage.
 
@@ -98,7 +151,7 @@ def _frame(file: Any, start: bytes) -> Iterator[bytes]:
     frame = zstandard.get_frame_parameters(header)
     if frame.window_size > WINDOW_BYTES_MAX:
         message = (
-            f"needs a window of {frame.window_size:,} bytes to be unpacked, at most {WINDOW_BYTES_MAX:,} are granted:"
+            f"needs a window of {frame.window_size:,} bytes to decompress, {WINDOW_BYTES_MAX:,} is the limit:"
             " compress it without --long, or with --long=27"
         )
         raise WindowError(message)

@@ -1,10 +1,11 @@
-"""Files of frames, one JSON object per line: gzip, zstd or plain, recognised by their content."""
+"""Files of frames, and pipes: unpacked, split into frames, and refused where they hold something else."""
 
+import lzma
 import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,46 +13,67 @@ from typing import Any, Self
 import zstandard
 
 from unique_users.errors import InputError, UsageError
-from unique_users.messages.frame import CutLine
-from unique_users.producer.decompression import WindowError, is_gzip, is_zstd, unpacked_gzip, unpacked_zstd
+from unique_users.producer.decompression import WindowError
+from unique_users.producer.json_values import JsonValues
+from unique_users.producer.layouts import Layout, layout_of
 from unique_users.producer.read_ahead import read_ahead
+from unique_users.producer.refusals import Origin
+from unique_users.producer.unpacking import unpacked
 
-# The longest line that is kept whole, so that a file without line ends does not fill the memory.
-LINE_BYTES_MAX = 8_000_000
-PLAIN_BYTES = 256 * 1024  # read at a time
-JOINED_BYTES = 256 * 1024  # returned as one list of lines, while they are in the processor's cache
+JOINED_BYTES = 256 * 1024  # returned as one list of frames, while they are in the processor's cache
+STDIN = {"-", "/dev/stdin", "/dev/fd/0"}
+_DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError)
 
 
 class FrameFile:
-    """The lines of a file, or of stdin for `-`, without line ends; blank lines are skipped. A context manager.
+    """The frames of a file or a pipe, or of stdin for `-`. A context manager.
 
-    Iterating gives lists of lines: of a file, many at a time; of a pipe, those available, or an empty list ten times a
-    second while there are none. A line that is too long becomes a CutLine. Raises InputError if the file is damaged or
-    truncated; what came before was whole.
+    A frame is a line, without its line end; blank lines are skipped. Where the file is a JSON array, or objects take
+    several lines, it is an element or an object, as its bytes. One that is too long becomes a CutLine.
+
+    Iterating gives lists of frames: of a file, many at a time; of a pipe, those available, or an empty list ten times a
+    second while there are none. Raises InputError if the file is damaged or truncated; what came before was whole.
+    Raises UsageError if it holds no frames but something else: of a file before it is iterated, and always before any
+    of its frames.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.blank_lines = 0
         self.blank_lines_first = 0  # before the first line that is not blank
-        self._begun = False
-        if path == "-" and sys.stdin is None:
+        self.has_begun = False  # there was a frame
+        self._file: Any = None
+        self._layout: Layout | None = None
+        self._start = b""
+        self._error: Exception | None = None
+        if path in STDIN and sys.stdin is None:
             raise UsageError("stdin is closed: name a file, or pipe the frames in")
         try:
-            # stdin gets a reader of its own: Python cannot exit while a thread waits in that of `sys`.
-            self._file: Any = (
-                open(sys.stdin.fileno(), "rb", closefd=False) if path == "-" else Path(path).open("rb")  # noqa: SIM115
-            )
-            self.bytes_total = None if path == "-" else Path(path).stat().st_size
-            # A loop that reads a pipe has other things to watch; for a file, a thread would cost more than it gains.
-            regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
-            self._blocks = (_joined if regular else read_ahead)(_blocks(self._file), JOINED_BYTES)
+            status = os.fstat(sys.stdin.fileno()) if path in STDIN else Path(path).stat()
+            if path in STDIN or not stat.S_ISFIFO(status.st_mode):
+                self._open()
         except FileNotFoundError:
             message = f"{path}: no such file: name one, or `-` for stdin"
             raise UsageError(message) from None
         except OSError as error:
-            message = f"{path}: cannot be read: {error.strerror or error}"
-            raise InputError(message) from None
+            raise _unreadable(path, error) from None
+        regular = stat.S_ISREG(status.st_mode)
+        self._origin = Origin(path, regular=regular and path not in STDIN)
+        self.bytes_total = status.st_size if self._origin.regular else None
+        # A loop that reads a pipe has other things to watch; for a file, a thread would cost more than it gains.
+        self._blocks = (_joined if regular else read_ahead)(self._unpacked(), JOINED_BYTES)
+        if regular:
+            try:
+                for _ in self._recognised():
+                    pass
+            except UsageError:
+                self.close()
+                raise
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether its frames are lines."""
+        return not isinstance(self._layout, JsonValues)
 
     def bytes_read(self) -> int:
         """Bytes of the file read so far, before decompression."""
@@ -59,26 +81,60 @@ class FrameFile:
         return position
 
     def __iter__(self) -> Iterator[list[bytes]]:
-        unfinished = _Unfinished()
+        if self._layout is None:
+            yield from self._recognised()
+        assert self._layout is not None
+        start, self._start = self._start, b""
+        yield self._kept(self._layout.feed(start))
         try:
+            if self._error is not None:
+                raise self._error
             for block in self._blocks:
-                yield self._kept(_lines(unfinished, block))
+                yield self._kept(self._layout.feed(block))
+            last = self._layout.end()
         except WindowError as error:
             message = f"{self.path}: {error}"
             raise InputError(message) from None
-        except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
+        except _DAMAGED as error:
             message = f"{self.path}: damaged or cut off here: {error}"
             raise InputError(message) from None
-        if unfinished:
-            yield self._kept([unfinished.take()])
+        yield self._kept(last)
 
-    def _kept(self, lines: list[bytes]) -> list[bytes]:
-        """The lines that are not blank."""
-        kept = [line for line in lines if line and not line.isspace()]
-        if kept and not self._begun:
-            self._begun = True
-            self.blank_lines_first = self.blank_lines + lines.index(kept[0])
-        self.blank_lines += len(lines) - len(kept)
+    def _recognised(self) -> Iterator[list[bytes]]:
+        """Read until it is known what the text is, and meanwhile return nothing, as a pipe does that has nothing."""
+        try:
+            for block in self._blocks:
+                self._start += block
+                self._layout = layout_of(self._start, self._origin, ended=False)
+                if self._layout is not None:
+                    return
+                yield []
+        except (WindowError, *_DAMAGED) as error:
+            self._error = error  # it comes after the frames before it
+        self._layout = layout_of(self._start, self._origin, ended=True)
+
+    def _unpacked(self) -> Iterator[bytes]:
+        if self._file is None:
+            try:
+                self._open()  # waits until another program opens the pipe as well
+            except OSError as error:
+                raise _unreadable(self.path, error) from None
+        yield from unpacked(self._file, self._origin)
+
+    def _open(self) -> None:
+        path = self.path
+        # stdin gets a reader of its own: Python cannot exit while a thread waits in that of `sys`.
+        self._file = (
+            open(sys.stdin.fileno(), "rb", closefd=False) if path in STDIN else Path(path).open("rb")  # noqa: SIM115
+        )
+
+    def _kept(self, frames: list[bytes]) -> list[bytes]:
+        """The frames that are not blank."""
+        kept = [frame for frame in frames if frame and not frame.isspace()]
+        if kept and not self.has_begun:
+            self.has_begun = True
+            self.blank_lines_first = self.blank_lines + frames.index(kept[0])
+        self.blank_lines += len(frames) - len(kept)
         return kept
 
     def __enter__(self) -> Self:
@@ -87,62 +143,84 @@ class FrameFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.raw.close()  # its own close would wait for a thread that waits for a pipe
+        self.close()
+
+    def close(self) -> None:
+        """Close it; may be called again."""
+        if self._file is not None:
+            self._file.raw.close()  # its own close would wait for a thread that waits for a pipe
 
 
-class _Unfinished:
-    """The line whose end has not arrived: its first bytes, and how many followed. False if it has none."""
+class FrameFiles:
+    """The frames of one or more files in order, each as a FrameFile gives them. A context manager.
 
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._dropped = 0
+    Those that are no pipes are looked at before the first one is read: a wrong one is told before any frame is used.
+    Where one is damaged, those after it are not read.
+    """
 
-    def __len__(self) -> int:
-        return len(self._held) + self._dropped
+    def __init__(self, paths: Sequence[str]) -> None:
+        if sum(path in STDIN for path in paths) > 1:
+            raise UsageError("stdin can be read only once")
+        self._paths = paths
+        others = [_bytes_total(path) for path in paths[1:]]
+        self._files = [FrameFile(paths[0])]  # those before the last one are read
+        totals = [total for total in (self._files[0].bytes_total, *others) if total is not None]
+        self.bytes_total = sum(totals) if len(totals) == len(paths) else None
 
-    def add(self, more: bytes) -> None:
-        """Continue it, in memory up to LINE_BYTES_MAX and one more, which may belong to the line end."""
-        room = LINE_BYTES_MAX + 1 - len(self._held)
-        self._held += more[:room]
-        self._dropped += max(0, len(more) - room)
+    @property
+    def path(self) -> str:
+        """Of the file, or how many they are."""
+        return self._paths[0] if len(self._paths) == 1 else f"{len(self._paths)} files"
 
-    def take(self) -> bytes:
-        """Return the line, as a CutLine if it is too long, and begin the next one."""
-        held, dropped = self._held, self._dropped
-        self._held, self._dropped = bytearray(), 0
-        if not dropped:
-            held = held.rstrip(b"\r")
-        whole = len(held) + dropped
-        if whole <= LINE_BYTES_MAX:
-            return bytes(held)
-        del held[LINE_BYTES_MAX:]
-        return CutLine(bytes(held), whole)
+    @property
+    def blank_lines(self) -> int:
+        """In all files together."""
+        return sum(file.blank_lines for file in self._files)
+
+    def bytes_read(self) -> int:
+        """Bytes of the files read so far, before decompression."""
+        return sum(file.bytes_total or 0 for file in self._files[:-1]) + self._files[-1].bytes_read()
+
+    @property
+    def skipped_lines(self) -> int | None:
+        """The blank lines before the first frame; None if a frame's number does not tell its line."""
+        file = self._files[0]
+        known = len(self._paths) == 1 and file.has_lines and file.blank_lines == file.blank_lines_first
+        return file.blank_lines_first if known else None
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        for number, path in enumerate(self._paths):
+            if number:
+                self._files[-1].close()
+                self._files.append(FrameFile(path))
+            try:
+                yield from self._files[-1]
+            except InputError as error:
+                left = len(self._paths) - number - 1
+                if not left:
+                    raise
+                message = f"{error}; the {left} files after it are not read"
+                raise InputError(message) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files[-1].close()
 
 
-def _lines(unfinished: _Unfinished, block: bytes) -> list[bytes]:
-    """The lines that end in a block, without line ends; the rest is unfinished."""
-    if b"\n" not in block:
-        unfinished.add(block)
-        return []
-    first, *ended = block.split(b"\n")
-    unfinished.add(first.rstrip(b"\r"))
-    lines = [unfinished.take()]
-    unfinished.add(ended.pop())
-    lines += [line.rstrip(b"\r") for line in ended]
-    if max(map(len, lines), default=0) > LINE_BYTES_MAX:
-        lines = [line if len(line) <= LINE_BYTES_MAX else CutLine(line[:LINE_BYTES_MAX], len(line)) for line in lines]
-    return lines
+def _bytes_total(path: str) -> int | None:
+    """The size of a file, which is looked at; None for a pipe. Raises UsageError, InputError."""
+    if path in STDIN:  # what is read of it could not be read again
+        return None
+    with FrameFile(path) as file:
+        return file.bytes_total
 
 
-def _blocks(file: Any) -> Iterator[bytes]:
-    """The content of the file, decompressed, as it arrives."""
-    start = file.peek(4)
-    if is_gzip(start):
-        yield from unpacked_gzip(file)
-    elif is_zstd(start):
-        yield from unpacked_zstd(file)
-    else:
-        yield from iter(lambda: file.read1(PLAIN_BYTES), b"")
+def _unreadable(path: str, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _joined(blocks: Iterator[bytes], bytes_max: int) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from unique_users.aggregation.completeness import Why, fields, why_range, words
 from unique_users.aggregation.counts import Count
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp, iso_time
-from unique_users.reports.report import Format
+from unique_users.reports.bucket_count import Format
 from unique_users.state.metadata import Facts
 
 _UNIT_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
@@ -76,11 +76,11 @@ def minute_of(text: str) -> int:
         message = f"expected a time like 2016-07-11T13:39:00Z, got {text!r}"
         raise UsageError(message) from None
     if time.tzinfo is None:
-        message = f"{text!r} has no zone: write Z or an offset like +02:00 behind it"
+        message = f"{text!r} has no time zone: add Z or an offset like +02:00"
         raise UsageError(message)
     ts = time.timestamp()
     if ts != bucket_timestamp(int(ts)):
-        message = f"{text!r} is no whole minute: users are kept by minute"
+        message = f"{text!r} is not a whole minute: users are kept by minute"
         raise UsageError(message)
     return int(ts)
 
@@ -114,8 +114,8 @@ def answers(states: Sequence[Saved], asked: Range, by: str | None, calendar: Cal
     floor = max((state.floor for state in states), default=0)
     if asked.start < floor:
         message = (
-            f"the minutes before {iso_time(floor)} have left the state, see counter.retention_seconds:"
-            f" ask from then on, not from {iso_time(asked.start)}"
+            f"the minutes before {iso_time(floor)} are no longer kept (counter.retention_seconds):"
+            f" let the range start there, not at {iso_time(asked.start)}"
         )
         raise UsageError(message)
     held = sorted((b.start, place) for place, state in enumerate(states) for b in state.counts if _is_minute(b))

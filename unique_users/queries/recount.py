@@ -17,30 +17,32 @@ from unique_users.aggregation.counts import Count, Estimate, sketch_class, users
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.queries.plain_clock import PlainClock
 from unique_users.queries.plain_frames import frames_in
-from unique_users.reports.report import BucketCount, Format
+from unique_users.reports.bucket_count import BucketCount, Format
+from unique_users.reports.examples import Example
 
-SHOWN_BYTES = 80  # of a rejected frame
+START_BYTES = 1_000  # of a rejected frame: more than is shown of it
 
 
 class FirstRejected(NamedTuple):
-    """The first frame that was rejected, and why."""
+    """The first frame that was rejected for a reason."""
 
     number: int  # among the frames, starting at 1
     reason: str
     detail: str
-    start: bytes  # of the frame, SHOWN_BYTES at most
-    whole: bool
+    start: bytes  # of the frame, START_BYTES at most
 
-    def words(self, skipped_lines: int) -> str:
-        """On one line, with control characters of the frame escaped; `skipped_lines` blank lines come before it."""
-        shown = f"{self.start!r}{'' if self.whole else '…'}"
-        return f"line {self.number + skipped_lines}: {self.reason}: {self.detail}: {shown}"
+    def words(self, skipped_lines: int | None) -> str:
+        """On one line, safe for a terminal; `skipped_lines` blank lines come before it, None if that is not known."""
+        where = f"frame {self.number}" if skipped_lines is None else f"line {self.number + skipped_lines}"
+        return Example(self.reason, self.detail, where, self.start).words()
 
 
 class Recount(NamedTuple):
@@ -48,7 +50,16 @@ class Recount(NamedTuple):
 
     users: dict[int, set[str]]
     counts: FrameCounts
-    first_rejected: FirstRejected | None = None
+    first_rejected: Sequence[FirstRejected] = ()  # one for each reason, in the order in which they came
+    other_fields: str | None = None  # which fields there are, if none of the first frames was accepted
+
+    def rejected_lines(self, skipped_lines: int | None) -> list[str]:
+        """An example for each reason, and the fields that there are; `skipped_lines` as in FirstRejected."""
+        lines = [
+            f"rejected: {first.words(skipped_lines)} ({self.counts.rejected[first.reason]:,} for this reason)"
+            for first in self.first_rejected
+        ]
+        return lines if self.other_fields is None else [*lines, self.other_fields]
 
     def buckets(
         self,
@@ -90,18 +101,25 @@ def recount(messages: Iterable[bytes], config: Config, timestamp_ms: int) -> Rec
     last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
     users: defaultdict[int, set[str]] = defaultdict(set)
     counts = FrameCounts()
-    first_rejected = None
+    first_rejected: dict[str, FirstRejected] = {}
+    first_frames = FirstFrames(config.frame.uid, config.frame.ts)
+    other_fields = None
 
     for frame, found in chain.from_iterable(frames_in(message, form) for message in messages):
         counts.read += 1
         error = _rejection(found, last, timestamp_ms, clock)
         if error:
-            counts.rejected[error.reason.value] += 1
-            first_rejected = first_rejected or _first_rejected(counts.read, frame, error, form)
+            reason = error.reason.value
+            counts.rejected[reason] += 1
+            if reason not in first_rejected:
+                first_rejected[reason] = _first_rejected(counts.read, frame, error, form)
+            if not first_frames.done:
+                other_fields = first_frames.add([frame], 0, [reason])
         elif not isinstance(found, BadFrameError):
             counts.accepted += 1
+            first_frames.done = True
             users[bucket_timestamp(found[1])].add(found[0])
-    return Recount(dict(users), counts, first_rejected)
+    return Recount(dict(users), counts, tuple(first_rejected.values()), other_fields or first_frames.told())
 
 
 def _rejection(
@@ -118,24 +136,21 @@ def _rejection(
 def _first_rejected(number: int, frame: bytes, error: BadFrameError, form: FrameFormat) -> FirstRejected:
     # The judgement is the recount's own; the words are the bucketer's, which name the setting that would fit.
     words = next((refused.error.detail for refused in FrameParser(form).parse_all([frame]).refused), error.detail)
-    shown = bytes(frame[:SHOWN_BYTES])
-    return FirstRejected(number, error.reason.value, words, shown, shown == frame)
+    return FirstRejected(number, error.reason.value, words, bytes(frame[:START_BYTES]))
 
 
-def require_accepted(result: Recount, path: str, skipped_lines: int) -> None:
+def require_accepted(result: Recount, path: str, skipped_lines: int | None) -> None:
     """Raise InputError if there is nothing to compare: `path` has no frame, or none that was accepted.
 
-    `skipped_lines` are the blank lines before the first frame.
+    `skipped_lines` as in FirstRejected.
     """
     if result.counts.accepted:
         return
-    if result.first_rejected is None:
+    if not result.counts.read:
         message = f"{path} is empty, there is nothing to compare: name a file with one JSON object a line"
     else:
-        message = (
-            f"no frame of {path} was accepted: {result.counts.rejected.total():,} rejected; the first,"
-            f" {result.first_rejected.words(skipped_lines)}"
-        )
+        first = result.first_rejected[0].words(skipped_lines)
+        message = f"no frame of {path} was accepted: {result.counts.rejected.total():,} rejected; the first, {first}"
     raise InputError(message)
 
 
@@ -178,3 +193,45 @@ def differences(
         for bucket in sorted(recounted.keys() | published.keys())
         if published.get(bucket, 0) != recounted.get(bucket, 0)
     ]
+
+
+def within_time(
+    published: Mapping[Bucket, PublishedBucket], buckets: Iterable[BucketCount]
+) -> dict[Bucket, PublishedBucket]:
+    """Those published buckets that lie between the first and the last recounted one of their interval."""
+    starts: defaultdict[str, list[int]] = defaultdict(list)
+    for bucket in buckets:
+        starts[bucket.interval].append(bucket.start)
+    spans = {interval: range(min(found), max(found) + 1) for interval, found in starts.items()}
+    return {bucket: found for bucket, found in published.items() if bucket.start in spans.get(bucket.interval, ())}
+
+
+class Verdict(NamedTuple):
+    """How many buckets differ, of those that were compared."""
+
+    different: int
+    compared: int
+    left_out: int = 0  # published ones outside the time of the recounted frames
+
+    def words(self, counts: FrameCounts) -> str:
+        """On one line; `counts` are those of the recount."""
+        if self.different:
+            text = f"{self.different:,} of {self.compared:,} buckets differ{'s' if self.different == 1 else ''}"
+        else:
+            text = "exact: no bucket differs"
+        if counts.rejected:
+            text += f", counting the {_share(counts)} of the frames that were accepted"
+        if self.left_out:
+            text += f"; {self.left_out:,} published ones lie outside the file's time: --all compares them"
+        return text
+
+
+def accepted_words(counts: FrameCounts) -> str:
+    """The sum of the frames, and what share of them was accepted."""
+    return f"{counts}, {_share(counts)} accepted" if counts.rejected else str(counts)
+
+
+def _share(counts: FrameCounts) -> str:
+    """In percent, rounded down: only all are 100."""
+    tenths = 1_000 * counts.accepted // max(1, counts.read)
+    return f"{tenths // 10}.{tenths % 10} %"

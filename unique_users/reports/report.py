@@ -1,163 +1,175 @@
-"""What the scripts print on stdout: lines for people, or JSON lines. Pure."""
+"""What the three scripts report about themselves: the same things in the same order, as text or JSON. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import orjson
 
-from unique_users.aggregation.completeness import Why, fields, words
-from unique_users.aggregation.counts import Count, Estimate, users_in
-from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, iso_time
+from unique_users.event_time.buckets import iso_time
 from unique_users.messages.frame_counts import FrameCounts
-
-Format = Literal["text", "json"]
-
-
-class BucketerReport(NamedTuple):
-    """What the bucketer reports: what this process has committed, and what is left to do."""
-
-    at: int  # wall time in epoch seconds
-    counts: FrameCounts  # since the start
-    new: FrameCounts  # since the last report
-    seconds: float  # since the last report
-    lag: int | None  # frames; None if unknown
-    partitions: int  # of feed, assigned to it; with none it has nothing to do: other members of its group have them all
-    missing: tuple[str, ...] = ()  # topics that are gone
-
-    @property
-    def frames_per_second(self) -> int:
-        """The rate since the last report."""
-        return round(self.new.read / self.seconds) if self.seconds > 0 else 0
-
-    def line(self, form: Format) -> str:
-        """As one line."""
-        if form == "json":
-            fields = {
-                "report": iso_time(self.at),
-                "frames_per_second": self.frames_per_second,
-                "frames": _fields(self.counts),
-                "new": _fields(self.new),
-                "lag": self.lag,
-                "partitions": self.partitions,
-                "broker_answers": self.lag is not None or bool(self.missing),
-                "missing": list(self.missing),
-            }
-            return orjson.dumps(fields).decode()
-        rate = f", {self.frames_per_second:,} frames/s" if self.frames_per_second else ""
-        return f"{self.counts}, {_lag(self.lag, self.missing)}{rate}" + ("" if self.partitions else ", no partition")
+from unique_users.reports.bucket_count import Format
+from unique_users.reports.folding import folded, glued
+from unique_users.reports.meter import Reading
 
 
-def _fields(counts: FrameCounts) -> dict[str, Any]:
-    return {"read": counts.read, "accepted": counts.accepted, "rejected": dict(sorted(counts.rejected.items()))}
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How fast a script reads, how much it has read in all and since the last report, and what became of it."""
 
-
-class BucketCount(NamedTuple):
-    """The count of one bucket, and how much of it is new since the last report."""
-
-    start: int
-    total: Count
-    new: int
-    interval: str = MINUTE.name
-    why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole one
-
-    @property
-    def unique_users(self) -> int:
-        """The number without its bounds."""
-        return users_in(self.total)
-
-    def line(self, form: Format, calendar: Calendar | None = None) -> str:
-        """As one line of a report."""
-        start = (calendar or Calendar()).text(Bucket(self.interval, self.start))
-        if form == "json":
-            said = {
-                "interval": self.interval,
-                "start": start,
-                **users_fields(self.total),
-                "new": self.new,
-                **fields(self.why),
-            }
-            return orjson.dumps(said).decode()
-        bounds = f" ({self.total.lower:,} to {self.total.upper:,})" if isinstance(self.total, Estimate) else ""
-        return f"{start}  {self.interval}  {self.unique_users:,} unique users{bounds}  +{self.new:,}{words(self.why)}"
-
-
-def users_fields(count: Count) -> dict[str, int]:
-    """A count as JSON fields: `unique_users`, plus `lower` and `upper` for an estimate."""
-    return count._asdict() if isinstance(count, Estimate) else {"unique_users": count}
-
-
-class Summary(NamedTuple):
-    """The end of every report. `lag` is None if unknown."""
+    READS: ClassVar = "frames"
+    ACCEPTED: ClassVar = "accepted"  # the word for the frames that were not rejected
 
     at: int  # wall time in epoch seconds
-    messages_read: int  # since the last report
-    buckets_changed: int
-    lag: int | None
-    unreadable: int = 0  # messages since the last report that this program did not write
-    partitions: tuple[int, ...] = (0,)  # of `bucketed`, that the counts cover
-    of: int | None = 1  # how many there are; None while no partition was opened
-    feed_lag: int | None = None  # frames that no bucketer has committed; None if unknown
-    feed_behind_seconds: float | None = None  # of the newest of these; None if unknown
-    frames: FrameCounts | None = None  # everything read by bucketers and counters; accepted means counted
-    missing: tuple[str, ...] = ()  # topics that are gone
-
-    @classmethod
-    def read(cls, fields: dict[str, Any]) -> Self:
-        """Parse what `lines` wrote as JSON."""
-        at = int(datetime.fromisoformat(fields["report"]).timestamp())
-        found = {name: fields[name] for name in cls._fields if name not in {"at", "frames", "partitions", "missing"}}
-        frames = fields["frames"]
-        totals = frames and FrameCounts(frames["read"], frames["counted"], Counter(frames["rejected"]))
-        partitions, missing = tuple(fields["partitions"]), tuple(fields["missing"])
-        return cls(at=at, partitions=partitions, frames=totals, missing=missing, **found)
+    reading: Reading
+    frames: FrameCounts | None = None  # None if unknown
 
     def lines(self, form: Format) -> list[str]:
-        """As lines of a report."""
+        """As lines of text of at most 80 columns, which all begin with the time; or as one line of JSON."""
         at = iso_time(self.at)
         if form == "json":
-            fields = {
-                "report": at,
-                "messages_read": self.messages_read,
-                "buckets_changed": self.buckets_changed,
-                "lag": self.lag,
-                "broker_answers": self.lag is not None or bool(self.missing),
-                "missing": list(self.missing),
-                "unreadable": self.unreadable,
-                "partitions": list(self.partitions),
-                "of": self.of,
-                "feed_lag": self.feed_lag,
-                "feed_behind_seconds": self.feed_behind_seconds,
-                "frames": self.frames
-                and {
-                    "read": self.frames.read,
-                    "counted": self.frames.accepted,
-                    "rejected": dict(sorted(self.frames.rejected.items())),
-                },
-            }
-            return [orjson.dumps(fields).decode()]
-        text = f"{at}  report  {self.messages_read:,} messages read, {self.buckets_changed:,} buckets changed, "
-        text += _lag(self.lag, self.missing)
-        text += f", {self._feed_lag()}" if self.feed_lag else ""
-        text += f", {self.unreadable:,} unreadable messages skipped" if self.unreadable else ""
-        text += f", {self._share()}" if len(self.partitions) != self.of else ""
-        if self.frames is None or not self.frames.read:
-            return [text]
-        return [text, f"{at}  frames  {self.frames.sum_text('counted')}"]
+            return [orjson.dumps({"report": at, **self._fields()}).decode()]
+        lines = [line for text in self._texts() for line in folded(f"{at}  report  ", text)]
+        if self.frames is not None and self.frames.read:
+            lines += folded(f"{at}  frames  ", _sum(self.frames, self.ACCEPTED))
+        if self.frames is not None and self.frames.rejected:
+            lines += folded(f"{at}  frames  rejected: ", _reasons(self.frames))
+        return lines
 
-    def _feed_lag(self) -> str:
-        text = f"{self.feed_lag:,} frames wait for a bucketer"
-        return text if self.feed_behind_seconds is None else f"{text}, {self.feed_behind_seconds:,.0f} s behind"
+    def _texts(self) -> Iterator[str]:
+        yield ", ".join([self._read(), *self._left()])
 
-    def _share(self) -> str:
+    def _read(self) -> str:
+        read = self.reading
+        return f"{read.per_second:,}/s, {glued(f'{read.total:,} {self.READS} read')} (+{read.new:,})"
+
+    def _left(self) -> Iterator[str]:
+        """What is left to do, and what is out of the ordinary."""
+        yield from ()
+
+    def _fields(self) -> dict[str, Any]:
+        frames = self.frames
+        return {
+            "per_second": self.reading.per_second,
+            "read": self.reading.total,
+            "new": self.reading.new,
+            "frames": frames
+            and {"read": frames.read, "accepted": frames.accepted, "rejected": dict(sorted(frames.rejected.items()))},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerReport(Report):
+    """What the producer read from its file and was acknowledged; a line too long for Kafka is rejected."""
+
+    ACCEPTED: ClassVar = "sent"
+
+    blank_lines: int = 0  # left out, not among the frames
+
+    def _left(self) -> Iterator[str]:
+        if self.blank_lines:
+            yield glued(f"{self.blank_lines:,} blank lines")
+
+    def _fields(self) -> dict[str, Any]:
+        return {**super()._fields(), "blank_lines": self.blank_lines}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketerReport(Report):
+    """What this bucketer has committed, and what is left to do."""
+
+    lag: int | None  # what is not committed yet; None if unknown
+    partitions: tuple[int, ...]  # of the topic, assigned to this process; with none it has nothing to do
+    of: int | None  # how many the topic has; None if unknown
+    missing: tuple[str, ...] = ()  # topics that are gone
+
+    def _left(self) -> Iterator[str]:
+        if self.lag is not None:
+            yield glued(f"lag {self.lag:,}")
+        for topic in self.missing:
+            yield glued(f"no topic {topic!r}")
+        if self.lag is None and not self.missing:
+            yield glued("no answer from the broker")
         if not self.partitions:
-            return "no partition"
-        numbers = " ".join(map(str, self.partitions))
-        return f"partition{'s' if len(self.partitions) > 1 else ''} {numbers} of {self.of}"
+            yield glued("no partition")
+        elif len(self.partitions) != self.of:
+            yield _share(self.partitions, self.of)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            **super()._fields(),
+            "lag": self.lag,
+            "partitions": list(self.partitions),
+            "of": self.of,
+            "broker_answers": self.lag is not None or bool(self.missing),
+            "missing": list(self.missing),
+        }
 
 
-def _lag(lag: int | None, missing: Sequence[str]) -> str:
-    known = [] if lag is None else [f"lag {lag:,}"]
-    gone = [f"no topic {name!r}" for name in missing]
-    return ", ".join([*known, *gone]) or "no answer from the broker"
+@dataclass(frozen=True, kw_only=True)
+class CounterReport(BucketerReport):
+    """What this counter has read, and what became of all frames, which all bucketers and counters share."""
+
+    READS: ClassVar = "messages"
+    ACCEPTED: ClassVar = "counted"
+
+    buckets_changed: int  # since the last report
+    unreadable: int = 0  # messages since the last report that this program did not write
+    feed_lag: int | None = None  # frames that no bucketer has committed; None if unknown
+    feed_behind_seconds: float | None = None  # of the newest of these; None if unknown
+
+    def _texts(self) -> Iterator[str]:
+        """On a line each: together they seldom fit, and a line that folds now and then is harder to read."""
+        yield self._read()
+        yield ", ".join(self._left())
+
+    def _left(self) -> Iterator[str]:
+        yield glued(f"{self.buckets_changed:,} buckets changed")
+        yield from super()._left()
+        if self.feed_lag:
+            seconds = "" if self.feed_behind_seconds is None else f" ({self.feed_behind_seconds:,.0f} s)"
+            yield glued(f"feed lag {self.feed_lag:,}{seconds}")
+        if self.unreadable:
+            yield glued(f"{self.unreadable:,} unreadable messages skipped")
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            **super()._fields(),
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    @classmethod
+    def parsed(cls, fields: dict[str, Any]) -> Self:
+        """Parse what `lines` wrote as JSON."""
+        frames = fields["frames"]
+        return cls(
+            at=int(datetime.fromisoformat(fields["report"]).timestamp()),
+            reading=Reading(fields["read"], fields["new"], fields["per_second"]),
+            frames=frames and FrameCounts(frames["read"], frames["accepted"], Counter(frames["rejected"])),
+            lag=fields["lag"],
+            partitions=tuple(fields["partitions"]),
+            of=fields["of"],
+            missing=tuple(fields["missing"]),
+            **{name: fields[name] for name in _COUNTERS},
+        )
+
+
+FEW_COLUMNS = 30  # so much of a line stays together
+_COUNTERS = ("buckets_changed", "unreadable", "feed_lag", "feed_behind_seconds")
+
+
+def _sum(frames: FrameCounts, accepted: str) -> str:
+    pieces = (f"{frames.read:,} read", f"= {frames.accepted:,} {accepted}", f"+ {frames.rejected.total():,} rejected")
+    return " ".join(map(glued, pieces))
+
+
+def _reasons(frames: FrameCounts) -> str:
+    return ", ".join(glued(f"{reason} {n:,}") for reason, n in sorted(frames.rejected.items()))
+
+
+def _share(partitions: Sequence[int], of: int | None) -> str:
+    numbers = " ".join(map(str, partitions))
+    text = f"partition{'s' if len(partitions) > 1 else ''} {numbers} of {of}"
+    return glued(text) if len(text) < FEW_COLUMNS else text

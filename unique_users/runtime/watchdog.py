@@ -44,13 +44,13 @@ class Watch:
             self._still = self._still + passed if self._stands_still() else 0.0
             if self._still >= self._stuck_seconds:
                 return (
-                    f"error: nothing moved for {self._stuck_seconds:g} s (health.stuck_seconds):"
-                    " ended, so that it can be started again\n"
+                    f"error: no progress for {self._stuck_seconds:g} s (health.stuck_seconds):"
+                    " ending, so that a supervisor can start it again\n"
                 ).encode()
         else:
             self._closing += passed
             if self._closing >= CLOSE_SECONDS:
-                return b"error: did not end in time after the request to stop: ended by force\n"
+                return b"error: did not stop in time when asked to: killed\n"
         self._hear(signals)
         return None
 

@@ -64,7 +64,7 @@ def backed_up(states: Sequence[StateName], directory: Path) -> Iterator[tuple[St
     """
     for state in states:
         if (there := state.at(directory).path).exists():
-            message = f"{there}: is there already: name a new directory"
+            message = f"{there}: already exists: name a new directory"
             raise UsageError(message)
     with explained(directory, "name another directory"):
         private_directory(directory)
@@ -84,7 +84,7 @@ def restored(copies: Sequence[StateName], directory: Path) -> Iterator[tuple[Sta
     """
     for copy in copies:
         if directory.exists() and copy.directory.samefile(directory):
-            message = f"{directory}: is the directory of the states themselves: name that of a backup"
+            message = f"{directory}: this is the state directory itself: name the directory of a backup"
             raise UsageError(message)
         checked(copy)
     with explained(directory):

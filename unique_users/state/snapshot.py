@@ -119,11 +119,11 @@ class SavedFile:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
-            message = f"{self.path}: not a state of this program: set another state.directory"
+            message = f"{self.path}: not a state file of this program: set another state.directory"
             raise StateError(message)
         if version > VERSION:
             message = (
-                f"{self.path}: written by a newer version of this program (form {version}, known here: {VERSION}):"
+                f"{self.path}: written by a newer version (format {version}, this one knows up to {VERSION}):"
                 " run that one, or set another state.directory to count again from the topic"
             )
             raise StateError(message)
@@ -202,8 +202,8 @@ class SavedState(SavedFile):
             log = self.path.with_name(f"{self.path.name}-wal")
             if log.exists() and log.stat().st_size:
                 message = (
-                    f"{self.path}: its last saves stand in {log.name}, and reading these takes the right to write"
-                    " there: ask for that right, or read a copy made by `unique-users state backup`"
+                    f"{self.path}: its last saves are in {log.name}, and reading them needs permission to write"
+                    " there: ask for it, or read a copy made by `unique-users state backup`"
                 )
                 raise StateError(message) from None
             return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
@@ -224,7 +224,7 @@ class SavedState(SavedFile):
             raise StateError(message)
         self._check_form()
         if self.version < VERSION and not self._older:
-            message = f"{self.path}: written by an older version of this program: start counter.py, which brings it up"
+            message = f"{self.path}: written by an older version of this program: start counter.py, which upgrades it"
             raise StateError(message)
         origin = self._read_and_check()
         if (origin.topic, origin.partition) != self._of:
@@ -256,7 +256,7 @@ class SavedState(SavedFile):
 def damaged(path: Path, finding: str) -> StateError:
     """The error for a file that does not hold what was written."""
     return StateError(
-        f"{path}: damaged ({' '.join(finding.split())}): put a copy in its place, or move the file away to"
+        f"{path}: damaged ({' '.join(finding.split())}): put a backup in its place, or move the file away to"
         " count again from the topic"
     )
 
@@ -268,9 +268,9 @@ def explained(path: Path, otherwise: str = "set state.directory to a writable fo
         yield
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            message = f"{path}: in use by another process: end that, or set another state.directory"
+            message = f"{path}: in use by another process: stop it, or set another state.directory"
             raise LockedError(message) from None
-        message = f"{path}: cannot be used: {error}: what was saved last is still valid; fix it and start again"
+        message = f"{path}: cannot be used: {error}: the last save is still valid; fix it and start again"
         raise StateError(message) from None
     except _DAMAGE as error:
         raise damaged(path, str(error)) from None

@@ -287,7 +287,7 @@ class Store(SavedFile):
         if found.partitions != wanted.partitions:
             message = (
                 f"{self.path}: counted while {wanted.topic!r} had {found.partitions} partitions, now it has"
-                f" {wanted.partitions}: a minute may stand in two of them. {NEW_TOPIC}"
+                f" {wanted.partitions}: a minute may be in two of them. {NEW_TOPIC}"
             )
             raise StateError(message)
 

@@ -21,7 +21,7 @@ from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import GAPS_MAX, OffsetMetadata
 from unique_users.messages.partitioning import Layout
-from unique_users.reports.report import BucketCount
+from unique_users.reports.bucket_count import BucketCount
 
 NOON = 1_468_238_400  # 2016-07-11T12:00:00Z
 CALENDAR = Calendar()

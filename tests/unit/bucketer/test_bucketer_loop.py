@@ -134,7 +134,7 @@ def test_until_caught_up_ends_where_the_topic_ended_and_commits(feed: Feed, caps
     assert feed.committed() == 2
     feed.bucketing.close()
     assert feed.bucketed() == ["a", "b"]
-    assert capsys.readouterr().out == "2 frames read = 2 accepted + 0 rejected, lag 1\n"
+    assert "2 frames read (+2), lag 1\n" in capsys.readouterr().out
 
 
 def test_until_caught_up_ends_at_once_where_the_topic_is_empty(feed: Feed) -> None:
@@ -162,7 +162,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_under_10_seconds(
     before = feed.clock.monotonic()
     feed.bucketing.close()
     assert feed.clock.monotonic() - before < 10
-    assert "1 frames are not committed: they are read again at the next start" in capsys.readouterr().err
+    assert "1 frames are not committed: the next start reads them again" in capsys.readouterr().err
     assert feed.consumer.closed
 
 

@@ -18,7 +18,7 @@ def reports(feed: Feed, seconds: float, capsys: pytest.CaptureFixture[str]) -> l
 def test_a_report_comes_every_60_seconds_also_when_nothing_came(feed: Feed, capsys: pytest.CaptureFixture[str]) -> None:
     printed = reports(feed, 301, capsys)
     assert [at for at, _ in printed] == pytest.approx([60, 120, 180, 240, 300], abs=1)
-    assert {line for _, line in printed} == {"0 frames read = 0 accepted + 0 rejected, lag 0"}
+    assert {line.partition("  ")[2] for _, line in printed} == {"report  0/s, 0 frames read (+0), lag 0"}
 
 
 @pytest.mark.parametrize("pending", [False, True], ids=["idle", "with frames in flight"])
@@ -55,4 +55,6 @@ def test_the_lag_is_what_is_not_committed(feed: Feed, capsys: pytest.CaptureFixt
     feed.step()
     feed.bucketing.commit()
     feed.bucketing.report()
-    assert capsys.readouterr().out == "1 frames read = 1 accepted + 0 rejected, lag 2\n"
+    report, frames = capsys.readouterr().out.splitlines()
+    assert report.endswith("1 frames read (+1), lag 2")
+    assert frames.endswith("  frames  1 read = 1 accepted + 0 rejected")

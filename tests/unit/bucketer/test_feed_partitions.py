@@ -158,8 +158,10 @@ def test_records_that_cannot_be_unpacked_are_rejected_by_their_offsets(
     ]
     assert [record.value for record in feed.kafka.records("rejected")] == [b""] * 3
     out, err = capsys.readouterr()
-    assert "5 frames read = 2 accepted + 3 rejected (too_large 3), lag 0" in out
-    assert "feed-0: passing offsets 1 to 3: it unpacks to too much" in err
+    assert "5 frames read (+5), lag 0" in out
+    assert "5 read = 2 accepted + 3 rejected" in out
+    assert "rejected: too_large 3" in out
+    assert "feed-0: skipping offsets 1 to 3: it unpacks to too much" in err
     assert feed.committed() == 5
 
 
@@ -179,4 +181,4 @@ def test_what_is_left_of_partitions_that_are_not_open_is_not_said_to_be_nothing(
 ) -> None:
     feed.kafka.delete("feed")
     feed.bucketing.report()
-    assert capsys.readouterr().out.endswith("rejected, no topic 'feed'\n")
+    assert capsys.readouterr().out.endswith("(+0), no topic 'feed'\n")

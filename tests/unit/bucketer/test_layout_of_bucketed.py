@@ -92,7 +92,7 @@ def test_a_layout_that_changed_is_refused_also_while_nothing_is_acknowledged(
     feed.step(2)
     monkeypatch.setattr(feed.producers[-1], "flush", lambda _seconds: False)
     grow(kafka, "bucketed", 2)
-    with pytest.raises(TopicError, match="Make a new topic"):
+    with pytest.raises(TopicError, match="Create a new topic"):
         feed.bucketing.commit()
 
 
@@ -102,7 +102,7 @@ def test_bucketed_that_grew_while_no_bucketer_ran_is_refused_by_the_next_one(kaf
     feed.finish()
     grow(kafka, "bucketed", 4)
     feed.start()
-    with pytest.raises(TopicError, match="Make a new topic"):
+    with pytest.raises(TopicError, match="Create a new topic"):
         feed.step(2)
 
 

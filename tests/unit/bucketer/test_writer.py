@@ -9,6 +9,7 @@ from fake_bucketer import Feed
 from fakes import FakeKafka, FakeStop
 
 from unique_users.errors import TopicError
+from unique_users.messages.dead_letters import DeadLetter
 
 DAY = 86_400
 
@@ -149,6 +150,18 @@ def test_what_is_no_frame_goes_to_rejected_untouched_with_why_and_where_from(fee
     )
 
 
+def test_a_dead_letter_keeps_the_key_the_headers_and_the_time_of_its_record(feed: Feed) -> None:
+    own = [("trace", b"7"), ("reason", b"mine"), ("empty", None)]
+    feed.kafka.append("feed", b"{", key=b"k", timestamp_ms=1_468_244_000_123, headers=own)
+    feed.finish()
+    (record,) = feed.kafka.records("rejected")
+    assert record.key == b"k"
+    assert list(record.headers[:4]) == [*own, ("reason", b"not_json")]
+    letter = DeadLetter.read(record.value, record.key, record.headers)
+    assert letter is not None
+    assert letter == DeadLetter("not_json", letter.detail, "feed", 0, 0, b"{", b"k", 1_468_244_000_123, tuple(own))
+
+
 # What does not fit, and what cannot be unpacked.
 
 
@@ -189,7 +202,7 @@ def test_records_that_bucketed_refuses_again_and_again_end_it_with_one_line(feed
     feed._bytes_max = Mock(return_value=1_000_000)  # type: ignore[method-assign]  # it may not be asked
     feed.kafka.topics["bucketed"].settings["max.message.bytes"] = "10"
     feed.put("a")
-    with pytest.raises(TopicError, match=r"topic 'bucketed' takes none of the records .*: raise its max.message.bytes"):
+    with pytest.raises(TopicError, match=r"topic 'bucketed' refuses every record .*: raise its max.message.bytes"):
         feed.step(20)
 
 
@@ -250,4 +263,4 @@ def test_frames_are_read_again_where_another_process_recreated_bucketed_unnotice
     feed.step(3)
     assert feed.bucketing.commit()
     assert feed.bucketed() == ["a"]
-    assert capsys.readouterr().err.count("a topic that is written was deleted and recreated; reading again") == 1
+    assert capsys.readouterr().err.count("an output topic was deleted and recreated; reading again") == 1

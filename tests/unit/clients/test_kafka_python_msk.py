@@ -41,7 +41,7 @@ def test_with_credentials_and_region_a_login_is_signed_without_the_secret() -> N
 @pytest.mark.parametrize(
     ("missing", "line"),
     [
-        ("AWS_DEFAULT_REGION", "knows no region: set AWS_DEFAULT_REGION"),
+        ("AWS_DEFAULT_REGION", "has no region: set AWS_DEFAULT_REGION"),
         ("AWS_SECRET_ACCESS_KEY", "AWS_MSK_IAM: Partial credentials"),
     ],
 )
@@ -56,7 +56,7 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, missing: s
 def test_no_credentials_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(UsageError, match="finds no credentials"):
+    with pytest.raises(UsageError, match="has no credentials"):
         check_iam("SASL_SSL")
 
 

@@ -6,6 +6,7 @@ from struct import pack_into
 from unittest.mock import patch
 
 import pytest
+import snappy
 from bombs import PIECE, packed, unpacked
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,18 +16,18 @@ from kafka.errors import CorruptRecordError, KafkaTimeoutError, MessageSizeTooLa
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record import MemoryRecords, MemoryRecordsBuilder, default_records
-from kafka.record.default_records import DefaultRecordBatch
 
 from unique_users.clients.kafka_python.internals import column_reading
-from unique_users.clients.kafka_python.internals.column_reading import ColumnRecords, columns, joined, runs
+from unique_users.clients.kafka_python.internals.column_reading import ColumnRecords, columns, joined, records_of, runs
 from unique_users.clients.kafka_python.internals.column_sending import ColumnBatch
-from unique_users.clients.kafka_python.internals.record_format import Columns, decode, encode, end_of
+from unique_users.clients.kafka_python.internals.record_format import Columns, decode, decode_headers, encode, end_of
 from unique_users.clients.kafka_python.internals.unpacking import UNPACKED_BYTES_MAX
 from unique_users.errors import TopicError
 
 PARTITION = TopicPartition("topic", 0)
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
-CODECS = [NONE, GZIP, LZ4]
+CODECS = [NONE, GZIP, SNAPPY, LZ4, ZSTD]
+PACKED = [(GZIP, "gzip"), (SNAPPY, "snappy"), (LZ4, "lz4"), (ZSTD, "zstd")]
 HOUR_MS = 3_600_000
 
 texts = st.binary(max_size=300) | st.sampled_from([b"", bytes(63), bytes(64), bytes(8191), bytes(8192), bytes(20_000)])
@@ -104,7 +105,7 @@ def test_records_go_behind_those_that_a_batch_has(
 
 def built(rows: Sequence[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]], codec: int = NONE) -> bytes:
     """A batch that kafka-python makes, of times, keys, values and headers."""
-    builder = MemoryRecordsBuilder(2, codec, 1 << 24)
+    builder = MemoryRecordsBuilder(2, codec, 1 << 28)
     for timestamp, key, value, headers in rows:
         assert builder.append(timestamp, key, value, headers)
     builder.close()
@@ -206,19 +207,16 @@ def passed(data: bytes, offset: int = 0) -> list[tuple[list[int], str]]:
 
 def with_payload(payload: bytes, codec: int, count: int = 3) -> bytes:
     """A batch that was stored with this in place of its compressed records."""
-    builder = MemoryRecordsBuilder(2, codec, 1 << 24)
+    builder = MemoryRecordsBuilder(2, codec, 1 << 28)
     for row in rows_of(count):
         assert builder.append(row[0], row[1], bytes(len(payload) + 1), row[3])
     encode_name = {GZIP: "gzip_encode", LZ4: "lz4_encode", ZSTD: "zstd_encode", SNAPPY: "snappy_encode"}[codec]
-    with (
-        patch.object(default_records, encode_name, lambda _: payload),
-        patch.object(default_records.DefaultRecordBase, "_assert_has_codec"),
-    ):
+    with patch.object(default_records, encode_name, lambda _: payload):
         builder.close()
     return bytes(builder.buffer())
 
 
-@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+@pytest.mark.parametrize(("codec", "name"), PACKED)
 def test_a_batch_that_unpacks_to_too_much_is_passed_in_bounded_memory(codec: int, name: str) -> None:
     data = with_payload(packed(name, unpacked(400, 3)), codec)
     good = at_offset(built(rows_of(2, 3)), 3)
@@ -230,13 +228,13 @@ def test_a_batch_that_unpacks_to_too_much_is_passed_in_bounded_memory(codec: int
     assert most < 2 * UNPACKED_BYTES_MAX
 
 
-@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+@pytest.mark.parametrize(("codec", "name"), PACKED)
 def test_a_batch_up_to_the_bound_is_read(codec: int, name: str) -> None:
     (record,) = fetched(with_payload(packed(name, unpacked(60, 3)), codec)).take(1)
     assert [len(value or b"") for value in columns(record).values] == [20 * len(PIECE)] * 3
 
 
-@pytest.mark.parametrize(("codec", "name"), [(GZIP, "gzip"), (LZ4, "lz4"), (ZSTD, "zstd")])
+@pytest.mark.parametrize(("codec", "name"), PACKED)
 def test_a_batch_whose_records_are_cut_off_or_no_records_is_passed(codec: int, name: str) -> None:
     whole = packed(name, unpacked(1, 3))
     for payload in (whole[: len(whole) // 2], b"nothing of the kind", packed(name, iter([b"no records"]))):
@@ -248,11 +246,28 @@ def test_a_batch_whose_records_are_cut_off_or_no_records_is_passed(codec: int, n
 def test_a_batch_of_snappy_is_measured_before_it_is_unpacked() -> None:
     block = b"\x80\x80\x80\xc8\x01" + b"of 400 MiB, as it says"
     framed = b"\x82SNAPPY\0" + (1).to_bytes(4, "big") * 2 + len(block).to_bytes(4, "big") + block
-    with patch.object(DefaultRecordBatch, "_assert_has_codec"):
-        for payload in (block, framed):
-            ((offsets, why),) = passed(with_payload(payload, SNAPPY))
-            assert offsets == [0, 1, 2]
-            assert "unpacks to more than" in why
+    for payload in (block, framed):
+        ((offsets, why),) = passed(with_payload(payload, SNAPPY))
+        assert offsets == [0, 1, 2]
+        assert "unpacks to more than" in why
+
+
+def test_framed_blocks_inside_a_block_of_snappy_are_no_way_around_the_bound() -> None:
+    inside = packed("snappy", unpacked(400, 3))  # taken for a block, it says that it unpacks to some kilobytes
+    data = with_payload(inside[:16] + len(inside).to_bytes(4, "big") + inside, SNAPPY)
+    tracemalloc.start()
+    ((_, why),) = passed(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "damaged" in why
+    assert most < 2 * UNPACKED_BYTES_MAX
+
+
+def test_blocks_of_snappy_without_frames_are_read() -> None:
+    """As Go's and librdkafka's clients write them."""
+    rows = b"".join(unpacked(2, 3))
+    (record,) = fetched(with_payload(snappy.compress(rows), SNAPPY)).take(1)
+    assert [len(value or b"") for value in columns(record).values] == [2 * len(PIECE) // 3] * 3
 
 
 def test_a_batch_of_too_many_records_is_passed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,3 +348,23 @@ def test_a_batch_takes_no_single_record() -> None:
     batch = filled(*next(encode([b"x"], [None], 100)))
     batch.try_append(1, None, b"y", [])
     assert batch.record_count == 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=200), st.binary(max_size=200)), max_size=70), st.integers(0, 400))
+def test_headers_are_decoded_as_they_were_encoded_and_those_cut_off_are_left_out(
+    headers: list[tuple[str, bytes]], cut: int
+) -> None:
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20)
+    builder.append(timestamp=0, key=None, value=b"v", headers=headers)
+    builder.append(timestamp=0, key=b"k", value=b"w", headers=[])
+    builder.close()
+    batch = MemoryRecords(builder.buffer()).next_batch()
+    found = decode(records_of(batch), batch)
+    if not headers:
+        assert found.headers == {}
+        return
+    assert list(found.headers) == [0]
+    assert decode_headers(found.headers[0]) == headers
+    some = decode_headers(found.headers[0][:cut])
+    assert some == headers[: len(some)]
+    assert decode_headers(b"") == []

@@ -14,6 +14,7 @@ from unique_users.clients.topics import BATCH_BYTES_NEEDED, batch_bytes_max
 from unique_users.errors import DeliveryError, TopicError
 
 HEADERS = [("reason", b"too_large"), ("detail", b"x" * 200)]
+NOISE = os.urandom(10_000)
 
 
 class Post:
@@ -37,7 +38,7 @@ class Post:
         return self.producers[-1]
 
     def arrived(self) -> list[tuple[bytes, dict[str, bytes]]]:
-        return [(record.value or b"", dict(record.headers)) for record in self.kafka.records("rejected")]
+        return [(record.value or b"", record.named) for record in self.kafka.records("rejected")]
 
 
 def test_a_letter_that_fits_goes_as_it_came_and_only_the_first_makes_a_producer(kafka: FakeKafka) -> None:
@@ -147,7 +148,7 @@ def test_another_failure_is_the_loops_business(kafka: FakeKafka) -> None:
 def test_a_fitted_letter_fits_and_keeps_what_it_can(seed: bytes, bytes_max: int, repeats: int) -> None:
     value = seed * repeats
     letter = Letter(value, HEADERS, len(value)).fitted(bytes_max)
-    headers = sum(len(name) + len(text) for name, text in letter.headers)
+    headers = sum(len(name) + len(text or b"") for name, text in letter.headers)
     assert len(zstandard.compress(letter.value)) + headers <= bytes_max
     assert value.startswith(letter.value)
     if len(letter.value) < len(value):
@@ -155,6 +156,21 @@ def test_a_fitted_letter_fits_and_keeps_what_it_can(seed: bytes, bytes_max: int,
         assert dict(letter.headers)["bytes_total"] == b"%d" % len(value)
     else:
         assert letter.headers == HEADERS
+
+
+@given(st.integers(0, 9_000), st.integers(0, 9_000), st.integers(0, 9_000), st.integers(BATCH_BYTES_NEEDED, 10_000))
+def test_a_key_and_headers_that_are_too_large_are_left_out_and_said(
+    value: int, key: int, header: int, bytes_max: int
+) -> None:
+    letter = Letter(NOISE[:value], [("trace", NOISE[:header]), *HEADERS], value, NOISE[:key])
+    fitted = letter.fitted(bytes_max)
+    size = len(fitted.value) + len(fitted.key or b"")
+    assert size + sum(len(name) + len(text or b"") for name, text in fitted.headers) <= bytes_max
+    if "left_out" in dict(fitted.headers):
+        assert (fitted.key, fitted.headers[0]) == (None, HEADERS[0])
+        assert key + header + 500 > bytes_max // 2
+    else:
+        assert (fitted.key, fitted.headers[:3]) == (letter.key, letter.headers)
 
 
 def test_sending_covers_both(kafka: FakeKafka) -> None:

@@ -93,7 +93,7 @@ def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load
         ("countr: {}", "countr: unknown key: did you mean 'counter'?"),
         ("topics: {fed: {name: x}}", "topics.fed: unknown key: did you mean 'feed'?"),
         ("topics: {feed: {name: x, partition: 1}}", "topics.feed.partition: unknown key: did you mean 'partitions'?"),
-        ("producer: {qqq: 1}", "producer.qqq: unknown key: known here: file, compression"),
+        ("producer: {qqq: 1}", "producer.qqq: unknown key: known here: file, compression, report_seconds"),
         ("counter: {report_seconds: soon}", "counter.report_seconds: expected a number, got a string"),
         ("counter: {report_seconds: [1]}", "counter.report_seconds: expected a number, got a list"),
         ("counter: {report_seconds: true}", "counter.report_seconds: expected a number, got true or false"),
@@ -152,7 +152,7 @@ def test_an_override_below_a_value_is_named(load: Load) -> None:
 
 @pytest.mark.parametrize("text", ["a: [", "\t", "a: b: c", "- 1\nb", "{", "a: \0", "&a [*b]"])
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(load: Load, text: str) -> None:
-    assert complaint(load, text).startswith("config.yaml: not YAML: ")
+    assert complaint(load, text).startswith("config.yaml: not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["frame: {uid: 2016-13-45}", "frame: &a {uid: *a}"], ids=["no date", "in itself"])
@@ -225,7 +225,7 @@ def test_a_text_that_no_line_or_place_can_hold_is_refused(load: Load, key: str, 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
 def test_a_text_that_no_client_can_take_is_refused_and_not_shown(load: Load, text: str) -> None:
     said = complaint(load, "kafka: {bootstrap_servers: 'h:1', sasl_plain_password: '${TEXT}'}", TEXT=text)
-    assert "kafka.sasl_plain_password: expected a string without zero bytes" in said
+    assert "kafka.sasl_plain_password: expected a string without NUL bytes" in said
 
 
 def test_a_text_with_many_signs_is_not_shown_whole(load: Load) -> None:
@@ -253,7 +253,7 @@ def test_a_file_without_sections_is_refused(load: Load, text: str) -> None:
 
 
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing\.yaml: no such file: give its place with --config FILE"):
+    with pytest.raises(UsageError, match=r"missing\.yaml: no such file: name it with --config FILE"):
         load_config(str(tmp_path / "missing.yaml"))
 
 

@@ -32,7 +32,9 @@ def test_minutes_past_their_retention_keep_their_published_count(kafka: FakeKafk
     counter.crash()
 
 
-def test_what_comes_for_a_minute_that_is_gone_is_rejected_as_late(kafka: FakeKafka, tmp_path: Path) -> None:
+def test_what_comes_for_a_minute_that_is_gone_is_rejected_as_late(
+    kafka: FakeKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """minutes   0 (1 user)   ......  1 hour later: 0 is dropped   |   0 again, twice, and a new one   | CRASH, again"""
     counter = Counter(kafka, tmp_path, retention_seconds=600)
     counter.step()
@@ -55,6 +57,8 @@ def test_what_comes_for_a_minute_that_is_gone_is_rejected_as_late(kafka: FakeKaf
     ]
     assert [dict(record.headers)["offset"] for record in letters.values()] == [b"2", b"4"]
     assert {dict(record.headers)["reason"] for record in letters.values()} == {b"late"}
+    assert "rejected: bucketed-0@2: late: its minute is closed; " in (said := capsys.readouterr().err)
+    assert said.count("rejected: ") == 1
     assert late_of(kafka.group("counter", "bucketed").committed[0].metadata) == 2
     counter.crash()
 
@@ -73,7 +77,7 @@ def test_late_records_that_are_not_delivered_at_the_end_are_told(
     counter.step()
     kafka.away = True
     counter.counting.close()
-    assert "late records that are not in 'rejected' yet: 1; the next start reads them again" in capsys.readouterr().err
+    assert "late records not yet in 'rejected': 1; the next start reads them again" in capsys.readouterr().err
     kafka.away = False
     counter.start()
     settle(counter)

@@ -125,7 +125,7 @@ def test_until_caught_up_reports_once_at_its_end_and_everything_it_holds(
         ("2016-07-11T13:39:00Z", 3, 3),
         ("2016-07-11T13:40:00Z", 1, 1),
     ]
-    assert lines[-1]["messages_read"] == 2
+    assert lines[-1]["new"] == 2
     assert lines[-1]["lag"] == 1
 
 
@@ -134,7 +134,7 @@ def test_until_caught_up_ends_at_once_where_the_topic_is_empty(
 ) -> None:
     counter.finish()
     (line,) = json_lines(capsys.readouterr().out)
-    assert line["messages_read"] == 0
+    assert line["new"] == 0
 
 
 def test_a_stop_saves_publishes_reports_and_leaves_the_group(

@@ -108,7 +108,7 @@ def test_what_is_filled_from_all_minutes_is_not_said_to_be_too_low(
     go_on(counter)
     restart(counter, intervals=["minute", "hour"])
     go_on(counter)
-    assert "bucketed-0: filled from what is saved: hour\n" in capsys.readouterr().err
+    assert "bucketed-0: filled from the saved state: hour\n" in capsys.readouterr().err
     counter.crash()
 
 

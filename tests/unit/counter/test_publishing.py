@@ -138,7 +138,7 @@ def test_counts_that_were_deleted_and_recreated_get_all_that_is_held_and_what_ca
     counter.topics.recreations += 1
     counter.counting.save()
     assert counter.published() == counter.expected() == {MINUTE: 2, MINUTE + 60: 1}
-    assert capsys.readouterr().err.count("publishing all that is held again") == 1
+    assert capsys.readouterr().err.count("publishing all counts again") == 1
 
 
 def test_what_was_counted_of_a_bucketed_that_is_gone_is_not_published_into_new_counts(counter: Counter) -> None:

@@ -53,7 +53,7 @@ def test_a_counter_that_runs_reads_again_what_a_log_holds_that_grew_again(
     assert gaps(counter) == (Gap("", MINUTE + 60, MINUTE + 120, Why.LOG_CUT_BACK),)
     assert counter.published() == counter.held()
     said = capsys.readouterr().err
-    assert said.count("bucketed-0: was cut back: offset 3 does not hold the record that was read there") == 1
+    assert said.count("bucketed-0: was cut back: offset 3 no longer holds the record read there") == 1
     assert "reading again from offset 2" in said
     assert "minutes 2016-07-11T13:40:00Z to 2016-07-11T13:40:00Z are marked" in said
     assert counter.kafka.group("counter", "bucketed").committed[0].offset == 6
@@ -247,7 +247,7 @@ def test_a_bucketer_goes_back_with_what_is_committed(kafka: FakeKafka, capsys: p
     put(feed, "")
     assert feed.bucketed() == [*"abcd"]
     assert feed.committed() == 4
-    assert "what was committed went back: reading again from offset 2" in capsys.readouterr().err
+    assert "the committed offset moved back: reading again from offset 2" in capsys.readouterr().err
 
 
 def test_while_a_feed_is_in_doubt_nothing_is_committed(kafka: FakeKafka) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from unique_users.local_kafka import cluster as module
 from unique_users.local_kafka.broker import LocalKafka
-from unique_users.local_kafka.cluster import Layout, LocalCluster, local_kafka
+from unique_users.local_kafka.cluster import Addresses, LocalCluster, local_kafka
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
 from unique_users.local_kafka.probe import free_port
 from unique_users.local_kafka.security import USERS, Security
@@ -44,7 +44,7 @@ def test_kafkas_own_topics_have_a_copy_on_each_of_three_nodes(data: Path) -> Non
 
 def test_a_cluster_is_found_again_by_its_directory(data: Path) -> None:
     data.mkdir()
-    layout = Layout.new("localhost", free_port(), 3, "id")
+    layout = Addresses.new("localhost", free_port(), 3, "id")
     layout.write(data)
     found = local_kafka("4.3.1", data, ("localhost", 9092))
     assert isinstance(found, LocalCluster)
@@ -78,7 +78,7 @@ def test_old_kafka_is_neither_a_cluster_nor_secured(data: Path, nodes: int | Non
 
 def test_no_free_port_is_a_clear_error() -> None:
     with pytest.raises(LocalKafkaError, match="no free port after 65535"):
-        Layout.new("localhost", 65535, 2, "id")
+        Addresses.new("localhost", 65535, 2, "id")
 
 
 # Security
@@ -136,7 +136,7 @@ def test_a_password_that_settings_cannot_hold_is_refused_and_not_printed(tmp_pat
 
 def test_a_security_with_a_file_gone_is_a_clear_error(security: Security) -> None:
     security.config("bucketer").unlink()
-    with pytest.raises(LocalKafkaError, match="not whole: put back what is missing"):
+    with pytest.raises(LocalKafkaError, match="incomplete: put back what is missing"):
         security.broker_settings()
 
 

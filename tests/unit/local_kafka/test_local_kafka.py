@@ -158,7 +158,7 @@ def test_a_port_that_cannot_be_is_a_usage_error(port: str) -> None:
 
 def test_a_taken_port_is_named_and_nothing_is_left_behind(kafka: LocalKafka) -> None:
     with socket.create_server(("127.0.0.1", kafka.port)):
-        with pytest.raises(LocalKafkaError, match=rf"port {kafka.port} is taken.*kafka\.bootstrap_servers"):
+        with pytest.raises(LocalKafkaError, match=rf"port {kafka.port} is in use.*kafka\.bootstrap_servers"):
             kafka.start()
         assert "another program" in kafka.status().text
     assert not (kafka.data / "kafka.pid").exists()

@@ -1,9 +1,12 @@
-"""A file of one endless line takes little memory, however small it is when it is compressed."""
+"""A file of one endless line or value takes little memory, however small it is when it is compressed."""
 
+import bz2
 import gzip
+import lzma
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ GROWTH_MB_MAX = 150  # generous: it is 64 that is wanted
 
 CHILD = """
 import sys
+import zipfile
 from itertools import chain
 from brokers import config_for
 from unique_users.producer.frame_files import FrameFile
@@ -50,12 +54,42 @@ def write_zstd(path: Path) -> None:
             writer.write(bytes(PIECE_BYTES))
 
 
+def write_bz2(path: Path) -> None:
+    path.write_bytes(bz2.compress(bytes(LINE_BYTES // 20)) * 10)
+
+
+def write_xz(path: Path) -> None:
+    path.write_bytes(lzma.compress(bytes(LINE_BYTES // 20), preset=0) * 10)
+
+
+def write_zip(path: Path) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("line", "w") as file,
+    ):
+        for _ in range(LINE_BYTES // PIECE_BYTES):
+            file.write(bytes(PIECE_BYTES))
+
+
+def write_array(path: Path) -> None:
+    """An element, most of which is a string."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'[{"x":"')
+        for _ in range(LINE_BYTES // PIECE_BYTES // 2):
+            file.write(b"]" * PIECE_BYTES)
+        file.write(b'"}]')
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize(
     ("write", "piped"),
-    [(write_plain, False), (write_gzip, False), (write_zstd, False), (write_gzip, True), (write_zstd, True)],
+    [
+        (write_plain, False),
+        *((write, piped) for write in (write_gzip, write_zstd, write_zip) for piped in (False, True)),
+        *((write, False) for write in (write_bz2, write_xz, write_array)),
+    ],
 )
-def test_one_line_of_half_a_gigabyte_takes_little_memory(
+def test_one_line_of_hundreds_of_megabytes_takes_little_memory(
     tmp_path: Path, write: Callable[[Path], None], *, piped: bool
 ) -> None:
     file = tmp_path / "line"

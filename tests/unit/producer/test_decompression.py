@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from unique_users.producer import decompression
-from unique_users.producer.decompression import WindowError, is_zstd, unpacked_gzip, unpacked_zstd
+from unique_users.producer.decompression import WindowError, unpacked_gzip, unpacked_zstd
 
 RUNS = 60
 Unpack = Callable[[io.BufferedReader], Iterator[bytes]]
@@ -146,7 +146,6 @@ def test_garbage_behind_the_last_member_is_an_error(form: tuple[Callable[[Random
 
 def test_a_frame_to_be_skipped_may_begin_a_file() -> None:
     data = b"\x50\x2a\x4d\x18\x04\x00\x00\x00\x01\x02\x03\x04" + zstandard.compress(b"text")
-    assert is_zstd(data)
     assert b"".join(unpacked_zstd(reader(data))) == b"text"
 
 
@@ -155,4 +154,4 @@ def test_a_frame_that_asks_for_more_memory_than_is_granted_is_refused() -> None:
     seen, error = until_error(unpacked_zstd(reader(window_log_31 + bytes(100))))
     assert seen == b""
     assert isinstance(error, WindowError)
-    assert "needs a window of 2,147,483,648 bytes to be unpacked, at most 134,217,728 are granted" in str(error)
+    assert "needs a window of 2,147,483,648 bytes to decompress, 134,217,728 is the limit" in str(error)

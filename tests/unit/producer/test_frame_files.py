@@ -13,7 +13,7 @@ import zstandard
 
 from unique_users.errors import InputError, UsageError
 from unique_users.messages.frame import CutLine
-from unique_users.producer import decompression, frame_files
+from unique_users.producer import decompression, frame_files, lines, source
 from unique_users.producer.frame_files import FrameFile
 from unique_users.producer.read_ahead import THREAD_NAME
 
@@ -118,7 +118,7 @@ def test_the_lines_before_the_damage_are_handed_out(file: Callable[[bytes], str]
 
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(frame_files, "LINE_BYTES_MAX", 10)
+    monkeypatch.setattr(lines, "LINE_BYTES_MAX", 10)
     return 10
 
 
@@ -126,7 +126,7 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read and handed out by so many bytes at a time."""
     for module, name in (
-        (frame_files, "PLAIN_BYTES"),
+        (source, "PLAIN_BYTES"),
         (frame_files, "JOINED_BYTES"),
         (decompression, "COMPRESSED_BYTES"),
         (decompression, "UNPACKED_BYTES"),

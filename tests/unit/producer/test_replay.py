@@ -137,7 +137,7 @@ def test_a_line_too_long_for_kafka_goes_to_rejected_cut_and_with_its_reason(
     assert kafka.values("feed") == [b"a", b"c"]
     (rejected,) = kafka.records("rejected")
     assert rejected.value == b"bbb"
-    headers = dict(rejected.headers)
+    headers = rejected.named
     assert headers["reason"] == b"too_large"
     assert b"9000000" in headers["detail"]
     assert sending.sent == Sent(2, 1)

@@ -73,7 +73,7 @@ def test_the_last_minutes_end_with_the_newest_one_that_any_partition_holds() -> 
 
 def test_minutes_that_have_left_the_state_are_refused_not_counted_as_empty() -> None:
     states = [Held({NOON + 600: {"a"}}, floor=NOON + 600), Held({})]
-    with pytest.raises(UsageError, match=r"before 2016-07-11T12:10:00Z have left the state"):
+    with pytest.raises(UsageError, match=r"before 2016-07-11T12:10:00Z are no longer kept"):
         ask(states, Range(NOON, NOON + 1200))
     assert ask(states, Range(NOON + 600, NOON + 1200))[0].unique_users == 1
 
@@ -87,9 +87,9 @@ def test_an_empty_range_is_refused() -> None:
     ("text", "complaint"),
     [
         ("yesterday", "expected a time like"),
-        ("2016-07-11T13:39:00", "has no zone"),
-        ("2016-07-11T13:39:01Z", "no whole minute"),
-        ("2016-07-11T13:39:00.5Z", "no whole minute"),
+        ("2016-07-11T13:39:00", "has no time zone"),
+        ("2016-07-11T13:39:01Z", "not a whole minute"),
+        ("2016-07-11T13:39:00.5Z", "not a whole minute"),
     ],
 )
 def test_a_time_is_never_guessed(text: str, complaint: str) -> None:

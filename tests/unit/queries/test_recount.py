@@ -1,12 +1,24 @@
 import json
+from collections import Counter
 
 import pytest
 from brokers import config_for
 
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.queries.recount import Difference, FirstRejected, differences, recount, require_accepted
-from unique_users.reports.report import BucketCount
+from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.frame_counts import FrameCounts
+from unique_users.queries.recount import (
+    Difference,
+    FirstRejected,
+    Verdict,
+    accepted_words,
+    differences,
+    recount,
+    require_accepted,
+    within_time,
+)
+from unique_users.reports.bucket_count import BucketCount
 
 MINUTE = 1_468_244_340
 
@@ -71,17 +83,21 @@ def test_the_first_rejected_frame_is_remembered_whatever_it_was_rejected_for() -
     """
     frames = [frame("a", MINUTE)] * 10_000 + [frame("d", MINUTE + 7_200), b"{", frame("", MINUTE)]
     result = recount(frames, CONFIG, MINUTE * 1000)
-    assert result.first_rejected == FirstRejected(
-        10_001, "future", "7200 s ahead of its record", frames[10_000], whole=True
-    )
-    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected is None
+    assert result.first_rejected[0] == FirstRejected(10_001, "future", "7200 s ahead of its record", frames[10_000])
+    assert [(first.number, first.reason) for first in result.first_rejected] == [
+        (10_001, "future"),
+        (10_002, "not_json"),
+        (10_003, "bad_uid"),
+    ]
+    assert result.other_fields is None
+    assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected == ()
 
 
 def test_frames_of_which_none_is_accepted_cannot_be_compared_and_show_the_first() -> None:
     frames = [b"BZh9\x17\n\x1b[2J" + b"x" * 100, *([b"[]"] * 4_999)]
     with pytest.raises(InputError) as error:
         require_accepted(recount(frames, CONFIG, MINUTE * 1000), "stream.gz", 2)
-    shown = "b'BZh9\\x17\\n\\x1b[2J" + "x" * 70 + "'…"
+    shown = ": BZh9\\x17\\x0a\\x1b[2J" + "x" * 70 + "…"
     said = str(error.value)
     assert said.startswith("no frame of stream.gz was accepted: 5,000 rejected; the first, line 3: not_json: ")
     assert said.endswith(shown)
@@ -119,3 +135,54 @@ def test_wide_buckets_hold_the_users_of_their_minutes_once() -> None:
         BucketCount(MINUTE + 21 * 60, 1, 1, "hour"),
         BucketCount(1_468_188_000, 4, 4, "day"),
     ]
+
+
+def test_published_buckets_are_compared_within_the_time_of_the_file() -> None:
+    """minute      -120  -60   0   60   120  180 …
+    the file              c    ab  a
+    published      1      1    2   1    1    1
+    """
+    buckets = recount(FRAMES, CONFIG, MINUTE * 1000).buckets()
+    published = {Bucket("minute", MINUTE + seconds): PublishedBucket(1) for seconds in (-120, -60, 0, 60, 120, 180)}
+    published[Bucket("hour", MINUTE)] = PublishedBucket(1)
+    within = within_time(published, buckets)
+    assert [bucket.start - MINUTE for bucket in within] == [-60, 0, 60]
+
+
+def test_a_bucket_missing_in_the_middle_of_the_file_is_compared() -> None:
+    buckets = recount([frame("a", MINUTE), frame("a", MINUTE + 120)], CONFIG, MINUTE * 1000).buckets()
+    between = Bucket("minute", MINUTE + 60)
+    assert list(within_time({between: PublishedBucket(1)}, buckets)) == [between]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rejected", "said"),
+    [
+        (Verdict(0, 5), 0, "exact: no bucket differs"),
+        (Verdict(0, 5), 1, "exact: no bucket differs, counting the 99.9 % of the frames that were accepted"),
+        (Verdict(1, 5), 0, "1 of 5 buckets differs"),
+        (Verdict(31, 36), 0, "31 of 36 buckets differ"),
+        (
+            Verdict(0, 5, 1_031),
+            0,
+            "exact: no bucket differs; 1,031 published ones lie outside the file's time: --all compares them",
+        ),
+    ],
+)
+def test_the_verdict_says_of_how_many_buckets_and_frames_it_is(verdict: Verdict, rejected: int, said: str) -> None:
+    counts = FrameCounts(20_000, 20_000 - rejected, Counter({"no_uid": rejected} if rejected else {}))
+    assert verdict.words(counts) == said
+
+
+@pytest.mark.parametrize(
+    ("read", "accepted", "share"), [(3, 2, "66.6 %"), (3, 0, "0.0 %"), (100_000, 99_999, "99.9 %"), (8, 7, "87.5 %")]
+)
+def test_the_share_of_the_accepted_frames_is_said_and_rounded_down(read: int, accepted: int, share: str) -> None:
+    counts = FrameCounts(read, accepted, Counter({"no_uid": read - accepted}))
+    assert accepted_words(counts) == f"{counts}, {share} accepted"
+    assert accepted_words(FrameCounts(3, 3)) == "3 frames read = 3 accepted + 0 rejected"
+
+
+def test_a_frame_without_a_line_number_is_told_by_its_number() -> None:
+    with pytest.raises(InputError, match=r"rejected; the first, frame 1: not_json: "):
+        require_accepted(recount([b"{"], CONFIG, MINUTE * 1000), "array.json", None)

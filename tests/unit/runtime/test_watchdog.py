@@ -44,7 +44,7 @@ def test_a_loop_that_stands_still_for_the_time_allowed_is_ended(process: Watched
     assert process.passes(600, beats=1) is None
     assert process.passes(59.75) is None
     line = process.passes(0.25) or b""
-    assert line.startswith(b"error: nothing moved for 60 s (health.stuck_seconds)")
+    assert line.startswith(b"error: no progress for 60 s (health.stuck_seconds)")
     assert line.count(b"\n") == 1
 
 
@@ -73,7 +73,7 @@ def test_a_process_that_was_suspended_is_not_ended_when_it_wakes(process: Watche
 def test_a_stop_is_given_its_time_and_no_more(process: Watched) -> None:
     assert process.hears(TERM) is None
     assert process.passes(CLOSE_SECONDS - 0.3) is None
-    assert (process.passes(0.5) or b"").startswith(b"error: did not end in time after the request to stop")
+    assert (process.passes(0.5) or b"").startswith(b"error: did not stop in time when asked to")
 
 
 def test_the_time_of_a_stop_is_not_spent_asleep(process: Watched) -> None:
@@ -162,7 +162,7 @@ def test_a_process_that_stands_in_c_code_is_ended() -> None:
     done = child("with watchdog.watched(0.3): stand_still()")
     assert done.returncode == 1
     assert done.stderr == (
-        "error: nothing moved for 0.3 s (health.stuck_seconds): ended, so that it can be started again\n"
+        "error: no progress for 0.3 s (health.stuck_seconds): ending, so that a supervisor can start it again\n"
     )
 
 
@@ -179,7 +179,7 @@ def test_a_script_that_cannot_let_go_of_its_clients_is_ended() -> None:
         "process.run_script(main)\n"
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: did not end in time")
+    assert done.stderr.startswith("error: did not stop in time")
 
 
 def test_a_line_that_nobody_reads_does_not_keep_the_process() -> None:

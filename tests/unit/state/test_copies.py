@@ -75,7 +75,7 @@ def test_a_backup_never_overwrites(store: Store, state: Path, tmp_path: Path) ->
     backup(state, tmp_path / "copies")
     before = (tmp_path / "copies/bucketed-0.sqlite").read_bytes()
     store.drop([MINUTE], MINUTE.start + 60)
-    with pytest.raises(UsageError, match=r"bucketed-0\.sqlite: is there already: name a new directory"):
+    with pytest.raises(UsageError, match=r"bucketed-0\.sqlite: already exists: name a new directory"):
         backup(state, tmp_path / "copies")
     assert (tmp_path / "copies/bucketed-0.sqlite").read_bytes() == before
 
@@ -164,7 +164,7 @@ def test_a_damaged_copy_is_found_and_nothing_is_replaced(state: Path, tmp_path: 
 
 
 def test_the_states_are_not_restored_from_themselves(store: Store, state: Path) -> None:
-    with pytest.raises(UsageError, match="is the directory of the states themselves"):
+    with pytest.raises(UsageError, match="this is the state directory itself"):
         restore(state, state)
     assert store.next_offset == 10
 

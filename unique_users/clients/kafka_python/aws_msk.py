@@ -21,7 +21,7 @@ def check_iam(security_protocol: object) -> None:
     except BotoCoreError as error:
         raise UsageError(f"kafka.sasl_mechanism: {MECHANISM}: {error}") from None
     if not region:
-        raise UsageError(f"kafka.sasl_mechanism: {MECHANISM} knows no region: set AWS_DEFAULT_REGION")
+        raise UsageError(f"kafka.sasl_mechanism: {MECHANISM} has no region: set AWS_DEFAULT_REGION")
     if credentials is None:
-        message = f"kafka.sasl_mechanism: {MECHANISM} finds no credentials: set AWS_PROFILE, AWS_ACCESS_KEY_ID and"
-        raise UsageError(f"{message} AWS_SECRET_ACCESS_KEY, or give the machine a role")
+        message = f"kafka.sasl_mechanism: {MECHANISM} has no credentials: set AWS_PROFILE, AWS_ACCESS_KEY_ID and"
+        raise UsageError(f"{message} AWS_SECRET_ACCESS_KEY, or give the machine an IAM role")

@@ -1,6 +1,7 @@
 """The consumer of kafka-python."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from threading import Lock
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -10,9 +11,10 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.internals.column_reading import columns, read_columns, runs
+from unique_users.clients.kafka_python.internals.record_format import Columns, decode_headers
 from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, no_headers
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
@@ -56,7 +58,9 @@ class _Consumer(LetsGo, KafkaConsumer):  # type: ignore[misc]
 class KafkaPythonConsumer:
     """See protocols.Consumer."""
 
-    def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:
+    def __init__(
+        self, config: Config, topic: str, group: str | None, *, fewer_fetches: bool = False, alone: bool = False
+    ) -> None:
         self._config = config
         self._topic = topic
         self._listener = _Listener()
@@ -67,10 +71,22 @@ class KafkaPythonConsumer:
         settings = settings_of(config, own, KafkaConsumer.DEFAULT_CONFIG)
         settings["enable_auto_commit"] = False
         settings.setdefault("partition_assignment_strategy", [CooperativeStickyAssignor()])
+        if alone:
+            settings |= {"group_id": group, "group_instance_id": None}
         with explained(config):
             self._consumer = _Consumer(**settings)
             read_columns(self._consumer._fetcher, settings["max_poll_records"])  # noqa: SLF001
-            self._consumer.subscribe([topic], listener=self._listener)
+            if alone:
+                self._assign_all()
+            else:
+                self._consumer.subscribe([topic], listener=self._listener)
+
+    def _assign_all(self) -> None:
+        every = [self._partition(partition) for partition in self._consumer.partitions_for_topic(self._topic) or ()]
+        if not every:
+            raise BrokerAwayError(f"topic {self._topic!r} does not exist")
+        self._consumer.assign(every)
+        self._listener.on_partitions_assigned(every)
 
     def poll(self, timeout_seconds: float) -> Polled:
         try:
@@ -81,7 +97,7 @@ class KafkaPythonConsumer:
         assigned, revoked = self._listener.changes()
         self._started -= revoked
         batches = [
-            Batch(partition.partition, *run)
+            _batch(partition.partition, run)
             for partition, records in polled.items()
             if partition.partition in self._started and records
             for run in runs([columns(record) for record in records])
@@ -148,6 +164,15 @@ class KafkaPythonConsumer:
 
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
+
+
+def _batch(partition: int, run: Columns) -> Batch:
+    headers = partial(_headers, run.headers) if run.headers else no_headers
+    return Batch(partition, *run[:-1], headers)
+
+
+def _headers(encoded: Mapping[int, bytes], place: int) -> Headers:
+    return decode_headers(encoded[place]) if place in encoded else []
 
 
 _REBALANCING = (

@@ -40,7 +40,7 @@ def explained(config: Config) -> Iterator[None]:
         kafka_errors.UnsupportedCodecError,
         AssertionError,
     ) as error:
-        message = f"kafka: kafka-python does not take these settings: {without_values(str(error), config.kafka)}"
+        message = f"kafka: kafka-python does not accept these settings: {without_values(str(error), config.kafka)}"
         raise UsageError(message) from None
     except kafka_errors.FencedInstanceIdError:
         raise BrokerError(FENCED) from None

@@ -52,9 +52,11 @@ class KafkaPythonProducer:
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         try:
-            future = self._producer.send(topic, value, key, headers, partition)
+            texts = [(name, text or b"") for name, text in headers or ()]  # the client sends no null values
+            future = self._producer.send(topic, value, key, texts, partition, timestamp_ms)
         except kafka_errors.KafkaError as error:
             raise _undelivered(error, self._config) from None
         self._sent(partial(acknowledged, future), len(value or b"") + RECORD_OVERHEAD_BYTES)

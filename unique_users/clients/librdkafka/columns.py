@@ -1,17 +1,19 @@
 """Messages of librdkafka as the columns of a batch."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 
 from confluent_kafka import Message
 
-from unique_users.clients.protocols import Batch
+from unique_users.clients.protocols import Batch, Headers
 
 # Called by map, these cost half of a loop that asks each message.
 ERROR = Message.error
 PARTITION = Message.partition
 _KEY = Message.key
 _VALUE = Message.value
+_HEADERS: Callable[[Message], Headers | None] = Message.headers
 _OFFSET = Message.offset
 _TIMESTAMP = Message.timestamp  # its kind, and what is taken of it:
 _MILLISECONDS: Callable[[tuple[int, int]], int] = itemgetter(1)
@@ -29,4 +31,16 @@ def columns(partition: int, messages: Sequence[Message]) -> Batch:
         list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
         range(first, last + 1) if whole else list(map(_OFFSET, messages)),
         leader_epoch=-1 if epoch is None else epoch,
+        headers=partial(_headers, messages),
     )
+
+
+def _headers(messages: Sequence[Message], place: int) -> Headers:
+    """A message's headers, or none if their names are not UTF-8, which librdkafka's package cannot return.
+
+    Called by map, the package's mistake raises here; called directly, it raises wherever Python looks next.
+    """
+    try:
+        return next(map(_HEADERS, messages[place : place + 1])) or []
+    except SystemError:
+        return []

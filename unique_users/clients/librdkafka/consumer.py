@@ -18,7 +18,7 @@ from unique_users.clients.connect import damaged
 from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
 from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusal, code_of, explained, explained_error
 from unique_users.clients.librdkafka.positions import position_of
-from unique_users.clients.librdkafka.settings import CONSUMER, SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, SLICE_SECONDS, built, settings_of
 from unique_users.clients.librdkafka.unreadable_batches import ANSWER_SECONDS, WHY, Search, cannot_unpack
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
 from unique_users.config.schema import Config
@@ -42,8 +42,18 @@ class LibrdkafkaConsumer:
     at the broker, because polls and fetches cost little here.
     """
 
-    def __init__(self, config: Config, topic: str, group: str, *, fewer_fetches: bool = False) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        config: Config,
+        topic: str,
+        group: str | None,
+        *,
+        fewer_fetches: bool = False,  # noqa: ARG002
+        alone: bool = False,
+    ) -> None:
         self._config = config
+        self._group = group
+        self._alone = alone
         self._topic = topic
         self._owned: set[int] = set()
         self._assigned: set[int] = set()
@@ -54,20 +64,36 @@ class LibrdkafkaConsumer:
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
         self._outdated_since: float | None = None  # since when this client's view of the partitions is outdated
-        settings = settings_of(config, {**CONSUMER, "group.id": group})
+        settings = settings_of(config, {**CONSUMER, "group.id": group or ""})
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
         if settings.get("group.protocol") == "consumer":
             del settings["partition.assignment.strategy"]  # then the broker decides
         self._incremental = "cooperative" in settings.get("partition.assignment.strategy", "cooperative")
+        if alone:
+            # It must have a group; without commits, nothing is requested or stored in its name.
+            settings = {name: value for name, value in settings.items() if name not in OF_GROUPS}
+            settings["group.id"] = group or "reader"
+            self._incremental = False
         self._settings = settings
         self._consumer = self._subscribed()
 
     def _subscribed(self) -> confluent_kafka.Consumer:
         consumer = built(self._config, confluent_kafka.Consumer, self._settings)
         self._refusal.connect(consumer)
+        if self._alone:
+            self._assigned = self._every_partition(consumer)
+            self._owned = set(self._assigned)
+            return consumer
         consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         return consumer
+
+    def _every_partition(self, consumer: confluent_kafka.Consumer) -> set[int]:
+        with explained(self._config):
+            described = consumer.list_topics(self._topic, timeout=REQUEST_SECONDS).topics[self._topic]
+            if described.error is not None:
+                raise KafkaException(described.error)
+        return set(described.partitions)
 
     def poll(self, timeout_seconds: float) -> Polled:
         deadline = monotonic() + timeout_seconds
@@ -123,7 +149,7 @@ class LibrdkafkaConsumer:
 
     def position(self, partition: int) -> int:
         if partition not in self._owned:
-            raise BrokerAwayError(f"{self._topic}-{partition} is another member's")
+            raise BrokerAwayError(f"{self._topic}-{partition} belongs to another member")
         if partition not in self._positions:
             committed = self.committed([partition]).get(partition)
             return committed.offset if committed else self.bounds([partition])[partition][0]
@@ -230,10 +256,11 @@ class LibrdkafkaConsumer:
 
     def _join_again(self) -> None:
         """Continue as another client and member; the next poll says that all partitions are lost."""
-        former, self._consumer = self._consumer, self._subscribed()
-        Thread(target=former.close, daemon=True).start()
+        former = self._consumer
         self._revoked |= self._owned
         self._owned, self._assigned, self._positions, self._ahead = set(), set(), {}, []
+        self._consumer = self._subscribed()
+        Thread(target=former.close, daemon=True).start()
 
     def close(self) -> None:
         # It waits for the broker as long as that takes: in a thread that is left behind if it takes too long.
@@ -283,11 +310,15 @@ class LibrdkafkaConsumer:
                 failed[partition] = message.offset()
             elif error.code() == KafkaError._BAD_MSG:
                 raise damaged(self._topic, partition, message.offset())
-            elif error.code() != KafkaError._MAX_POLL_EXCEEDED:
+            elif error.code() != KafkaError._MAX_POLL_EXCEEDED and not self._is_of_no_group(error):
                 explained = explained_error(self._config, error)
                 if not isinstance(explained, BrokerAwayError):
                     raise explained
         return records, failed
+
+    def _is_of_no_group(self, error: KafkaError) -> bool:
+        """Whether the error is about the group that a reader without one has to name."""
+        return self._group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def _search(self, partition: int, base: int) -> None:
         """Look for the end of a batch that cannot be unpacked."""

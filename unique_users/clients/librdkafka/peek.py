@@ -8,7 +8,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
-from unique_users.clients.librdkafka.settings import SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.settings import OF_GROUPS, SLICE_SECONDS, built, settings_of
 from unique_users.clients.protocols import Peeked
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
@@ -30,7 +30,6 @@ _FIXED: dict[str, Any] = {
     "enable.partition.eof": True,
     "isolation.level": "read_uncommitted",
 }
-_OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
 
 
 class LibrdkafkaPeek:
@@ -44,7 +43,7 @@ class LibrdkafkaPeek:
 
     def _connected(self) -> Any:
         settings = settings_of(self._config, _PEEK) | _FIXED | {"error_cb": self._refusal}
-        settings = {name: value for name, value in settings.items() if name not in _OF_GROUPS}
+        settings = {name: value for name, value in settings.items() if name not in OF_GROUPS}
         consumer = built(self._config, confluent_kafka.Consumer, settings)
         self._refusal.connect(consumer)
         return consumer

@@ -30,7 +30,7 @@ class LibrdkafkaProducer:
     def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
         self._config = config
         self._failure: KafkaError | None = None
-        self._waiting: deque[tuple[str, bytes | None, bytes | None, int, Headers]] = deque()
+        self._waiting: deque[tuple[str, bytes | None, bytes | None, int, dict[str, Any]]] = deque()
         self._refusal = Refusal(config)
         self._stuck = Stuck()
         settings = settings_of(config, {**PRODUCER, "compression.type": compression})
@@ -56,21 +56,22 @@ class LibrdkafkaProducer:
         key: bytes | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         to = -1 if partition is None else partition
+        more: dict[str, Any] = {"headers": list(headers)} if headers else {}
+        if timestamp_ms is not None:
+            more["timestamp"] = timestamp_ms
         if not self._waiting:
             try:
-                if headers:
-                    self._producer.produce(topic, value, key, to, headers=headers)
-                else:
-                    self._producer.produce(topic, value, key, to)
+                self._producer.produce(topic, value, key, to, **more)
             except BufferError:
                 pass
             except KafkaException as error:
                 raise _undelivered(error.args[0], self._config) from None
             else:
                 return
-        self._waiting.append((topic, value, key, to, headers or []))
+        self._waiting.append((topic, value, key, to, more))
 
     def send_all(
         self,
@@ -85,7 +86,7 @@ class LibrdkafkaProducer:
         keys, partitions = keys or [None] * len(values), partitions or [-1] * len(values)
         sent = 0 if self._waiting else self._produce_all(topic, values, keys, partitions)
         rows = zip(values[sent:], keys[sent:], partitions[sent:], strict=True)
-        self._waiting.extend((topic, *row, []) for row in rows)
+        self._waiting.extend((topic, *row, {}) for row in rows)
 
     def _produce_all(
         self, topic: str, values: Sequence[bytes], keys: Sequence[bytes | None], partitions: Sequence[int]
@@ -117,9 +118,9 @@ class LibrdkafkaProducer:
         """Send what is waiting. Returns whether that is all of it."""
         self._check()
         while self._waiting:
-            topic, value, key, to, headers = self._waiting[0]
+            topic, value, key, to, more = self._waiting[0]
             try:
-                self._producer.produce(topic, value, key, to, headers=headers)
+                self._producer.produce(topic, value, key, to, **more)
             except BufferError:
                 if monotonic() >= deadline:
                     return False

@@ -40,6 +40,8 @@ CONSUMER: dict[str, Any] = {
     "fetch.message.max.bytes": 1024 * 1024,
     "fetch.max.bytes": 16 * 1024 * 1024,
 }
+# What a consumer that joins no group has no use for.
+OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
 PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable.idempotence": True,  # order and no duplicates within a producer, while several batches are in flight
@@ -112,8 +114,8 @@ def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: di
         raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting")
     if match := _BAD_VALUE.search(text):
         expected = f", expected {match[2]}" if match[2] else ""
-        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not take this value{expected}")
-    raise UsageError(f"kafka: librdkafka does not take these settings: {without_values(text, config.kafka)}")
+        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not accept this value{expected}")
+    raise UsageError(f"kafka: librdkafka does not accept these settings: {without_values(text, config.kafka)}")
 
 
 def as_text(value: object) -> str:

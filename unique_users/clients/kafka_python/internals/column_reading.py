@@ -126,7 +126,17 @@ def joined(parts: Sequence[Columns]) -> Columns:
         range(first, last + 1) if whole else [offset for part in parts for offset in part.offsets],
         parts[0].unreadable,
         parts[-1].leader_epoch,
+        _joined_headers(parts) if any(part.headers for part in parts) else {},
     )
+
+
+def _joined_headers(parts: Sequence[Columns]) -> dict[int, bytes]:
+    headers: dict[int, bytes] = {}
+    before = 0
+    for part in parts:
+        headers |= {before + place: encoded for place, encoded in part.headers.items()}
+        before += len(part.offsets)
+    return headers
 
 
 def runs(parts: Sequence[Columns]) -> list[Columns]:
@@ -159,4 +169,5 @@ def _from(read: Columns, first_offset: int) -> Columns:
         return read
     skipped = sum(offset < first_offset for offset in read.offsets)
     keys, values, timestamps_ms, offsets, *_ = read
-    return Columns(keys[skipped:], values[skipped:], timestamps_ms[skipped:], offsets[skipped:])
+    headers = {place - skipped: encoded for place, encoded in read.headers.items() if place >= skipped}
+    return Columns(keys[skipped:], values[skipped:], timestamps_ms[skipped:], offsets[skipped:], headers=headers)

@@ -3,7 +3,7 @@
 The format is documented at https://kafka.apache.org/documentation/#recordbatch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ class Columns(NamedTuple):
     offsets: Sequence[int]
     unreadable: str = ""  # see protocols.Batch
     leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
+    headers: Mapping[int, bytes] = {}  # as they are encoded, by the index of their record; most records have none
 
 
 def end_of(batches: bytes) -> tuple[int, int] | None:
@@ -61,6 +62,7 @@ def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, 
     values: list[bytes | None] = []
     times: list[int] = []
     steps: list[int] = []
+    headers: dict[int, bytes] = {}
     at = 0
     for _ in range(count):
         number = data[at]
@@ -105,12 +107,40 @@ def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, 
         else:
             values.append(data[at : at + (number >> 1)])
             at += number >> 1
-        if at >= end:
-            raise ValueError("a record is longer than it says")
-        at = end
+        at += 1
+        if at != end:  # the byte that says that there are no headers is not the last one
+            if at > end:
+                raise ValueError("a record is longer than it says")
+            headers[len(values) - 1] = data[at - 1 : end]
+            at = end
     if at != len(data):
         raise ValueError(f"{len(data)} bytes, of which its {count} records take {at}")
-    return Columns(keys, values, _timestamps(times, batch), _offsets(steps, batch))
+    return Columns(keys, values, _timestamps(times, batch), _offsets(steps, batch), headers=headers)
+
+
+def decode_headers(data: bytes) -> list[tuple[str, bytes | None]]:
+    """A record's headers. Those behind a malformed one are left out: they must not keep the record from being read."""
+    headers: list[tuple[str, bytes | None]] = []
+    try:
+        number, at = _rest(data[0], data, 1) if data[0] > _LOW else (data[0], 1)
+        for _ in range(number >> 1):
+            name, at = _text(data, at)
+            value, at = _text(data, at)
+            headers.append(((name or b"").decode(errors="replace"), value))
+    except (IndexError, ValueError):
+        return headers
+    return headers
+
+
+def _text(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """The bytes after their length, None for a length below 0, and where they end. Raises ValueError."""
+    number, at = _rest(data[at], data, at + 1) if data[at] > _LOW else (data[at], at + 1)
+    if number & 1:
+        return None, at
+    end = at + (number >> 1)
+    if end > len(data):
+        raise ValueError("a header is longer than its record")
+    return data[at:end], end
 
 
 def _rest(number: int, data: bytes, at: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 
 import lz4.frame
+import snappy
 import zstandard
 from kafka import codec as codecs
 from kafka.record.default_records import DefaultRecordBatch
@@ -27,7 +28,7 @@ def unpacked(codec: int, data: bytes) -> bytes:
     try:
         return _joined(_PIECES[codec](data))
     except _DAMAGED as error:
-        raise UnreadableError(f"its batch is damaged: {error or type(error).__name__}") from None
+        raise UnreadableError(f"its batch is damaged: {str(error) or type(error).__name__}") from None
 
 
 def _joined(pieces: Iterator[bytes]) -> bytes:
@@ -90,7 +91,8 @@ def _snappy_block(data: bytes) -> bytes:
             break
     if size > UNPACKED_BYTES_MAX:
         raise UnreadableError(f"its batch unpacks to more than {UNPACKED_BYTES_MAX} bytes")
-    block: bytes = codecs.snappy_decode(data)
+    # Not kafka-python's function, which would take a block for framed ones again, and unpack these unmeasured.
+    block: bytes = snappy.uncompress(data)
     return block
 
 
@@ -102,5 +104,13 @@ _PIECES: dict[int, Callable[[bytes], Iterator[bytes]]] = {
     DefaultRecordBatch.CODEC_LZ4: _lz4,
     DefaultRecordBatch.CODEC_ZSTD: _zstd,
 }
-# What these packages raise for malformed bytes; snappy's errors are of its own package.
-_DAMAGED = (EOFError, RuntimeError, struct.error, ValueError, zlib.error, zstandard.ZstdError)
+# What these packages raise for malformed bytes.
+_DAMAGED = (
+    EOFError,
+    RuntimeError,
+    snappy.UncompressError,
+    struct.error,
+    ValueError,
+    zlib.error,
+    zstandard.ZstdError,
+)
