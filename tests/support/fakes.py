@@ -535,6 +535,9 @@ class FakeAdmin:
         self._kafka.require()
         return dict(self._kafka.groups.get((group, topic), FakeGroup()).committed)
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return {p: log.first for p, log in enumerate(self._kafka.existing(topic).partitions)}
+
     def ends(self, topic: str) -> dict[int, int]:
         return {p: log.end for p, log in enumerate(self._kafka.existing(topic).partitions)}
 

@@ -195,6 +195,9 @@ class Admin(Protocol):
         Empty if the group or the topic does not exist.
         """
 
+    def starts(self, topic: str) -> dict[int, int]:
+        """The offset of the first record kept in each partition. Raises like `ends`."""
+
     def ends(self, topic: str) -> dict[int, int]:
         """The end offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
 

@@ -4,6 +4,8 @@ Each record is one count of one bucket in one partition of `bucketed`. Counts of
 records with the same key the larger count is newer. A user is in one partition only, so partitions add up. A tombstone
 takes a count back. Estimates come with their sketches; these merge into what one sketch of all users would say, with
 its narrower bounds.
+
+Longer than other modules: what is written and what readers make of it have to agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +77,8 @@ class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
 class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a record in `counts` with the key `gaps:PARTITION`: what the partition's counts may lack.
 
-    It marks buckets that this partition has no count for but others do, and those whose count is from a former state.
+    It marks buckets that this partition has no count for but others do, those whose count is from a former state, and
+    those that were closed before the log was found to be cut back.
     """
 
     partition: int
@@ -90,6 +93,13 @@ class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
             for gap in self.gaps
             if gap.why in reasons
         )
+
+
+class FormerCount(NamedTuple):
+    """What former states have published for a bucket in one partition."""
+
+    total: Count
+    may_be_too_high: bool
 
 
 class PublishedBucket(NamedTuple):
@@ -160,35 +170,61 @@ class ReadCounts:
             newest, _ = found.get(count.generation, (count, count))
             found[count.generation] = (count if count.is_newer(newest) else newest, count)
 
+    def former(self, partition: int, generation: str) -> dict[Bucket, FormerCount]:
+        """What other states have published for a partition, as far as it belongs together with a generation."""
+        chosen = current([*self._generations(), (partition, generation)]) - {(partition, generation)}
+        told = [g for g in self._gaps.values() if g.partition == partition and (partition, g.generation) in chosen]
+        former: dict[Bucket, FormerCount] = {}
+        for (bucket, of), found in self._counts.items():
+            counts = [found[name] for name in sorted(found) if (of, name) in chosen]
+            if of == partition and counts:
+                why = {reason for _, last in counts for reason in last.why}
+                why.update(reason for gaps in told for reason in why_missing(gaps.known(), bucket))
+                former[bucket] = FormerCount(_newest(counts).total, Why.LOG_CUT_BACK in why)
+        return former
+
     def merged(self) -> dict[Bucket, PublishedBucket]:
         """The counts of the current generation, combined over the partitions."""
-        of_gaps = [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
-        chosen = current([*of_gaps, *((p, name) for (_, p), found in self._counts.items() for name in found)])
+        chosen = current(self._generations())
         told = {g.partition: g for g in self._gaps.values() if (g.partition, g.generation) in chosen}
         gaps = {partition: each.known() for partition, each in told.items()}
         parts: dict[Bucket, list[PublishedCount]] = {}
         for (bucket, partition), found in self._counts.items():
             counts = [found[name] for name in sorted(found) if (partition, name) in chosen]
             if counts:
-                newest = counts[0][0]
-                for count, _ in counts[1:]:
-                    newest = count if count.is_newer(newest) else newest
                 # The larger count may be from a state that was lost. Only its successor knows whether that is all.
                 _, last = counts[-1]
-                why = {*last.why, *_missed_since(last, told.get(partition), bucket)}
-                part = msgspec.structs.replace(newest, whole=not why, why=tuple(sorted(why)))
+                why = {*last.why, *_told_since(last, told.get(partition), bucket)}
+                part = msgspec.structs.replace(_newest(counts), whole=not why, why=tuple(sorted(why)))
                 parts.setdefault(bucket, []).append(part)
         return {bucket: _put_together(bucket, parts[bucket], gaps) for bucket in sorted(parts)}
 
+    def _generations(self) -> list[tuple[int, str]]:
+        """The partitions and generations of everything read."""
+        of_gaps = [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
+        return [*of_gaps, *((p, name) for (_, p), found in self._counts.items() for name in found)]
 
-def _missed_since(last: PublishedCount, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
-    """What the last count that a former state published lacks, by the gaps that its successor reports.
 
-    The loss of the former state does not matter here: it had counted what it published.
+def _newest(counts: Sequence[tuple[PublishedCount, PublishedCount]]) -> PublishedCount:
+    """The newest count of a bucket and partition, of several generations in order."""
+    newest = counts[0][0]
+    for count, _ in counts[1:]:
+        newest = count if count.is_newer(newest) else newest
+    return newest
+
+
+def _told_since(last: PublishedCount, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
+    """What the gaps of a partition say of the last count that it has published.
+
+    A state publishes its counts with their marks, but for those of buckets that were closed before it found that the
+    log was cut back. What a former state has published lacks what its successor has missed. That the former state was
+    lost does not matter here: it had counted what it published.
     """
-    if told is None or last.generation >= told.generation:
+    if told is None or last.generation > told.generation:
         return ()
-    return why_missing((gap for gap in told.known() if gap.why != Why.STATE_LOST), bucket)
+    former = last.generation < told.generation
+    gaps = (gap for gap in told.known() if (gap.why != Why.STATE_LOST if former else gap.why == Why.LOG_CUT_BACK))
+    return why_missing(gaps, bucket)
 
 
 def _parsed(key: bytes | None) -> tuple[Bucket, int]:

@@ -98,6 +98,9 @@ class KafkaPythonAdmin:
                 return found
             sleep(RETRY_SECONDS)
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.EARLIEST).items()}
+
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
 

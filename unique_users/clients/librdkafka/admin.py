@@ -158,11 +158,17 @@ class LibrdkafkaAdmin:
             self._asking[group] = built(self._config, confluent_kafka.Consumer, settings)
         return self._asking[group]
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return self._bounds(topic, OffsetSpec.earliest())
+
     def ends(self, topic: str) -> dict[int, int]:
+        return self._bounds(topic, OffsetSpec.latest())
+
+    def _bounds(self, topic: str, which: OffsetSpec) -> dict[int, int]:
         state = self.describe(topic)
         if state is None:
             raise BrokerAwayError(f"the broker has no topic {topic!r}")
-        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), OffsetSpec.latest()))
+        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), which))
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def stable_ends(self, topic: str) -> dict[int, int]:
