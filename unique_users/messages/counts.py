@@ -5,7 +5,7 @@ records with the same key the larger count is newer. A user is in one partition 
 takes a count back. Estimates come with their sketches; these merge into what one sketch of all users would say, with
 its narrower bounds.
 
-Longer than other modules: what is written and what readers make of it have to agree.
+Longer than other modules, because what is written and what readers make of it have to agree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -214,11 +214,11 @@ def _newest(counts: Sequence[tuple[PublishedCount, PublishedCount]]) -> Publishe
 
 
 def _told_since(last: PublishedCount, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
-    """What the gaps of a partition say of the last count that it has published.
+    """What the gaps of a partition say about the last count that it published.
 
-    A state publishes its counts with their marks, but for those of buckets that were closed before it found that the
-    log was cut back. What a former state has published lacks what its successor has missed. That the former state was
-    lost does not matter here: it had counted what it published.
+    A state publishes its counts with their marks, except for buckets that were closed before it found that the log was
+    cut back. What a former state published lacks what its successor missed. It does not matter here that the former
+    state was lost: it had counted what it published.
     """
     if told is None or last.generation > told.generation:
         return ()
