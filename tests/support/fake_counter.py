@@ -15,8 +15,8 @@ from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.loop import Counting
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress, look
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress, look
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter

@@ -20,9 +20,9 @@ from unique_users.counter import low_watermark
 from unique_users.counter import progress as line
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
-from unique_users.counter.low_watermark import LowWatermark
+from unique_users.pipeline.low_watermark import LowWatermark
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.progress import Progress
+from unique_users.pipeline.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.stream_clock import StreamClock

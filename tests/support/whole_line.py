@@ -24,8 +24,8 @@ from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Los
 
 from unique_users.clients.protocols import Position
 from unique_users.counter import progress as line
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress
 from unique_users.event_time.buckets import bucket_timestamp
 
 BASE = 1_467_900_000

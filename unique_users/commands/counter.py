@@ -27,7 +27,7 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.drop_guard import RETENTION
 from unique_users.counter.loop import Counting
-from unique_users.counter.progress_watch import ProgressWatch
+from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter

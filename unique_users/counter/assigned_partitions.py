@@ -13,7 +13,7 @@ from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.progress import Progress
+from unique_users.pipeline.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import BrokerAwayError, LockedError, StateError
 from unique_users.event_time.buckets import Bucket
