@@ -16,21 +16,22 @@ from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
 from unique_users.clients.sending import Sending
 from unique_users.counter import counts_topic as publish
-from unique_users.counter import low_watermark
-from unique_users.counter import progress as line
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
-from unique_users.pipeline.low_watermark import LowWatermark
 from unique_users.counter.partition import CountedPartition
-from unique_users.pipeline.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages import counts as published
-from unique_users.messages.counts import ReadCounts, encode_count
+from unique_users.messages import merged_counts as published
+from unique_users.messages.counts import encode_count
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.partition_log.read_history import Past
+from unique_users.pipeline import low_watermark
+from unique_users.pipeline import progress as line
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress
 from unique_users.state.store import Store
 
 Fault = Callable[[], AbstractContextManager[Any]]

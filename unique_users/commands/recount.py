@@ -15,7 +15,7 @@ from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.producer.frame_files import FrameFiles
 from unique_users.queries.recount import Verdict, accepted_words, differences, recount, require_accepted, within_time
 

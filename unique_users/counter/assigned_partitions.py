@@ -13,13 +13,13 @@ from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
 from unique_users.counter.partition import CountedPartition
-from unique_users.pipeline.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import BrokerAwayError, LockedError, StateError
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.offset_metadata import late_text
 from unique_users.messages.partitioning import NEW_TOPIC
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.pipeline.progress import Progress
 from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 

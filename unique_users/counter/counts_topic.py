@@ -7,8 +7,9 @@ from unique_users.aggregation.completeness import Gap, Why
 from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import PublishedBucket, ReadCounts, encode_count, encode_gaps, key_of
+from unique_users.messages.counts import encode_count, encode_gaps, key_of
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
 
 POLL_SECONDS = 0.5
 

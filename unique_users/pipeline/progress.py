@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 from unique_users.clients.protocols import Admin, Position
 from unique_users.config.schema import Config
-from unique_users.pipeline.low_watermark import Committed, LowWatermark
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata, late_of
+from unique_users.pipeline.low_watermark import Committed, LowWatermark
 
 
 class Progress(NamedTuple):
