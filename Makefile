@@ -58,8 +58,8 @@ format: $(VENV)/dev  ## format the code
 
 lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local --extra dashboard pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local --extra dashboard pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and the local Kafka's data; stop the broker first
 	rm -rf $(VENV) data

@@ -22,6 +22,7 @@ from unique_users.counter.partition import CountedPartition
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.stream_clock import StreamClock
+from unique_users.messages import generations
 from unique_users.messages import merged_counts as published
 from unique_users.messages.counts import encode_count
 from unique_users.messages.frame_counts import FrameCounts
@@ -287,7 +288,7 @@ def a_gap_ends_one_minute_too_early() -> AbstractContextManager[Any]:
 @fault_of_losses
 def readers_ignore_the_generation() -> AbstractContextManager[Any]:
     """With brokers whose topics have no ids, the larger count of a former one stays."""
-    return patch.object(published, "current", set)
+    return patch.object(generations, "current", set)
 
 
 @rare

@@ -5,7 +5,6 @@ partition only, so partitions add up. A tombstone takes a count back. Estimates 
 into what one sketch of all users would say, with its narrower bounds.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from unique_users.aggregation.completeness import Gap, Why, why_missing
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.counts import GAPS, PublishedGaps
-from unique_users.messages.generations import current
+from unique_users.messages.generations import Generations
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
 
@@ -64,35 +63,6 @@ class _Part(msgspec.Struct, gc=False):
 
 
 _Parts = dict[int, list[tuple[_Part, _Part]]]  # by partition; for each generation its newest count and its last one
-
-
-class Generations:
-    """The partitions and generations that counts were read of; one for all readers of a topic."""
-
-    def __init__(self) -> None:
-        self._found = Counter[tuple[int, str]]()
-        self._names: dict[str, str] = {}  # one string for each generation
-        self.version = 0  # another one whenever there is one more or less
-
-    def one_name(self, name: str) -> str:
-        """The same string for all equal ones."""
-        return self._names.setdefault(name, name)
-
-    def note(self, partition: int, name: str) -> None:
-        """Note a count."""
-        self._found[partition, name] += 1
-        self.version += self._found[partition, name] == 1
-
-    def drop(self, partition: int, name: str) -> None:
-        """Take it back: it was deleted."""
-        self._found[partition, name] -= 1
-        if not self._found[partition, name]:
-            del self._found[partition, name]
-            self.version += 1
-
-    def current(self, more: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Those whose counts are current, among those noted and some more."""
-        return current([*more, *self._found])
 
 
 class ReadCounts:

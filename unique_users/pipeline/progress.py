@@ -24,6 +24,13 @@ class Progress(NamedTuple):
     unread: int  # frames in feed that the bucketers have not committed
     behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of the committed position
     late: int  # users that the counters have rejected as late
+    feed_ends: Mapping[int, int] = {}
+    counted: Mapping[int, int] = {}  # what the counters have committed, by partition of bucketed
+
+    @property
+    def uncounted(self) -> int:
+        """Records in bucketed that the counters have not committed."""
+        return sum(max(0, end - self.counted.get(partition, 0)) for partition, end in self.bucketed_ends.items())
 
     def totals(self) -> FrameCounts | None:
         """All frames that were read; `accepted` are those counted or waiting in `bucketed`.
@@ -58,6 +65,8 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         sum(unread.values()),
         _behind_seconds(admin.newest_ms(topics.feed.name), committed, unread) if any(unread.values()) else 0.0,
         _late(counted),
+        feed_ends,
+        {partition: position.offset for partition, position in counted.items()},
     )
 
 
