@@ -122,7 +122,7 @@ def the_ends_of_bucketed_are_asked_before_the_commits() -> AbstractContextManage
 
 @fault
 def a_bucket_is_dropped_before_its_partition_is_read_up_to_the_end() -> AbstractContextManager[Any]:
-    def at_once(self: CountedPartition, low: int, _end: int) -> None:
+    def at_once(self: CountedPartition, low: int | None, _end: int, _clock: int | None = None) -> None:
         self._low_watermark = low
 
     return patch.object(CountedPartition, "follow", at_once)

@@ -151,15 +151,15 @@ class CountedPartitions:
         return self._monotonic() - self._sure_at <= SURE_SECONDS
 
     def follow_progress(self, line: Progress | None) -> None:
-        """Mark what the bucketers have missed, and note the low watermark."""
+        """Mark what the bucketers have missed, and note how far the stream is."""
         if line is None:
             return
         gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
         for partition, each in self.open.items():
             if gaps:
                 each.mark(gaps)
-            if line.low_watermark is not None and partition in line.bucketed_ends:
-                each.follow(line.low_watermark, line.bucketed_ends[partition])
+            if partition in line.bucketed_ends:
+                each.follow(line.low_watermark, line.bucketed_ends[partition], line.clock)
 
     def buckets(self) -> set[Bucket]:
         """All buckets held."""

@@ -23,6 +23,7 @@ class Due(NamedTuple):
     withdrawn: Collection[Bucket] = ()  # whose earlier counts are to be deleted
     generation: str = ""
     gaps: tuple[Gap, ...] | None = None  # of the partition, if others need to know them
+    at_end: Mapping[Bucket, int] = {}  # what buckets had when the stream's clock passed their ends
 
     @property
     def nothing(self) -> bool:
@@ -77,6 +78,7 @@ class Publisher:
                 due.sketches.get(bucket),
                 generation=due.generation,
                 why=due.why.get(bucket, ()),
+                at_end=due.at_end.get(bucket),
             )
             for bucket, count in due.counts.items()
         ]

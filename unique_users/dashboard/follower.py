@@ -50,9 +50,7 @@ class Follower:
         self._new_reader = new_reader
         self._new_admin = new_admin
         self._tell = tell
-        self._health = Health(
-            config.bucketer.commit_seconds, config.counter.save_seconds, config.bucketer.allowed_lateness_seconds
-        )
+        self._health = Health(config.bucketer.commit_seconds, config.counter.save_seconds)
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._asked: SimpleQueue[tuple[Range, Answer]] = SimpleQueue()
         self._counts: PublishedCounts | None = None

@@ -7,7 +7,6 @@ from collections import deque
 from enum import StrEnum
 from typing import NamedTuple
 
-from unique_users.event_time.stream_clock import StreamClock
 from unique_users.pipeline.progress import Progress
 
 LOOK_SECONDS = 3.0  # between two looks
@@ -62,8 +61,7 @@ class _Moves:
 class Health:
     """Takes looks, and tells the state."""
 
-    def __init__(self, commit_seconds: float, save_seconds: float, allowed_lateness_seconds: int) -> None:
-        self._allowed = allowed_lateness_seconds
+    def __init__(self, commit_seconds: float, save_seconds: float) -> None:
         self._bucketer_seconds = max(BUCKETER_SECONDS, 3 * commit_seconds)
         self._counter_seconds = max(COUNTER_SECONDS, 3 * save_seconds)
         self._bucketer, self._counter = _Moves(), _Moves()
@@ -90,7 +88,7 @@ class Health:
             behind_seconds=progress.behind_seconds,
             read=totals.read if totals else None,
             rejected=dict(totals.rejected) if totals else None,
-            clock=self._clock(progress),
+            clock=progress.clock,
             newest_frame=max(newest) // 1000 if newest else None,
         )
         self._begun = self._begun or second
@@ -139,10 +137,3 @@ class Health:
     def _rate(self) -> float | None:
         (first, before), (last, end) = self._ends[0], self._ends[-1]
         return (end - before) / (last - first) if last > first else None
-
-    def _clock(self, progress: Progress) -> int | None:
-        """The slowest clock: the low watermark plus the allowed lateness, or else the slowest that was committed."""
-        if progress.low_watermark is not None:
-            return progress.low_watermark + self._allowed
-        clocks = [StreamClock.from_metadata(0, each.metadata.clock).now() for each in progress.committed.values()]
-        return min((clock for clock in clocks if clock is not None), default=None)

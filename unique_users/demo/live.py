@@ -21,8 +21,8 @@ FRAME = b'{"uid":"%s","ts":%d}'
 def share_of_rate(ts: float) -> float:
     """How busy the stream is at this time: between QUIET_SHARE and 1, a long evening and a short night."""
     hour = ts % 86_400 / 3_600
-    wave = (1 - math.cos((hour - QUIET_AT) / 24 * 2 * math.pi)) / 2
-    return QUIET_SHARE + (1 - QUIET_SHARE) * wave**0.8
+    wave: float = (1 - math.cos((hour - QUIET_AT) / 24 * 2 * math.pi)) / 2
+    return QUIET_SHARE + (1 - QUIET_SHARE) * math.sqrt(wave)
 
 
 class LiveFrames:

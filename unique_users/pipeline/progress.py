@@ -26,6 +26,7 @@ class Progress(NamedTuple):
     late: int  # users that the counters have rejected as late
     feed_ends: Mapping[int, int] = {}
     counted: Mapping[int, int] = {}  # what the counters have committed, by partition of bucketed
+    clock: int | None = None  # the event time that the slowest partition of feed has reached
 
     @property
     def uncounted(self) -> int:
@@ -67,6 +68,7 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         _late(counted),
         feed_ends,
         {partition: position.offset for partition, position in counted.items()},
+        low_watermark.clock,
     )
 
 
