@@ -1,11 +1,17 @@
 """A stream that never ends: first the last day in a rush, then frames of now, with a daily rhythm and late ones."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from random import Random
+from typing import IO
 
 from unique_users.demo.sample import frames as sample_frames
+from unique_users.demo.stop import Stop
+
+_log = logging.getLogger(__name__)
 
 HISTORY_SECONDS = 26 * 3_600  # so that the page has a day to show, and the same minute a day earlier
 USERS = 20_000
@@ -64,3 +70,20 @@ class LiveFrames:
             if self._random.random() < LATE_SHARE:
                 late = min(self._random.expovariate(1 / LATE_SECONDS_MEAN), LATE_SECONDS_MAX)
             yield b"user-%05d" % user, int(at - late)
+
+
+def feed(pipe: IO[bytes], frames: LiveFrames, stop: Stop) -> None:
+    """Write the last day and then what comes to a producer's stdin, until a stop is requested or the producer ends."""
+
+    def wait(seconds: float) -> bool:
+        time.sleep(seconds)
+        return stop.requested
+
+    with suppress(OSError, ValueError), pipe:
+        for frame in frames.history():
+            pipe.write(frame + b"\n")
+        pipe.flush()
+        _log.info("the last day is sent; from now on frames come as they happen, 3 % of them late; Ctrl-C stops")
+        for lines in frames.now(wait):
+            pipe.write(b"".join(frame + b"\n" for frame in lines))
+            pipe.flush()

@@ -1,7 +1,7 @@
 // The chart: a bar for each bucket, drawn here; axes, scales and cursor by uPlot.
 //
-// A bar is blue up to what the bucket had at its end, and orange above. The open bucket is hollow and dashed: a half-full
-// bucket must not look like an outage. A triangle marks what is not whole, a whisker the bounds of an estimate.
+// A bar is blue up to what the bucket had at its end, and orange above; grey-blue where that is not known. The open bucket
+// is hollow and dashed, with a ring on top: a half-full bucket must not look like an outage. A triangle marks what is not whole, a whisker the bounds of an estimate.
 
 import * as words from "./words.js";
 
@@ -74,7 +74,7 @@ export class Chart {
 
   colours() {
     const style = getComputedStyle(document.documentElement);
-    for (const name of ["now", "late", "text", "muted", "line", "panel"]) this[name] = style.getPropertyValue(`--${name}`);
+    for (const name of ["now", "late", "unknown", "text", "muted", "line", "panel"]) this[name] = style.getPropertyValue(`--${name}`);
     this.plot.redraw(false, true);
   }
 
@@ -91,7 +91,7 @@ export class Chart {
         y: { range: (_, __, highest) => [0, Math.max(10, this.highest(highest) * PAD)] },
       },
       axes: [
-        { ...axis, space: LABEL_SPACE, grid: { show: false }, values: (_, ticks) => this.times(ticks) },
+        { ...axis, size: 40, space: LABEL_SPACE, grid: { show: false }, values: (_, ticks) => this.times(ticks) },
         { ...axis, size: 58, grid: { stroke: () => this.line, width: 1 }, values: (_, ticks) => ticks.map(words.count) },
       ],
       series: [{}, { paths: () => null, points: { show: false } }],
@@ -142,9 +142,14 @@ export class Chart {
       ctx.setLineDash([4 * ratio, 3 * ratio]);
       ctx.strokeRect(from + ratio, top, Math.max(2 * ratio, width - 2 * ratio), bottom - top + 2 * ratio);
       ctx.setLineDash([]);
+      ctx.fillStyle = this.panel;
+      ctx.beginPath();
+      ctx.arc(from + width / 2, top, 4 * ratio, 0, 2 * Math.PI);
+      ctx.fill();
+      ctx.stroke();
     } else {
       const inTime = row[AT_END] === null ? top : plot.valToPos(Math.min(row[AT_END], row[USERS]), "y", true);
-      ctx.fillStyle = this.now;
+      ctx.fillStyle = row[AT_END] === null ? this.unknown : this.now;
       ctx.fillRect(from, inTime, width, bottom - inTime);
       if (inTime > top) {
         // At least two pixels, and a line of the background below: a few late users must not be overlooked.

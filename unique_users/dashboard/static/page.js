@@ -136,6 +136,7 @@ function showChart() {
   chart.show(shown, range, figures.open?.[START], zone(), nothing);
   performance.measure("redraw", "redraw");
   byId("legend-mark").hidden = !shown.some((row) => row[WHY].length);
+  byId("legend-unknown").hidden = !shown.some((row) => row[AT_END] === null && row[START] !== figures.open?.[START]);
   byId("legend-estimate").hidden = !shown.some((row) => row[4] !== null);
   const slider = byId("chart");
   slider.setAttribute("aria-valuemax", Math.max(0, shown.length - 1));
@@ -154,11 +155,13 @@ function showFigures() {
   set("open", words.count(open?.[USERS]));
   set("open-window", open ? `${of(open)}, still open${notWhole(open)}` : "Nothing has been counted yet");
   set("before", words.count(before?.[USERS]));
-  set("before-window", compared(closed, before, of));
+  set("before-window", of(before));
+  set("before-change", growth(closed, before));
   set("earlier-name", view.interval === "day" ? "A week earlier" : "A day earlier");
   byId("earlier-figure").hidden = ["week", "month", "year"].includes(view.interval);
   set("earlier", words.count(earlier?.[USERS]));
-  set("earlier-window", earlier ? compared(closed, earlier, of) : "Not known");
+  set("earlier-window", earlier ? of(earlier) : "Not known");
+  set("earlier-change", growth(closed, earlier));
   document.title = closed ? `${words.count(closed[USERS])} unique users` : "Unique users";
   if (closed && spokenClosed !== null && closed[START] > spokenClosed) {
     speak(`${of(closed)}: ${words.count(closed[USERS])} unique users`);
@@ -169,10 +172,9 @@ function showFigures() {
 const notWhole = (row) => (row?.[WHY].length ? `, not whole: ${words.why(row[WHY])}` : "");
 const settled = (row) => told.clock !== null && told.clock !== undefined && told.clock > row[END] + SETTLED_SECONDS;
 
-function compared(closed, other, of) {
-  if (!closed || !other) return of(other);
-  const difference = words.above(closed[USERS], other[USERS]);
-  return of(other) + (difference ? `; since then ${difference}` : "");
+function growth(closed, other) {
+  const difference = closed && other && words.above(closed[USERS], other[USERS]);
+  return difference ? `${difference} since then` : "";
 }
 
 function sentence(row) {
