@@ -250,7 +250,8 @@ def _make_room(windows: dict[str, _Window]) -> None:
             continue
         floor = max(since, starts[-1] - SPANS[name])
         if counts.parts > PARTS_MAX:
-            floor = max(floor, starts[len(starts) // 8] + 1)
+            kept = len(starts) * PARTS_MAX * 7 // counts.parts // 8  # a little more goes, so that it seldom has to
+            floor = max(floor, starts[-max(1, kept)])
         for start in starts:
             if start >= floor:
                 break
