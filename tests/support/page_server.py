@@ -3,7 +3,6 @@
 import http.client
 import threading
 from collections.abc import Iterable, Mapping
-from shutil import which
 from typing import Any, Self
 
 from brokers import config_for
@@ -64,7 +63,7 @@ class PageServer:
     """A context manager; `say` changes what the page shows. It says nothing before that."""
 
     def __init__(
-        self, token: str = "", intervals: Iterable[str] = ("minute",), zone: str = "UTC", **rules: Any
+        self, token: str = "", intervals: Iterable[str] = ("minute",), zone: str = "UTC", at: int = 0, **rules: Any
     ) -> None:
         self.config = config_for(
             "fake:1",
@@ -75,7 +74,7 @@ class PageServer:
         self._stop = Stop()
         self._made = threading.Event()
         self.follower: FakeFollower
-        self._socket = listening("127.0.0.1", 0)
+        self._socket = listening("127.0.0.1", at)
         self.port = int(self._socket.getsockname()[1])
         self.address = f"http://127.0.0.1:{self.port}/"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -130,11 +129,3 @@ def a_day(last_users: int = 404) -> dict[Bucket, PublishedBucket]:
     counts[minute(-20)] = found(800, 790, "state_lost")
     counts[minute(0)] = found(last_users)
     return counts
-
-
-def chromium() -> str:
-    """Where the browser is: Debian's, or one of another name."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := which(name):
-            return path
-    return ""
