@@ -40,7 +40,7 @@ def opened(browser: "Browser") -> Iterator[Open]:
     contexts = []
     complaints: list[str] = []
 
-    def opened(address: str, width: int = 1280, scheme: str = "light", **rest: Any) -> "Page":
+    def opened(address: str, width: int = 1280, scheme: Any = "light", **rest: Any) -> "Page":
         context = browser.new_context(
             viewport={"width": width, "height": 844 if width < 500 else 900}, color_scheme=scheme, **rest
         )

@@ -2,13 +2,14 @@
 
 import http.client
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
 from brokers import config_for
 
 from unique_users.aggregation.counts import Count
-from unique_users.dashboard.follower import Answer, Follower, Update
+from unique_users.dashboard.follower import Answer as TakesAnswer
+from unique_users.dashboard.follower import Follower, Update
 from unique_users.dashboard.health import Kind, State
 from unique_users.dashboard.server import listening, serve
 from unique_users.event_time.buckets import Bucket
@@ -51,7 +52,7 @@ class FakeFollower(Follower):
     def start(self) -> None:
         pass
 
-    def ask(self, asked: Range, answer: Answer) -> None:
+    def ask(self, asked: Range, answer: TakesAnswer) -> None:
         self.asked.append(asked)
         answer({bucket: found for bucket, found in self.older.items() if asked.holds(bucket)})
 
@@ -108,15 +109,23 @@ class PageServer:
         intervals: list[str] = [*self.config.counter.intervals]
         self.follower._tell(Update(set(counts), counts, dict.fromkeys(intervals, since), complete, state))
 
-    def get(self, path: str, method: str = "GET", body: str = "", **headers: str) -> http.client.HTTPResponse:
-        """Ask as any program does; names of headers are written with underscores. The body is in `.text`."""
+    def get(self, path: str, method: str = "GET", body: str = "", **headers: str) -> "Answer":
+        """Ask as any program does; names of headers are written with underscores."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body or None, named)
         answer = connection.getresponse()
-        answer.text = answer.read().decode()  # type: ignore[attr-defined]
+        told = Answer(answer.status, answer.read().decode(), answer.getheader)
         connection.close()
-        return answer
+        return told
+
+
+class Answer(NamedTuple):
+    """What a request gave."""
+
+    status: int
+    text: str
+    getheader: Callable[[str], str | None]
 
 
 def a_day(last_users: int = 404) -> dict[Bucket, PublishedBucket]:

@@ -120,12 +120,14 @@ class Pages:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
             with suppress(Exception):  # it may be gone already
-                await asyncio.wait_for(socket.close(TRY_AGAIN_LATER), 1)
+                async with asyncio.timeout(1):
+                    await socket.close(TRY_AGAIN_LATER)
 
     async def _talk(self, page: Page, socket: WebSocket) -> None:
         while True:
             message = await page.messages.get()
-            await asyncio.wait_for(socket.send({"type": "websocket.send", "text": message.decode()}), SEND_SECONDS)
+            async with asyncio.timeout(SEND_SECONDS):  # before 3.12, wait_for may lose the cancellation below
+                await socket.send({"type": "websocket.send", "text": message.decode()})
 
     async def _listen(self, page: Page, socket: WebSocket) -> None:
         """Answer a page's questions, one after the other; end with a page that asks too much or nonsense."""

@@ -85,9 +85,10 @@ export class Chart {
       height: this.element.clientHeight || 200,
       legend: { show: false },
       cursor: { show: false },
-      padding: [12, 8, 0, 0],
+      padding: [12, 24, 0, 0],
       scales: {
-        x: { time: true, range: () => this.range },
+        // A little more than the range: the ring of the open bucket is at its edge.
+        x: { time: true, range: () => [this.range[0], this.range[1] + (this.range[1] - this.range[0]) / 120] },
         y: { range: (_, __, highest) => [0, Math.max(10, this.highest(highest) * PAD)] },
       },
       axes: [

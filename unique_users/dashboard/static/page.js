@@ -10,6 +10,7 @@ const [START, END, USERS, AT_END, WHY] = [0, 1, 2, 3, 6];
 const TABLE_ROWS_MAX = 500;
 const SETTLED_SECONDS = 120; // of event time after its end: then a bucket's value at its end has come, or never will
 const OTHER_RANGE = "other";
+const NARROW = 600; // pixels
 
 let intervals = [];
 let view; // what is looked at
@@ -42,7 +43,7 @@ function hello(said) {
   const first = !view;
   intervals = said.intervals;
   if (first) {
-    view = fromAddress(location.search, intervals, "UTC");
+    view = fromAddress(location.search, intervals, "UTC", innerWidth < NARROW);
     document.body.classList.toggle("kiosk", view.kiosk);
     fillControls(said.timezone);
   }
@@ -255,6 +256,7 @@ function fillControls(timezone) {
   const local = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const zones = [...new Set(["UTC", timezone, local, view.zone])];
   options("interval", intervals.map((name) => [name, name]));
+  byId("interval").parentElement.hidden = intervals.length < 2;
   options("zone", zones.map((name) => [name, name]));
   byId("controls").addEventListener("change", (event) => {
     if (["interval", "last", "zone"].includes(event.target.id)) choose(event.target.id, event.target.value);

@@ -30,12 +30,12 @@ const isZone = (zone) => {
   }
 };
 
-/** The view in the address; what is missing or nonsense is as at first. */
-export function fromAddress(search, intervals, zone) {
+/** The view in the address; what is missing or nonsense is as at first. On a narrow screen fewer minutes are readable. */
+export function fromAddress(search, intervals, zone, narrow) {
   const asked = new URLSearchParams(search);
   const interval = intervals.includes(asked.get("interval")) ? asked.get("interval") : intervals[0];
   const [from, to] = ["from", "to"].map((name) => Date.parse(asked.get(name)) / 1000);
-  const last = RANGES[interval].includes(asked.get("last")) ? asked.get("last") : RANGES[interval][0];
+  const last = RANGES[interval].includes(asked.get("last")) ? asked.get("last") : RANGES[interval][narrow && interval === "minute" ? 1 : 0];
   return {
     interval,
     ...(from < to ? { from, to, last: "" } : { last }),
