@@ -32,11 +32,11 @@ SPANS = {
     "month": 50 * 366 * DAY,
     "year": 200 * 366 * DAY,
 }
-PARTS_MAX = 40_000  # counts of a bucket and partition in the window of an interval, 0.4 kB each; older ones go
+PARTS_MAX = 24_000  # counts of a bucket and partition in the window of an interval, 0.4 kB each; older ones go
 RANGE_BUCKETS_MAX = 20_000  # in one range: two weeks of minutes
 RANGES_WAITING_MAX = 8
 KEPT_RANGES, KEPT_SECONDS = 4, 60.0
-TAIL_SECONDS, TAIL_RECORDS = 600, 500  # of the topic's end: what was published lately, or so many of each partition
+TAIL_SECONDS, TAIL_RECORDS = 600, 1_000  # of the topic's end: what was published lately, at most so much of a partition
 SLICE_SECONDS = 0.05  # of reading a range, between two looks at what is new
 
 Counts = Mapping[Bucket, PublishedBucket]
@@ -170,9 +170,13 @@ class PublishedCounts:
         """Start near the end of the topic. Returns where the end is now."""
         bounds = self._reader.bounds()
         offsets = self._reader.offsets_at(int((self._wall_clock() - TAIL_SECONDS) * 1000))
-        if all(offsets.get(partition, end) >= end for partition, (_, end) in bounds.items()):
-            offsets = {partition: max(first, end - TAIL_RECORDS) for partition, (first, end) in bounds.items()}
-        self._reader.start(offsets)
+        lately = any(offsets.get(partition, end) < end for partition, (_, end) in bounds.items())
+        self._reader.start(
+            {
+                partition: max(first, end - TAIL_RECORDS, offsets.get(partition, 0) if lately else 0)
+                for partition, (first, end) in bounds.items()
+            }
+        )
         return {partition: end for partition, (_, end) in bounds.items()}
 
     def _next_stage(self) -> set[Bucket]:

@@ -290,7 +290,7 @@ def test_a_page_that_does_not_read_is_dropped_and_the_others_go_on() -> None:
                 pass
             with live(server) as third:
                 try:
-                    return json.loads(third.recv(PATIENCE_SECONDS))["type"] == "hello"
+                    return bool(json.loads(third.recv(PATIENCE_SECONDS))["type"] == "hello")
                 except ConnectionClosed:
                     return False
 

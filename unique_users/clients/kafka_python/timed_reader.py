@@ -12,6 +12,8 @@ from unique_users.clients.protocols import REQUEST_SECONDS, Batch
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
+# Topics that are read like this are small, and so is the process that reads them.
+_READER = {**CONSUMER, "max_partition_fetch_bytes": 512 * 1024, "fetch_max_bytes": 2 * 1024 * 1024}
 _OF_GROUPS = ("group_id", "group_instance_id", "partition_assignment_strategy")
 
 
@@ -25,7 +27,7 @@ class KafkaPythonTimedReader:
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
         self._topic = topic
-        settings = settings_of(config, CONSUMER, KafkaConsumer.DEFAULT_CONFIG)
+        settings = settings_of(config, _READER, KafkaConsumer.DEFAULT_CONFIG)
         settings = {name: value for name, value in settings.items() if name not in _OF_GROUPS}
         settings |= {"group_id": None, "enable_auto_commit": False}
         with explained(config):

@@ -17,6 +17,8 @@ from unique_users.errors import BrokerAwayError
 
 POLL_RECORDS_MAX = 5_000
 FILL_SECONDS = 0.005  # how long a poll waits for more records after its first
+# Topics that are read like this are small, and so is the process that reads them.
+_READER = {**CONSUMER, "queued.max.messages.kbytes": 2 * 1024, "fetch.message.max.bytes": 512 * 1024}
 _FIXED = {
     "group.id": "reader",  # a consumer must have one: nothing is requested or stored in its name
     "enable.auto.commit": False,
@@ -33,7 +35,7 @@ class LibrdkafkaTimedReader:
         self._config = config
         self._topic = topic
         self._refusal = Refusal(config)
-        settings = settings_of(config, CONSUMER) | _FIXED | {"error_cb": self._refusal}
+        settings = settings_of(config, _READER) | _FIXED | {"error_cb": self._refusal}
         settings = {name: value for name, value in settings.items() if name not in _OF_GROUPS}
         self._consumer: confluent_kafka.Consumer = built(config, confluent_kafka.Consumer, settings)
         self._refusal.connect(self._consumer)
