@@ -52,6 +52,10 @@ class FakeFollower(Follower):
     def start(self) -> None:
         pass
 
+    @property
+    def alive(self) -> bool:
+        return True
+
     def ask(self, asked: Range, answer: TakesAnswer) -> None:
         self.asked.append(asked)
         answer({bucket: found for bucket, found in self.older.items() if asked.holds(bucket)})

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unique_users.clients.protocols import Admin, TimedReader
 from unique_users.config.schema import Config
 from unique_users.dashboard.health import LOOK_SECONDS, Health, State
-from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError, UniqueUsersError
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.pipeline.low_watermark import LowWatermark
@@ -70,6 +70,11 @@ class Follower:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its threads still run; one that ended by a mistake has said why."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def ask(self, asked: Range, answer: Answer) -> None:
         """Have a range read that the window does not hold. `answer` is called with it, or with the RangeError."""
         self._asked.put((asked, answer))
@@ -90,7 +95,7 @@ class Follower:
                 self._counts = self._counts or self._new_counts()
                 self._take_questions(self._counts)
                 self._say(self._counts.step(STEP_SECONDS))
-            except BrokerError as error:
+            except (BrokerError, TopicError) as error:
                 self._note(error)
                 self._close_counts()
                 self._say(set())
@@ -159,7 +164,7 @@ class Follower:
             self._other_topic.set()
         self._topic_id = topic.id
 
-    def _note(self, error: BrokerError) -> None:
+    def _note(self, error: UniqueUsersError) -> None:
         """Log once what waiting does not fix; the page says when the broker is away."""
         if not isinstance(error, BrokerAwayError) and str(error) != self._refusal:
             self._refusal = str(error)

@@ -156,6 +156,8 @@ class Pages:
             found = rows if rows is not None else await self._read(asked)
         except RangeError as error:
             return answers.trouble(str(error))
+        except TimeoutError:
+            return answers.trouble("This range could not be read in time. Ask again in a minute.")
         return answers.view(asked, found, board.figures(wanted.interval), complete=board.complete)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -31,9 +31,10 @@ BACKLOG = 128
 class _Server(uvicorn.Server):
     """Ends when a stop is requested. uvicorn's own handlers raise the signal again, so the exit code would not be 0."""
 
-    def __init__(self, config: uvicorn.Config, stop: Stop) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Stop, follower: Follower) -> None:
         super().__init__(config)
         self._stop = stop
+        self._follower = follower
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -42,7 +43,7 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; asked ten times a second."""
-        return self._stop.requested or await super().on_tick(counter)
+        return self._stop.requested or not self._follower.alive or await super().on_tick(counter)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -86,7 +87,8 @@ async def _serve(
         answered: asyncio.Future[Counts] = loop.create_future()
 
         def answer(found: Counts | Exception) -> None:
-            loop.call_soon_threadsafe(_settle, answered, found)
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, answered, found)
 
         follower.ask(asked, answer)
         found = await asyncio.wait_for(answered, READ_SECONDS)
@@ -96,7 +98,8 @@ async def _serve(
     pages = Pages(board, read, settings.pages_max)
 
     def tell(update: Update) -> None:
-        loop.call_soon_threadsafe(pages.update, update)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(pages.update, update)
 
     follower = new_follower(tell)
     server = _Server(
@@ -116,9 +119,12 @@ async def _serve(
             log_level="warning",
         ),
         stop,
+        follower,
     )
     follower.start()
     await server.serve([made])
+    if not follower.alive and not stop.requested:
+        raise RuntimeError("the thread that reads the counts has ended: this is a mistake in the program")
     follower.close()
 
 
