@@ -9,7 +9,7 @@ from fakes import FakeClock
 
 from unique_users.demo.live import HISTORY_SECONDS, LATE_SECONDS_MAX, QUIET_SHARE, LiveFrames, feed, share_of_rate
 from unique_users.demo.stop import Stop
-from unique_users.messages.frame import FrameParser
+from unique_users.messages.frame_parser import FrameParser
 
 PARSER = FrameParser()
 
@@ -40,10 +40,11 @@ def test_frames_of_now_are_valid_frames_of_two_kilobytes() -> None:
     live = LiveFrames(500, wall_clock=clock.wall)
     frames = [frame for lines in live.now(lambda _: next(waits)) for frame in lines]
     assert len(frames) > 10
-    for frame in frames:
-        uid, ts = PARSER.parse(frame)
-        assert uid.startswith("user-")
-        assert clock.wall() - LATE_SECONDS_MAX - 1 <= ts <= clock.wall()
+    parsed = PARSER.parse_all(frames)
+    assert not parsed.refused
+    assert len(parsed.uids) == len(frames)
+    assert all(uid.startswith("user-") for uid in parsed.uids)
+    assert all(clock.wall() - LATE_SECONDS_MAX - 1 <= ts <= clock.wall() for ts in parsed.times)
     assert 1_500 < sum(map(len, frames)) / len(frames) < 3_000
 
 

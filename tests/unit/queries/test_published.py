@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
-from fakes import FakeKafka, FakeReader
+from fakes import FakeKafka, FakeTimedReader
 
 from unique_users.aggregation.completeness import Gap, Why
 from unique_users.event_time.buckets import Bucket, Calendar
@@ -22,7 +22,7 @@ class Topic:
     def __init__(self, kafka: FakeKafka, partitions: int = 1) -> None:
         self.kafka = kafka
         kafka.create("of-counts", partitions)
-        self.readers: list[FakeReader] = []
+        self.readers: list[FakeTimedReader] = []
 
     def publish(self, start: int, users: int, partition: int = 0, interval: str = "minute", **rest: object) -> None:
         bucket = Bucket(interval, start)
@@ -39,8 +39,8 @@ class Topic:
         return start
 
     def follow(self, *intervals: str) -> PublishedCounts:
-        def new_reader() -> FakeReader:
-            self.readers.append(FakeReader(self.kafka, "of-counts"))
+        def new_reader() -> FakeTimedReader:
+            self.readers.append(FakeTimedReader(self.kafka, "of-counts"))
             return self.readers[-1]
 
         return PublishedCounts(new_reader, intervals or ("minute",), FUTURE_SECONDS, self.kafka.clock.wall)
@@ -90,13 +90,13 @@ def test_the_newest_counts_are_there_first_and_the_window_is_exact(topic: Topic)
 
 def test_reading_never_begins_at_the_start_of_a_long_topic(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    start = FakeReader.start
+    start = FakeTimedReader.start
 
-    def noted(reader: FakeReader, at: Mapping[int, int]) -> None:
+    def noted(reader: FakeTimedReader, at: Mapping[int, int]) -> None:
         begun.append(at[0])
         start(reader, at)
 
-    monkeypatch.setattr(FakeReader, "start", noted)
+    monkeypatch.setattr(FakeTimedReader, "start", noted)
     topic.minutes(5_000)
     settled(topic.follow())
     ahead = (FUTURE_SECONDS + 3_600) // 60
