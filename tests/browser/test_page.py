@@ -99,12 +99,13 @@ def test_an_estimate_shows_its_bounds(opened: Open) -> None:
         (Kind.BUCKETER_SILENT, NOON - 53, "Bucketer silent since 11:59:07 UTC: 12 frames wait", "✕"),
         (Kind.COUNTER_SILENT, NOON - 53, "Counter silent since 11:59:07 UTC: 30 records wait", "✕"),
         (Kind.BROKER_SILENT, NOON - 53, "Kafka broker silent since 11:59:07 UTC", "✕"),
+        (Kind.NO_TOPIC, None, "Waiting for the topic feed, which Kafka does not have", "○"),
     ],
 )
 def test_the_state_line_has_words_and_a_sign_for_each_state(
     server: PageServer, opened: Open, kind: Kind, since: int | None, said: str, sign: str
 ) -> None:
-    server.say(a_day(), LIVE._replace(kind=kind, since=since))
+    server.say(a_day(), LIVE._replace(kind=kind, since=since, missing=("feed",)))
     page = opened(server.address)
     expect(page.locator("#state-text")).to_have_text(said)
     shown = page.evaluate("getComputedStyle(document.querySelector('.sign'), '::before').content")

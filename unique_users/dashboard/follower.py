@@ -145,24 +145,38 @@ class Follower:
         while not self._stop.is_set():
             try:
                 admin = admin or self._new_admin()
-                self._begin_anew_with_another_topic(admin)
-                progress = look(admin, self._config, self._low_watermark, time.monotonic())
-                self._health.look(progress, time.time())
+                if self._counts_exist(admin):
+                    progress = look(admin, self._config, self._low_watermark, time.monotonic())
+                    self._health.look(progress, time.time())
+                else:
+                    self._health.miss(self._missing(admin), time.time())
                 self._refusal = ""
             except BrokerError as error:
                 self._note(error)
+                if missing := self._missing(admin):
+                    self._health.miss(missing, time.time())
             self._stop.wait(LOOK_SECONDS)
         if admin is not None:
             admin.close()
 
-    def _begin_anew_with_another_topic(self, admin: Admin) -> None:
-        """A topic that was deleted and recreated holds other records at the same offsets."""
+    def _missing(self, admin: Admin | None) -> list[str]:
+        """The topics that the broker says it has not; none if it says nothing."""
+        topics = self._config.topics
+        names = (topics.feed.name, topics.bucketed.name, topics.counts.name)
+        try:
+            return [name for name in names if admin is not None and admin.describe(name) is None]
+        except BrokerError:
+            return []
+
+    def _counts_exist(self, admin: Admin) -> bool:
+        """Whether there is a topic of counts. One that was recreated holds other records at the same offsets."""
         topic = admin.describe(self._config.topics.counts.name)
         if topic is None:
-            return
+            return False
         if self._topic_id not in {None, topic.id}:
             self._other_topic.set()
         self._topic_id = topic.id
+        return True
 
     def _note(self, error: UniqueUsersError) -> None:
         """Log once what waiting does not fix; the page says when the broker is away."""

@@ -4,6 +4,7 @@ A process is silent when it has work and its group commits nothing: what is idle
 """
 
 from collections import deque
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     BUCKETER_SILENT = "bucketer silent"
     COUNTER_SILENT = "counter silent"
     BROKER_SILENT = "broker silent"
+    NO_TOPIC = "no topic"
 
 
 class State(NamedTuple):
@@ -43,6 +45,7 @@ class State(NamedTuple):
     rejected: dict[str, int] | None = None
     clock: int | None = None  # event time that the slowest partition of feed has reached
     newest_frame: int | None = None  # when the last frame that was handled came in
+    missing: tuple[str, ...] = ()  # topics that do not exist
 
 
 class _Moves:
@@ -93,6 +96,11 @@ class Health:
         )
         self._begun = self._begun or second
 
+    def miss(self, topics: Sequence[str], now: float) -> None:
+        """Take in that the broker answers, and has not all topics."""
+        self._answered = int(now)
+        self._state = State(missing=tuple(topics))
+
     def state(self, now: float) -> State:
         """The state at this time."""
         kind, since = self._kind(now)
@@ -109,6 +117,8 @@ class Health:
             return (Kind.BROKER_SILENT, self._begun) if silent else (Kind.STARTING, None)
         if now - self._answered > BROKER_SECONDS:
             return Kind.BROKER_SILENT, self._answered
+        if self._state.missing:
+            return Kind.NO_TOPIC, None
         if now - self._bucketer.at > self._bucketer_seconds:
             return Kind.BUCKETER_SILENT, self._bucketer.at
         if now - self._counter.at > self._counter_seconds:

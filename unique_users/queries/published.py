@@ -98,7 +98,11 @@ class PublishedCounts:
         self._waiting: deque[tuple[Range, Callable[[Counts], None]]] = deque()
         self._reading: _Reading | None = None
         self._kept: OrderedDict[Range, tuple[float, Counts]] = OrderedDict()
-        self._ends: Mapping[int, int] = self._start_at_tail()
+        try:
+            self._ends = self._start_at_tail()
+        except BaseException:
+            self._reader.close()
+            raise
         self._coming: dict[str, _Window] = {}  # the window that becomes complete
         self._window = {name: _Window(self._new_counts(), 0) for name in self._intervals}
         self.complete = False

@@ -90,6 +90,15 @@ def test_a_broker_without_answers_is_silent_whatever_was_true_before() -> None:
     assert line.kind() == (Kind.LIVE, None)
 
 
+def test_a_topic_that_is_missing_is_named_and_the_broker_is_not_blamed() -> None:
+    line = Pipeline()
+    line.health.miss(["feed", "bucketed"], line.now)
+    assert line.kind() == (Kind.NO_TOPIC, None)
+    assert line.health.state(line.now).missing == ("feed", "bucketed")
+    line.look(3, **FLOWS)
+    assert line.kind() == (Kind.LIVE, None)
+
+
 def test_a_broker_that_never_answered_is_silent_since_the_start() -> None:
     line = Pipeline()
     assert line.kind() == (Kind.STARTING, None)

@@ -95,6 +95,8 @@ export function state(told, zone) {
       return `Counter silent${since}: ${count(told.uncounted)} records wait`;
     case "broker silent":
       return `Kafka broker silent${since}`;
+    case "no topic":
+      return `Waiting for ${told.missing.length > 1 ? "the topics" : "the topic"} ${told.missing.join(", ")}, which Kafka does not have`;
     case "lost":
       return `This page has lost its server${since}, and tries again`;
     default:
