@@ -33,6 +33,15 @@ def test_a_topic_is_created_as_wanted_and_described(system: System, new_topic: C
     assert settings["retention.ms"] == "604800000", "the broker's default"
 
 
+def test_starts_and_ends_are_those_of_what_is_kept(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=2)
+    send(system, topic, b"0", b"1", b"2", partition=0)
+    system.trim(topic, 0, 3)
+    send(system, topic, b"0", partition=1)
+    admin = system.admin()
+    assert (admin.starts(topic), admin.ends(topic)) == ({0: 3, 1: 0}, {0: 3, 1: 1})
+
+
 def test_creating_a_topic_that_exists_leaves_it_as_it_is(system: System, new_topic: Callable[..., str]) -> None:
     topic = new_topic(partitions=2)
     before = system.admin().describe(topic)

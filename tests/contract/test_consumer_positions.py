@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from contract_systems import Member, Names, System, poll_until, send
+from contract_systems import PATIENCE_SECONDS, Member, Names, System, poll_until, send
 
-from unique_users.clients.protocols import Position
+from unique_users.clients.protocols import Position, Seen
 from unique_users.errors import BrokerAwayError
 
 
@@ -146,3 +146,30 @@ def test_nothing_is_committed_unless_asked_and_a_new_member_reads_it_again(
     poll_until(lambda: len(third.values()) == 2, third)
     assert third.values() == [b"1", b"2"]
     assert third.consumer.committed([0]) == {0: Position(1)}
+
+
+def test_the_first_record_of_a_time_is_found_and_the_end_where_there_is_none(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic(2)
+    for value in (b"0", b"1", b"2"):
+        send(system, topic, value, partition=0)
+    peek = system.peek(topic)
+    times = [record.timestamp_ms for n in range(3) if (record := peek.record_at(0, n, PATIENCE_SECONDS))]
+    consumer = system.consumer(topic, unique_name("group"))
+    for at in times:
+        assert consumer.offsets_at([0, 1], at) == {0: times.index(at), 1: 0}
+    assert consumer.offsets_at([0], 0) == {0: 0}
+    assert consumer.offsets_at([0], times[-1] + 1) == {0: 3}
+    assert consumer.offsets_at([], 0) == {}
+
+
+def test_how_far_is_read_and_how_far_it_goes_is_known_without_asking(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic = new_topic()
+    send(system, topic, b"0", b"1")
+    member = Member(system, topic, unique_name("group"))
+    assert member.consumer.seen([0]) == {}
+    poll_until(lambda: len(member.values()) == 2, member)
+    poll_until(lambda: member.consumer.seen([0, 1]) == {0: Seen(2, 2)}, member)

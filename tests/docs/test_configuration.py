@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from unique_users.config.load import RENAMED
+from unique_users.config.complaints import RENAMED
 from unique_users.config.schema import Config
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")

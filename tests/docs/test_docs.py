@@ -34,18 +34,15 @@ def keys_of(section: object, address: str = "") -> list[str]:
     return [key for name in fields for key in keys_of(getattr(section, name), f"{address}.{name}".lstrip("."))]
 
 
-def test_config_yaml_holds_every_key_with_its_default() -> None:
-    assert load_config(str(ROOT / "config.yaml"), environment={}) == load_config(str(empty_config()), environment={})
+def test_config_yaml_holds_every_key_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert load_config("config.yaml", environment={}) == load_config("", environment={})
     tree = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     for key in keys_of(Config()):
         node = tree
         for name in key.split("."):
             assert name in node, f"config.yaml lacks {key}"
             node = node[name]
-
-
-def empty_config() -> Path:
-    return Path(__file__).with_name("empty.yaml")
 
 
 def rows_of(document: str, heading: str) -> set[str]:

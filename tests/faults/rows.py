@@ -12,6 +12,7 @@ import rows_processes  # noqa: F401
 import rows_security  # noqa: F401
 import rows_spread  # noqa: F401
 import rows_state  # noqa: F401
+import rows_stuck  # noqa: F401
 import rows_topics  # noqa: F401
 import rows_vanishing  # noqa: F401
 from harness import ROWS

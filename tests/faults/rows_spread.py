@@ -100,6 +100,7 @@ def spread_out(run: Run, frames: Sequence[bytes], *, kill: bool) -> None:
         run.check_every_frame(system, counter)
         counter.look_at_memory()
         run.measure("MB of the counter", counter.rss_bytes_max / 1e6)
+        run.measure("MB of a bucketer", max(worker.rss_bytes_max for worker in bucketers) / 1e6)
 
 
 def frame(number: int, ts: int) -> bytes:

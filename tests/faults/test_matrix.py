@@ -4,11 +4,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 import pytest
 from harness import Run, execute, new_broker
+from moved_clock import WHY_NOT
 from rows import ROWS
+from system import CLIENT
 
+CLIENTS = ["kafka-python", "librdkafka"]
+FIRST_WITH_BOTH = 18
+CLOCK = 25
 QUICK = {13, 23}  # of a few seconds: these belong to `make test`, the others to `make faults-short`
 
 
@@ -22,15 +28,20 @@ def faults_broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         yield kafka.bootstrap_servers
 
 
+def cases() -> Iterator[Any]:
+    """Every row with the client of the environment, the later ones with each client."""
+    for number in sorted(ROWS):
+        marks = [] if number in QUICK else [pytest.mark.slow]
+        if number == CLOCK:
+            marks.append(pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT))
+        for client in CLIENTS if number >= FIRST_WITH_BOTH and "CLIENT" not in os.environ else [CLIENT]:
+            yield pytest.param(number, client, id=f"row {number}, {client}, {ROWS[number].fault}", marks=marks)
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(n, id=f"row {n}, {ROWS[n].fault}", marks=[] if n in QUICK else [pytest.mark.slow])
-        for n in sorted(ROWS)
-    ],
-)
-def test_no_fault_changes_a_count(number: int, faults_broker: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "client"), list(cases()))
+def test_no_fault_changes_a_count(number: int, client: str, faults_broker: str, tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED") or SystemRandom().randrange(1_000_000))
-    run = execute(number, Run(tmp_path / "run", faults_broker, seed, full=False))
-    assert run.passed, f"FAULTS_SEED={seed}: {run.lost} lost, {run.extra} extra\n" + "\n".join(run.problems)
+    run = execute(number, Run(tmp_path / "run", faults_broker, seed, full=False, client=client))
+    told = f"FAULTS_SEED={seed} CLIENT={client}: {run.lost} lost, {run.extra} extra"
+    assert run.passed, "\n".join([told, *run.problems])

@@ -74,7 +74,7 @@ def published(running: Running) -> Counts:
     topic = running.topic("counts")
     consumer = get_consumer(config, topic, f"{running.name}-test")
     try:
-        found = read_counts(consumer, ends_now(consumer, current_state(admin, topic)))
+        found = read_counts(consumer, ends_now(consumer, current_state(admin, topic))).merged()
     finally:
         consumer.close()
         admin.close()

@@ -42,7 +42,7 @@ def published(running: Running) -> dict[Bucket, PublishedBucket]:
     admin, topic = get_admin(config), running.topic("counts")
     consumer = get_consumer(config, topic, f"{running.name}-test")
     try:
-        return read_counts(consumer, ends_now(consumer, current_state(admin, topic)))
+        return read_counts(consumer, ends_now(consumer, current_state(admin, topic))).merged()
     finally:
         consumer.close()
         admin.close()
@@ -137,6 +137,19 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
     count(running)
     count(running)  # at the latest by now it knows what the bucketer said
     assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_300, ("records_deleted",))}
+
+
+def test_frames_that_were_all_deleted_unread_are_marked_before_another_one_comes(running: Running) -> None:
+    running.settings = SETTINGS
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000)))
+    count(running)
+    running.run("producer", "-", stdin=frames(JUNE, range(1_000, 1_500)))
+    trim(running, "feed", 1_500)
+    running.run("counter", "--until-caught-up")
+    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_000, ("records_deleted",))}
+    running.run("producer", "-", stdin=frames(JUNE, range(1_500, 1_501)))
+    count(running)
+    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_001, ("records_deleted",))}
 
 
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:

@@ -1,9 +1,5 @@
-"""Processes whose client stands still end by themselves; those that were only suspended go on.
+"""Processes whose client stands still end by themselves; those that were only suspended go on."""
 
-The wall clock of one process is moved by a library that is preloaded into it: librdkafka waits by that clock.
-"""
-
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from moved_clock import WHY_NOT, MovedClock
 from running import Running
 
 pytestmark = pytest.mark.slow  # each waits until a watchdog is certain
-SOURCE = Path(__file__).with_name("clock.c")
 HOUR = 3_600
 STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine
 PATIENCE_SECONDS = 90
@@ -25,39 +21,14 @@ ENDED = "error: no progress for 15 s (health.stuck_seconds): ending, so that a s
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes have no signals there")
 
 
-class Clock:
-    """The wall clock of the processes that are started while it is in the environment."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._offset = 0
-        self._write()
-
-    def move(self, seconds: int) -> None:
-        self._offset += seconds
-        self._write()
-
-    def _write(self) -> None:
-        with self._file.open("r+b" if self._file.exists() else "wb") as file:
-            file.write(self._offset.to_bytes(8, sys.byteorder, signed=True))
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that moves the clock."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not sys.platform.startswith("linux") or compiler is None:
-        pytest.skip("the clock of a process is moved by a library for Linux, which a C compiler makes")
-    path = tmp_path_factory.mktemp("clock") / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-ldl"], check=True)
-    return path
-
-
 @pytest.fixture
-def clock(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(tmp_path / "offset")
-    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(tmp_path / "offset"))
-    monkeypatch.setenv("LD_PRELOAD", str(library))
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MovedClock:
+    """The clock of the processes that a test starts."""
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
+    clock = MovedClock(tmp_path)
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
     return clock
 
 
@@ -83,7 +54,7 @@ def read_frames(running: Running, frames: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("script", ["bucketer", "counter"])
 def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
-    running: Running, clock: Clock, script: str
+    running: Running, clock: MovedClock, script: str
 ) -> None:
     process = start(running, script, "client=librdkafka")
 
@@ -97,7 +68,7 @@ def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
 
 
 @pytest.mark.parametrize("script", ["bucketer", "counter"])
-def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, clock: Clock, script: str) -> None:
+def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, clock: MovedClock, script: str) -> None:
     process = start(running, script, "client=librdkafka", "health.stuck_seconds=100000")
     for _ in range(20):
         clock.move(-HOUR)
@@ -108,7 +79,7 @@ def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, cl
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-def test_a_process_whose_clock_is_set_forward_goes_on(running: Running, clock: Clock, client: str) -> None:
+def test_a_process_whose_clock_is_set_forward_goes_on(running: Running, clock: MovedClock, client: str) -> None:
     process = start(running, "bucketer", f"client={client}", "bucketer.report_seconds=0.5")
     clock.move(HOUR)
     running.run("producer", "-", stdin=FRAME)

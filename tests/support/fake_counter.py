@@ -20,7 +20,7 @@ from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.messages.merged_counts import PublishedBucket, merged_buckets, merged_counts
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, merged_buckets, merged_counts
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.low_watermark import LowWatermark
@@ -80,6 +80,7 @@ class Counter:
                 self.config,
                 self.topics,
                 lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected"),
+                self.read_counts,
                 self.clock.monotonic,
             ),
             Reporter(
@@ -151,6 +152,13 @@ class Counter:
 
     def all_published(self) -> dict[Bucket, Count]:
         return {bucket: found.total for bucket, found in self.read_published().items()}
+
+    def read_counts(self) -> ReadCounts:
+        self.kafka.require()
+        read = ReadCounts()
+        for key, value in zip(self.kafka.keys("counts"), self.kafka.values("counts"), strict=True):
+            read.add(key, value)
+        return read
 
     def read_published(self) -> dict[Bucket, PublishedBucket]:
         return merged_buckets(self.kafka.values("counts"), self.kafka.keys("counts"))

@@ -23,6 +23,7 @@ from unique_users.clients.protocols import (
     Peeked,
     Polled,
     Position,
+    Seen,
     TopicState,
 )
 from unique_users.config.schema import Topic
@@ -73,6 +74,7 @@ class Record(NamedTuple):
     headers: Headers
     leader_epoch: int = 0
     unreadable: str = ""
+    marker: bool = False  # of a transaction: no poll brings it
 
     @property
     def named(self) -> dict[str, bytes]:
@@ -82,15 +84,23 @@ class Record(NamedTuple):
 
 @dataclass
 class FakePartition:
-    """A log: what is left of it, and where it starts. `leader_epoch` is that of the records to come."""
+    """A log: what is left of it, and where it starts. `leader_epoch` is that of the records to come.
+
+    From `open_from` on, its records are those of an open transaction.
+    """
 
     first: int = 0
     leader_epoch: int = 0
+    open_from: int | None = None
     records: list[Record] = field(default_factory=list)
 
     @property
     def end(self) -> int:
         return self.first + len(self.records)
+
+    @property
+    def stable_end(self) -> int:
+        return self.end if self.open_from is None else self.open_from
 
 
 @dataclass
@@ -143,6 +153,14 @@ class FakeKafka:
         at = int(self.clock.wall() * 1000) if timestamp_ms is None else timestamp_ms
         for value in values:
             log.records.append(Record(log.end, at, key, value, headers or [], log.leader_epoch))
+
+    def end_transaction(self, topic: str, partition: int = 0) -> None:
+        """Put the marker that ends a transaction at the end of a partition."""
+        log = self.topics[topic].partitions[partition]
+        log.records.append(
+            Record(log.end, int(self.clock.wall() * 1000), None, None, [], log.leader_epoch, marker=True)
+        )
+        log.open_from = None
 
     def append_unreadable(self, topic: str, count: int, why: str, partition: int = 0) -> None:
         """Put a batch at the end of a partition that cannot be unpacked."""
@@ -292,6 +310,9 @@ class FakeConsumer:
         self.asked["committed"] += 1
         return {p: self._group.committed[p] for p in of if p in self._group.committed}
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        return {p: Seen(self._positions[p], self._log(p).end) for p in partitions if p in self._positions}
+
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         self._kafka.require(timeout_seconds)
         if (self not in self._group.members and not self._alone) or self._revoked:
@@ -309,7 +330,12 @@ class FakeConsumer:
             return {}
         self._kafka.require(timeout_seconds)
         self.asked[what] += 1
-        return {p: self._log(p).end for p in of}
+        return {p: self._log(p).stable_end for p in of}
+
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)
+        later = {p: [record.offset for record in self._log(p).records if record.timestamp_ms >= at_ms] for p in ends}
+        return {p: later[p][0] if later[p] else end for p, end in ends.items()}
 
     def close(self) -> None:
         self.closed = True
@@ -337,8 +363,9 @@ class FakeConsumer:
         if not log.first <= self._positions[partition] <= log.end:
             self._positions[partition] = log.first
         begin = self._positions[partition] - log.first
-        records = log.records[begin : begin + self._kafka.records_per_poll]
-        self._positions[partition] += len(records)
+        there = log.records[begin : min(begin + self._kafka.records_per_poll, log.stable_end - log.first)]
+        self._positions[partition] += len(there)
+        records = [record for record in there if not record.marker]
         runs = (list(run) for _, run in groupby(records, key=lambda record: record.unreadable))
         return [
             Batch(
@@ -470,6 +497,10 @@ class FakeAdmin:
         self._kafka = kafka
         self.closed = False
 
+    def brokers(self) -> list[str]:
+        self._kafka.require()
+        return ["fake:1"]
+
     def describe(self, name: str) -> TopicState | None:
         self._kafka.require()
         topic = self._kafka.topics.get(name)
@@ -504,8 +535,14 @@ class FakeAdmin:
         self._kafka.require()
         return dict(self._kafka.groups.get((group, topic), FakeGroup()).committed)
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return {p: log.first for p, log in enumerate(self._kafka.existing(topic).partitions)}
+
     def ends(self, topic: str) -> dict[int, int]:
         return {p: log.end for p, log in enumerate(self._kafka.existing(topic).partitions)}
+
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        return {p: log.stable_end for p, log in enumerate(self._kafka.existing(topic).partitions)}
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         logs = self._kafka.existing(topic).partitions

@@ -15,7 +15,7 @@ from typing import Any
 import repository  # noqa: F401 - finds the product
 from accounting import Account, recount_feed, sum_problems
 from proxy import Proxy
-from system import BEFORE_NEW_YEAR, BEHIND, ESTIMATES, System, merged
+from system import BEFORE_NEW_YEAR, BEHIND, CLIENT, ESTIMATES, System, merged
 from topics_on_broker import Record
 from verdict import Verdict, judge, published_counts
 from worker import Worker
@@ -65,6 +65,7 @@ class Run:
     broker: str
     seed: int
     full: bool
+    client: str = CLIENT
     frames: int = 0
     injected: int = 0
     kills: int = 0
@@ -117,7 +118,7 @@ class Run:
         self.layouts.add(BEHIND_ONE if behind else ONE)
         estimates = {"counter": {"estimates": ESTIMATES if self.seed % 2 else []}}
         tree = merged(merged(BEHIND if behind else {}, estimates), settings or {})
-        with System(directory, broker or self.broker, tree, through, behind=behind) as system:
+        with System(directory, broker or self.broker, tree, through, behind=behind, client=self.client) as system:
             if behind and broker_runs:
                 system.put_backlog()
             yield system
@@ -214,13 +215,17 @@ class Run:
             name: 4 * self.random.randrange(1 << 28) + (self.seed // 2 + n) % 2 * 2 + (self.seed + n) % 2
             for n, name in enumerate(cases)
         }
-        children = {name: Run(self.directory / name, self.broker, seeds[name], self.full) for name in cases}
+        children = {
+            name: Run(self.directory / name, self.broker, seeds[name], self.full, self.client) for name in cases
+        }
         with ThreadPoolExecutor(CASES_AT_ONCE) as pool:
             for name, child in children.items():
                 pool.submit(attempt, cases[name], child)
         for name, child in children.items():
             for what in ("frames", "injected", "kills", "lost", "extra"):
                 setattr(self, what, getattr(self, what) + getattr(child, what))
+            for what, value in child.measured.items():
+                self.measure(f"{what}, {name}", value)
             self.problems += [f"{name}: {problem}" for problem in child.problems]
             self.layouts |= {f"{name}: {layout}" for layout in child.layouts}
 

@@ -6,13 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
 from fakes import FakeClock, FakeKafka, Record
 
-from unique_users.aggregation.completeness import Why, why_missing
+from unique_users.aggregation.completeness import Why
 from unique_users.aggregation.counts import users_in
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.messages.counts import PublishedGaps
 from unique_users.messages.merged_counts import PublishedBucket
 
 ALLOWED_SECONDS = 120
@@ -106,17 +104,10 @@ class Oracle:
         self._floors = floors  # the first minutes kept, of those partitions that may have dropped a late one
         self._ever_idle = ever_idle
         self._generations: defaultdict[int, set[str]] = defaultdict(set)
-        self._counted: set[tuple[int, str, Bucket]] = set()  # by which partition and generation
-        self._told: list[PublishedGaps] = []
         for record in kafka.records("counts"):
             if record.value is not None:
                 value = json.loads(record.value)
                 self._generations[value["partition"]].add(value["generation"])
-                if "gaps" in value:
-                    self._told.append(msgspec.json.decode(record.value, type=PublishedGaps))
-                else:
-                    bucket = Bucket(value["interval"], value["timestamp"])
-                    self._counted.add((value["partition"], value["generation"], bucket))
         self.letters = {_source(record): record for record in kafka.records("rejected")}
 
     def check(self, published: Mapping[Bucket, PublishedBucket], wanted: Collection[str]) -> None:
@@ -151,11 +142,8 @@ class Oracle:
             assert not users.safe or dropped, f"{bucket}: not published, and there are {users.safe}"
             return
         count, why = users_in(found.total), {Why(reason) for reason in found.why}
-        why |= self._once_told(bucket)
         told = f"{bucket}: {found}, and there are {users}"
-        if bucket.interval == WIDE and self._losses.intervals and bucket.start < max(self._floors.values(), default=0):
-            why.add(Why.FILLED_LATE)  # one partition may have dropped minutes that another one still fills it from
-        assert {Why(reason) for reason in found.why} <= self._losses.reasons(), told
+        assert why <= self._losses.reasons(), told
         assert count <= len(users.ever), told
         assert count >= len(users.safe) or Why.FILLED_LATE in why, told
         assert count >= len(users.due) or why & TOO_LOW, told
@@ -193,42 +181,27 @@ class Oracle:
             minutes[minute].ever.add(uid)
         for (topic, partition), records in list(self._kafka.history.items()):
             if topic == "bucketed":
+                unknown = self._nobody_knows_of_a_cut(partition)
                 first = self._kafka.topics[topic].partitions[partition].first
                 for record in records:
                     minute, uid = _pair(record)
                     users = minutes[minute]
-                    users.most.add(uid)
+                    users.most.update(users.ever if unknown else {uid})
                     if (topic, partition, record.offset, record.value) in self.letters:
                         continue
                     if record.offset >= first:
                         users.safe.add(uid)
                     if record.offset >= first or not self._may_be_late(minute, partition):
                         users.due.add(uid)
-                self._let_off(minutes, partition, {_pair(record)[0] for record in self._kafka.ever[topic]})
         for minute, uid in missed:
             if not self._may_be_late(minute):
                 minutes[minute].due.add(uid)
             minutes[minute].ever.add(uid)
         return minutes
 
-    def _let_off(self, minutes: Mapping[int, Users], partition: int, present: Collection[int]) -> None:
-        """Counts stay of what was dropped before a cut was noticed, and of a former generation."""
-        former = self._kafka.topics["bucketed"].id and len(self._generations[partition]) > 1
-        for minute in present:
-            if self._losses.cut and (minute < self._floors.get(partition, 0) or former):
-                minutes[minute].most.update(minutes[minute].ever)
-
-    def _once_told(self, bucket: Bucket) -> set[Why]:
-        """Marks of partitions that did not count a bucket. They end with the last bucket that such a partition holds.
-
-        What a former generation has counted hides them as well.
-        """
-        return {
-            reason
-            for gaps in self._told
-            if (gaps.partition, gaps.generation, bucket) not in self._counted
-            for reason in why_missing(gaps.known(), bucket)
-        }
+    def _nobody_knows_of_a_cut(self, partition: int) -> bool:
+        """Whether the state that knew what it had read was lost, and the start of the log as well; see limits.md."""
+        return self._losses.cut and self._losses.trimmed and len(self._generations[partition]) > 1
 
     def _begun_anew(self) -> bool:
         return any(len(generations) > 1 for generations in self._generations.values())

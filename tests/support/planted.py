@@ -15,12 +15,14 @@ from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
 from unique_users.clients.sending import Sending
+from unique_users.counter import backfill
 from unique_users.counter import counts_topic as publish
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.partition import CountedPartition
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
+from unique_users.event_time.rollup import Rollup
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages import generations
 from unique_users.messages import merged_counts as published
@@ -34,6 +36,8 @@ from unique_users.pipeline import progress as line
 from unique_users.pipeline.low_watermark import LowWatermark
 from unique_users.pipeline.progress import Progress
 from unique_users.state.store import Store
+
+settle = CountedPartition.settle
 
 Fault = Callable[[], AbstractContextManager[Any]]
 FAULTS: dict[str, Fault] = {}
@@ -289,6 +293,31 @@ def a_gap_ends_one_minute_too_early() -> AbstractContextManager[Any]:
 def readers_ignore_the_generation() -> AbstractContextManager[Any]:
     """With brokers whose topics have no ids, the larger count of a former one stays."""
     return patch.object(generations, "current", set)
+
+
+@fault_of_losses
+def a_state_that_begins_anew_leaves_counts_that_are_too_high() -> AbstractContextManager[Any]:
+    return patch.object(CountedPartition, "settle", lambda self, _: settle(self, {}))
+
+
+@fault_of_losses
+def buckets_closed_before_a_cut_are_not_marked() -> AbstractContextManager[Any]:
+    return patch.object(published, "_told_since", lambda *_: ())
+
+
+@fault_of_losses
+def frames_deleted_unread_are_marked_when_the_next_one_comes_alone() -> AbstractContextManager[Any]:
+    return patch.object(line, "_missing_from", lambda *_: None)
+
+
+@fault_of_losses
+def an_interval_that_is_added_lacks_nothing_before_its_bucket_at_the_floor() -> AbstractContextManager[Any]:
+    late = backfill._filled_late
+
+    def short(store: Store, rollup: Rollup, kept: set[str], name: str) -> list[Gap]:
+        return [gap._replace(start=gap.end - 300) for gap in late(store, rollup, kept, name)]
+
+    return patch.object(backfill, "_filled_late", short)
 
 
 @rare

@@ -32,6 +32,7 @@ from unique_users.messages.offset_metadata import OffsetMetadata
 
 POLL_SECONDS = 0.1
 MEMORY_SECONDS = 0.25
+CLIENT = os.environ.get("CLIENT", "kafka-python")  # of those that say no other
 SABOTAGED = Path(__file__).with_name("sabotaged.py")
 
 # A stream that begins here comes to the end of a minute, a day, a week, a month and a year two minutes later.
@@ -83,9 +84,8 @@ def _can_be_stopped(worker: Worker) -> bool:
 class System(TopicsOnBroker):
     """Topics and groups of its own on the broker at `servers`. A context manager that leaves nothing running.
 
-    The scripts reach it at the address `through`, if one is given. They use the client that the environment names in
-    CLIENT, and combine records if it has COMBINE. If one partition of feed is to be `behind`, it gets few frames of
-    those that are sent.
+    The scripts reach it at the address `through`, if one is given. They combine records if the environment has COMBINE.
+    If one partition of feed is to be `behind`, it gets few frames of those that are sent.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class System(TopicsOnBroker):
         through: str | None = None,
         *,
         behind: bool = False,
+        client: str = CLIENT,
     ) -> None:
         tag = uuid.uuid4().hex[:10]
         self.directory = directory
@@ -115,7 +116,7 @@ class System(TopicsOnBroker):
         }
         tree = merged(merged(SETTINGS, own), settings or {})
         super().__init__(self._config(tree, "direct.yaml"))
-        tree["client"] = os.environ.get("CLIENT", "kafka-python")
+        tree["client"] = client
         tree["bucketer"]["combine"] = "COMBINE" in os.environ
         if through:
             tree["kafka"]["bootstrap_servers"] = through
@@ -148,6 +149,7 @@ class System(TopicsOnBroker):
         settings: Sequence[str] = (),
         fault: Sequence[str] = (),
         feed: Iterable[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Worker:
         """Start a script; `fault` is one of sabotaged.py."""
         if script == "producer" and self.behind:
@@ -155,7 +157,7 @@ class System(TopicsOnBroker):
         begin = [sys.executable, str(SABOTAGED), *fault, script] if fault else command(script)
         over = [part for setting in settings for part in ("--set", setting)]
         line = [*begin, "--config", str(self._path), *over, *arguments]
-        worker = Worker(script, line, self.directory, feed)
+        worker = Worker(script, line, self.directory, feed, environment)
         self.workers.append(worker)
         return worker
 

@@ -284,8 +284,7 @@ class WholeLine(RuleBasedStateMachine):
         committed = self.kafka.group("bucketer", "feed").committed.get(partition, Position(0)).offset
         log = self.kafka.topics["feed"].partitions[partition]
         unread_from = max(log.first, committed)
-        # Where no frame is left, the next one tells what is missing, and what was closed before stays unmarked.
-        before = min(unread_from + -(-(log.end - unread_from) * quarters // 4), log.end - 1)
+        before = unread_from + -(-(log.end - unread_from) * quarters // 4)
         if before > unread_from:
             self.losses.frames[partition].update(range(unread_from, before))
             self.kafka.trim("feed", partition, before)
@@ -391,6 +390,7 @@ class WholeLine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Heal everything, and run until all is counted."""
         self.kafka.away, self.kafka.refuse_after = False, None
+        self.kafka.break_off()  # what was cut back unnoticed, and has just grown to its old end, shows now
         if self.feed.consumer in self.kafka.group("bucketer", "feed").members:
             self.kafka.assign({self.feed.consumer: range(PARTITIONS)})
         for _ in range(400):
@@ -409,7 +409,7 @@ class WholeLine(RuleBasedStateMachine):
     def frames_are_read(self) -> bool:
         committed = self.kafka.group("bucketer", "feed").committed
         logs = self.kafka.topics["feed"].partitions
-        return all(committed.get(p, Position(0)).offset >= log.end for p, log in enumerate(logs))
+        return all(max(committed.get(p, Position(0)).offset, log.first) >= log.end for p, log in enumerate(logs))
 
     def records_are_counted(self) -> bool:
         """What is committed may be of a state that was lost."""

@@ -1,10 +1,11 @@
 """One script of the product as a process: what it said and when, how it ended, what memory it took."""
 
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,15 @@ class Line(NamedTuple):
 class Worker:
     """A running script. `lines` is its stdout, `said` its stderr; both grow while it runs."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path, feed: Iterable[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        directory: Path,
+        feed: Iterable[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is added to that of the tests."""
         self.name = name
         self.lines: list[Line] = []
         self.said: list[Line] = []
@@ -41,6 +50,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=directory,
+            env={**os.environ, **(environment or {})},
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from unique_users.bucketer.feed_partition import FeedPartition, remembered
-from unique_users.clients.connect import lag
+from unique_users.bucketer.group_start import GroupStart
+from unique_users.clients.connect import in_transactions, lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
@@ -45,6 +46,7 @@ class FeedPartitions:
         self._topics = topics
         self._history = history
         self._until = until
+        self._start = GroupStart(config, consumer)
         self._unopened: set[int] = set()
         self._topic_ids: dict[int, str] = {}  # of the topics last read
         self._looked_at_all = False
@@ -99,8 +101,10 @@ class FeedPartitions:
     def to_commit(self) -> dict[int, FeedPartition]:
         """The partitions with an uncommitted position. If the broker went back, its commit from then stays."""
         doubts = self._history.in_doubt
-        moved = {p: each for p, each in self.open.items() if each.position != each.committed or not each.announced}
-        return {p: each for p, each in moved.items() if p not in doubts}
+        sure = {p: each for p, each in self.open.items() if p not in doubts}
+        for partition, seen in self._consumer.seen(sure).items():
+            sure[partition].mark_reached(seen.position)
+        return {p: each for p, each in sure.items() if each.has_news}
 
     def commit(self, due: Mapping[int, FeedPartition], layout: Layout) -> bool:
         """Commit; returns False while the group is rebalancing. Raises BrokerAwayError."""
@@ -129,7 +133,12 @@ class FeedPartitions:
 
     def lag(self) -> int | None:
         """How many frames are not committed yet; None if unknown, for example while a partition is not open yet."""
-        return None if self._unopened else lag(self._consumer, self.committed())
+        reached = {p: max(each.committed, each.reached) for p, each in self.open.items()}
+        return None if self._unopened else lag(self._consumer, reached)
+
+    def in_transactions(self) -> int:
+        """How many records wait behind the start of an open transaction; 0 if the broker does not answer."""
+        return in_transactions(self._consumer, self.open)
 
     def stay(self) -> None:
         """Stay a member of the group; records that arrive are no longer handled."""
@@ -158,6 +167,7 @@ class FeedPartitions:
             # Partitions that a recreated topic does not have are about to be revoked.
             there = sorted(partition for partition in self._unopened if partition < topic.partitions)
             positions = self._consumer.committed(there)
+            positions |= self._start.committed(set(there) - positions.keys() - self._topic_ids.keys(), topic)
             bounds = self._consumer.bounds(there)
             for partition in there:
                 self._open(partition, topic.id, positions.get(partition), bounds[partition], check_layout)
@@ -190,7 +200,7 @@ class FeedPartitions:
         opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
         opened.recorded = committed and committed.offset
         opened.announced = opened.recorded == offset
-        opened.gaps, opened.missed = then.gaps, then.missed or offset > wanted
+        opened.gaps, opened.missed, opened.began_with = then.gaps, then.missed or offset > wanted, then.began_with
         self.open[partition] = opened
         self._topic_ids[partition] = topic_id
         self._consumer.seek(partition, offset)

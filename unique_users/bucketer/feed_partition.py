@@ -28,13 +28,17 @@ class FeedPartition:
     announced: bool = False  # committed once: the commits then show that somebody reads the partition
     gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
     missed: bool = False  # frames right before the next one were deleted
+    began_with: int = 0  # see OffsetMetadata
+    reached: int = 0  # while all frames are committed: up to here there are no more
+    told: int = 0  # what of that is committed
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position, with what a restart needs to judge and place the next frames as this process would."""
         totals = self.totals + self.pending
         clock, history = self.clock.to_metadata(), self.past.remember()
-        told = (totals, self.newest_ms, history, self.gaps, self.missed)
+        reached = self.reached if self.reached > self.position else 0
+        told = (totals, self.newest_ms, history, self.gaps, self.missed, reached, self.began_with)
         metadata = OffsetMetadata(self.topic_id, clock, layout, *told)
         return Position(self.position, metadata.text())
 
@@ -49,15 +53,26 @@ class FeedPartition:
         """Note that a batch was handled at monotonic time `now` and its records were sent."""
         self.pending += counts
         self.position = batch.next_offset
+        self.reached = 0
         self.past.read(batch, now)
         self.newest_ms = batch.timestamps_ms[-1]
 
     def mark_committed(self) -> None:
         """Note that everything read so far is committed."""
         self.committed = self.recorded = self.position
-        self.announced = True
+        self.announced, self.told = True, self.reached
         self.totals += self.pending
         self.pending = FrameCounts()
+
+    def mark_reached(self, offset: int) -> None:
+        """Note that there are no more frames up to an offset, if all those read are committed."""
+        if self.position == self.committed:
+            self.reached = max(self.position, offset)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to commit."""
+        return self.position != self.committed or not self.announced or self.reached > max(self.position, self.told)
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """Start over at an offset: the topic is another one."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
+from unique_users.bucketer.future import ahead
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, Records, combined_records, plain_records
 from unique_users.messages.fields import Records as RecordColumns
@@ -94,7 +95,7 @@ class Rekeyer:
         for index, (ts, place) in enumerate(zip(parsed.times, parsed.places, strict=True)):
             # A record without a time of its own (-1) says nothing about the future.
             if ts * 1000 > timestamps_ms[place] + self._future_ms_max and timestamps_ms[place] >= 0:
-                detail = f"{ts - timestamps_ms[place] // 1000} s ahead of its record"
+                detail = ahead(ts, timestamps_ms[place])
                 future[index] = Rejected(place, Reason.FUTURE, detail, parsed.elements.get(index))
         return future
 

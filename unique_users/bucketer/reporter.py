@@ -43,6 +43,7 @@ class Reporter:
             partitions=tuple(sorted(self._partitions.open)),
             of=self._partitions.of,
             missing=missing,
+            in_transactions=self._partitions.in_transactions(),
         )
         with busy():
             for output in self._outputs:

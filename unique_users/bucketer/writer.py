@@ -1,6 +1,7 @@
 """The bucketer's output: records of `bucketed`, and dead letters."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, DeliveryError, TopicError
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.partitioning import NEW_TOPIC, Layout, partitions_of_keys
+from unique_users.runtime.waits import Wait
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +31,12 @@ class Writer:
     """
 
     def __init__(
-        self, config: Config, topics: Topics, began: Layout, new_producer: Callable[[], Producer | None]
+        self,
+        config: Config,
+        topics: Topics,
+        began: Layout,
+        new_producer: Callable[[], Producer | None],
+        reason_for_silence: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -38,7 +45,8 @@ class Writer:
         self._producer: Producer | None = None
         self._written_to = self._recreated()  # the value of `_recreated` when the producer was made
         self._gone = False  # whether a topic was gone at the last look
-        self._waiting = False
+        self._wait = Wait(_log, "waiting for the broker to acknowledge", time.monotonic)
+        self._reason_for_silence = reason_for_silence
 
     def open(self) -> None:
         """Connect a producer; waits for the broker."""
@@ -94,9 +102,7 @@ class Writer:
 
     def acknowledged(self) -> None:
         """Say that a wait is over."""
-        if self._waiting:
-            _log.info("the broker acknowledges again, going on")
-            self._waiting = False
+        self._wait.ends("the broker acknowledges again, going on")
 
     def close(self) -> None:
         """Close the producer and drop what it has in flight."""
@@ -129,10 +135,8 @@ class Writer:
 
     def _keeps_up(self, ready: Callable[[float], bool]) -> bool:
         keeps_up = ready(ACKNOWLEDGE_SECONDS)
-        if not keeps_up and not self._waiting:
-            _log.warning("waiting for the broker to acknowledge …")
-            self._waiting = True
         if not keeps_up:
+            self._wait.goes_on(self._reason_for_silence)
             with suppress(BrokerAwayError):
                 self.checked_layout()  # otherwise records for a partition that is gone would be waited for forever
         return keeps_up

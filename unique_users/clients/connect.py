@@ -1,18 +1,20 @@
 """The only place that chooses a Kafka client, and waits for a broker."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
 from unique_users.clients.protocols import Admin, Consumer, Peek, Producer, TimedReader
+from unique_users.clients.silence import found_out, why_silent
 from unique_users.clients.tls import explain_silence
 from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import BrokerAwayError, TopicError, UsageError
 from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
+from unique_users.runtime.waits import Wait
 
 _log = logging.getLogger(__name__)
 
@@ -137,23 +139,43 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
     return None if min(left, default=0) < 0 else sum(left)
 
 
+def in_transactions(consumer: Consumer, partitions: Iterable[int], timeout_seconds: float = 0.9) -> int:
+    """How many records wait behind the start of an open transaction; 0 if the broker does not answer in time."""
+    seen = consumer.seen(partitions)
+    ahead = [partition for partition, each in seen.items() if each.end > each.position]
+    try:
+        stable = consumer.ends(ahead, timeout_seconds)
+    except BrokerAwayError:
+        return 0
+    return sum(max(0, seen[partition].end - end) for partition, end in stable.items())
+
+
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
     """Return what `build` makes, retrying while no broker answers; None if a stop is requested first.
 
-    Says once what it waits for, and once that the wait is over.
+    Says at once and each minute what it waits for and why, and once that the wait is over.
     """
-    waited = False
+    wait = Wait(_log, f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)}", stop.monotonic)
     while not stop.requested:
         alive()
         try:
             built = build()
-        except BrokerAwayError:
-            if not waited:
-                _log.warning(f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)} …")
-            waited = True
+        except BrokerAwayError as error:
+            said = str(error)
+            wait.goes_on(lambda: reason_for_silence(config, stop) or said)  # noqa: B023 - asked at once
             stop.wait(RETRY_SECONDS)
         else:
-            if waited:
-                _log.info("the broker answers, going on")
+            wait.ends("the broker answers, going on")
             return built
     return None
+
+
+def reason_for_silence(config: Config, stop: Stop) -> str | None:
+    """Why no broker answers, found out within seconds; None if that cannot be told, or a stop is requested."""
+    return found_out(lambda: why_silent(config, _admin_of), stop)
+
+
+def _admin_of(config: Config) -> Admin:
+    """An admin client that does not look for the reason of a silence. Raises BrokerAwayError, BrokerError."""
+    admin: Admin = _chosen(config).make_admin(config)
+    return admin

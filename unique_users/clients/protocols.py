@@ -20,6 +20,11 @@ def no_headers(_place: int) -> Headers:
     return []
 
 
+def address(host: str, port: int) -> str:
+    """`host:port` as in `kafka.bootstrap_servers`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Batch(NamedTuple):
     """Records of one partition in offset order, as columns of equal length."""
 
@@ -55,6 +60,13 @@ class Peeked(NamedTuple):
     timestamp_ms: int  # -1 if it has none
 
 
+class Seen(NamedTuple):
+    """How far a partition is read, and how far it goes, as known without asking the broker."""
+
+    position: int  # the next offset to be read: also past what transactions leave behind, which no poll brings
+    end: int  # that of all records: those of open transactions, which no poll brings yet, are before it
+
+
 class Polled(NamedTuple):
     """The result of one poll.
 
@@ -83,6 +95,9 @@ class Consumer(Protocol):
     def position(self, partition: int) -> int:
         """The next offset to be read. Raises BrokerAwayError for a partition that has been revoked."""
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        """How far partitions that are started are read, as known now; those of which it is not known are absent."""
+
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""
 
@@ -90,10 +105,13 @@ class Consumer(Protocol):
         """Commit. Returns False if the commit was refused because the group is rebalancing: not an error."""
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        """The first offset kept and the end offset of each partition."""
+        """The first offset kept and the end offset, as `ends` has it, of each partition."""
 
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        """The end offset of each partition, that of the next record to come: one request instead of two."""
+        """The end offset of each partition, before the first open transaction: one request instead of two."""
+
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        """The offset of the first record of each partition that has this Kafka time or a later one, else its end."""
 
     def close(self) -> None:
         """Leave the group. Commits nothing."""
@@ -177,14 +195,23 @@ class Admin(Protocol):
         Empty if the group or the topic does not exist.
         """
 
+    def starts(self, topic: str) -> dict[int, int]:
+        """The offset of the first record kept in each partition. Raises like `ends`."""
+
     def ends(self, topic: str) -> dict[int, int]:
         """The end offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
+
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition before the first open transaction. Raises as `ends` does."""
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         """The time of the newest record of each partition, in milliseconds; an empty partition is absent.
 
         Empty if the broker cannot tell (before 3.0). Raises BrokerAwayError, also if the topic does not exist.
         """
+
+    def brokers(self) -> list[str]:
+        """The addresses, each `host:port`, that the cluster sends its clients to; answered by the one reached first."""
 
     def close(self) -> None:
         """Close the connections."""

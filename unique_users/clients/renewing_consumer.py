@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position, Seen
 from unique_users.errors import BrokerAwayError
 
 
@@ -46,6 +46,9 @@ class RenewedConsumer:
     def position(self, partition: int) -> int:
         return self._consumer.position(partition)
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        return self._consumer.seen(partitions)
+
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         return self._consumer.committed(partitions)
 
@@ -57,6 +60,9 @@ class RenewedConsumer:
 
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         return self._consumer.ends(partitions, timeout_seconds)
+
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        return self._consumer.offsets_at(partitions, at_ms)
 
     def close(self) -> None:
         self._consumer.close()

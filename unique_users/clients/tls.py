@@ -2,15 +2,12 @@
 
 import socket
 import ssl
-import struct
 from typing import Any
 
+from unique_users.clients.silence import ANSWER_SECONDS, is_broker
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerError, UsageError
 
-HANDSHAKE_SECONDS = 2.0
-# ApiVersions, which every broker answers before a login: length, API, version, correlation id, no client id.
-_HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 # With one of these, the client decides what to trust.
 _TRUSTED_OTHERWISE = {"ssl_ca_pem", "ssl_ca_certificate_stores", "ssl_truststore_location"}
 
@@ -60,7 +57,7 @@ def _complaint(context: ssl.SSLContext, server: str) -> str | None:
     name = host.strip("[]")
     try:
         with (
-            socket.create_connection((name, int(port)), HANDSHAKE_SECONDS) as plain,
+            socket.create_connection((name, int(port)), ANSWER_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=name),
         ):
             return ""
@@ -68,18 +65,8 @@ def _complaint(context: ssl.SSLContext, server: str) -> str | None:
         return str(error.verify_message)
     except (ssl.SSLEOFError, ConnectionError):
         # A listener without TLS does this, and so does a broker that is shutting down.
-        return "it does not speak TLS" if _answers_without_tls(name, int(port)) else None
+        return "it does not speak TLS" if is_broker(name, int(port)) else None
     except ssl.SSLError:
         return "it does not speak TLS"
     except OSError:
         return None
-
-
-def _answers_without_tls(name: str, port: int) -> bool:
-    """Whether a broker answers there without TLS; nothing of the configuration is sent to it."""
-    try:
-        with socket.create_connection((name, port), HANDSHAKE_SECONDS) as plain, plain.makefile("rb") as answers:
-            plain.sendall(_HELLO)
-            return answers.read(8)[4:] == _HELLO[8:12]  # the correlation id
-    except OSError:
-        return False

@@ -12,7 +12,14 @@ from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
-from unique_users.clients.connect import get_consumer, get_peek, get_producer, leaving_on_error, when_broker_answers
+from unique_users.clients.connect import (
+    get_consumer,
+    get_peek,
+    get_producer,
+    leaving_on_error,
+    reason_for_silence,
+    when_broker_answers,
+)
 from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
@@ -70,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         bucketing = Bucketing(
             config,
             partitions,
-            Writer(config, watch, began, new_producer),
+            Writer(config, watch, began, new_producer, partial(reason_for_silence, config, stop)),
             rekeyer,
             Reporter(config, partitions, outputs(config, arguments.format), stop.monotonic, time.time),
             stop,

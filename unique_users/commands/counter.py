@@ -21,7 +21,9 @@ from unique_users.clients.topic_watch import TopicWatch
 from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
 from unique_users.commands.arguments import add_format, argument_parser, require_estimates
 from unique_users.commands.outputs import outputs
+from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
+from unique_users.config.names import check_moved
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
@@ -50,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
     arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
+    check_moved(config, arguments.config)
     log_to_stderr(config.log.format)
     require_estimates(config)
     bucketed = config.topics.bucketed
@@ -72,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config), stop.monotonic),
+            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config), stop.monotonic),
             Reporter(config, partitions, line, outputs(config, arguments.format), stop.monotonic, time.time),
             line,
             stop,

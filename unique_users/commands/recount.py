@@ -3,19 +3,14 @@
 import logging
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from itertools import chain
 
 from unique_users.aggregation.completeness import words
-from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.clients.topics import current_state, ends_now
 from unique_users.commands.arguments import FILE_HELP, add_format, argument_parser, require_estimates
+from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
-from unique_users.config.schema import Config
-from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.producer.frame_files import FrameFiles
 from unique_users.queries.recount import Verdict, accepted_words, differences, recount, require_accepted, within_time
 
@@ -51,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.against:
         sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
-    there = {b: found for b, found in published(config).items() if b.interval in config.counter.intervals}
+    published = read_published(config).merged()
+    there = {bucket: found for bucket, found in published.items() if bucket.interval in config.counter.intervals}
     counted = there if arguments.all else within_time(there, buckets)
     why = {bucket: found.why for bucket, found in counted.items() if found.why}
     different = differences(buckets, {bucket: found.total for bucket, found in counted.items()}, why)
@@ -62,15 +58,3 @@ def main(argv: Sequence[str]) -> int:
         if bucket not in {difference.bucket for difference in different}:
             _log.info(f"{calendar.text(bucket)}  {bucket.interval}  does not differ{words(reasons)}")
     return 1 if different else 0
-
-
-def published(config: Config) -> dict[Bucket, PublishedBucket]:
-    """Return the counts in the topic, read with a consumer group of its own that leaves nothing behind."""
-    topic = config.topics.counts.name
-    admin = get_admin(config)
-    consumer = get_consumer(config, topic, f"recount-{uuid.uuid4()}")
-    try:
-        return read_counts(consumer, ends_now(consumer, current_state(admin, topic)))
-    finally:
-        consumer.close()
-        admin.close()

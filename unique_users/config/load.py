@@ -3,7 +3,6 @@
 Values may hold `${NAME}` and `${NAME:-default}` from the environment.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,37 +11,39 @@ from typing import Any
 
 import msgspec
 
-from unique_users.config.checks import check, check_kafka_names
-from unique_users.config.schema import PATTERNS, Config
-from unique_users.config.yaml_text import TEXT_BYTES_MAX, WrongYamlError, tree_of
+from unique_users.config.checks import check
+from unique_users.config.complaints import KEY, explained, shown
+from unique_users.config.kafka_section import check_kafka_names, normal
+from unique_users.config.names import named, placed
+from unique_users.config.places import Places
+from unique_users.config.schema import Config
+from unique_users.config.yaml_text import TEXT_BYTES_MAX, Keys, WrongYamlError, tree_and_lines, tree_of
 from unique_users.errors import UsageError
-
-# Keys of earlier versions, and their names now.
-RENAMED = {("bucketer", "retention_seconds"): "bucketer.allowed_lateness_seconds"}
 
 
 def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
     """Read and check the configuration in the YAML file `path`, with `section.key=value` overrides.
 
-    Without a path, every key that is not overridden has its default.
+    Without a path, every key that is not overridden has its default. Names have the prefix `name`, and paths are
+    relative to the working directory.
 
     Raises UsageError: one line with the key's path and what to do.
     """
-    tree = _read(path) if path else {}
-    source: dict[tuple[str, ...], str] = {}
+    tree, lines = _read(path) if path else ({}, {})
+    places = Places(path, lines)
     for override in overrides:
-        source[_override(tree, override)] = f"--set {override.partition('=')[0]}"
-    check_kafka_names(tree.get("kafka"), path)
-    tree = _with_environment(tree, environment, path)
+        places.override(_override(tree, override))
+    check_kafka_names(tree.get("kafka"), places)
+    tree = _with_environment(tree, environment, places)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise UsageError(_explained(str(error), tree, path, source)) from None
-    check(config, path)
-    return config
+        raise UsageError(explained(str(error), tree, places)) from None
+    check(config, places)
+    return placed(named(config, places), places)
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str) -> tuple[dict[str, Any], dict[Keys, int]]:
     try:
         with Path(path).open("rb") as file:
             content = file.read(TEXT_BYTES_MAX + 1)
@@ -60,39 +61,35 @@ def _read(path: str) -> dict[str, Any]:
         message = f"{path}: cannot be read: {error.strerror or type(error).__name__}"
         raise UsageError(message) from None
     try:
-        tree = tree_of(text)
+        tree, lines = tree_and_lines(text)
     except WrongYamlError as error:
         message = f"{path}: {error}"
         raise UsageError(message) from None
     if tree is None:
-        return {}
+        return {}, {}
     if not isinstance(tree, dict):
         message = f"{path}: expected sections like `kafka:` and `counter:`, got {_kind(tree)}"
         raise UsageError(message)
-    return tree
+    return tree, lines
 
 
 def _kind(tree: object) -> str:
     return "a list" if isinstance(tree, list) else "one value"
 
 
-# Characters of a key. Anything else may be a value in the place of a key.
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}", re.ASCII)
-
-
-def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+def _override(tree: dict[str, Any], override: str) -> Keys:
     """Put `section.key=value` into the tree and return the key's path."""
     dotted, equals, text = override.partition("=")
     # The names below `kafka:` belong to the client and may contain dots.
     keys = tuple(dotted.split(".", 1) if dotted.startswith("kafka.") else dotted.split("."))
-    if not equals or not all(map(_KEY.fullmatch, keys)):
+    if not equals or not all(map(KEY.fullmatch, keys)):
         # What was given may be a value, and a secret.
         message = "--set: expected section.key=value, like --set counter.report_seconds=10"
         raise UsageError(message)
-    if keys[1:] in {("bootstrap.servers",), ("bootstrap_servers",)} and keys[0] == "kafka":
-        keys = ("kafka", "bootstrap_servers")
-        if isinstance(tree.get("kafka"), dict):
-            tree["kafka"].pop("bootstrap.servers", None)
+    if keys[0] == "kafka" and len(keys) > 1:
+        if normal(keys[1]) == "bootstrap_servers":
+            keys = ("kafka", "bootstrap_servers")
+        _forget_other_spellings(tree.get("kafka"), keys[1])
     node = tree
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -107,18 +104,25 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     return keys
 
 
+def _forget_other_spellings(section: object, name: str) -> None:
+    """Have a client's setting that is given count however its name is written in the file."""
+    if isinstance(section, dict):
+        for other in [key for key in section if isinstance(key, str) and normal(key) == normal(name)]:
+            del section[other]
+
+
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}")
 
 
-def _with_environment(node: Any, environment: Mapping[str, str], source: str, address: str = "") -> Any:
+def _with_environment(node: Any, environment: Mapping[str, str], places: Places, address: str = "") -> Any:
     """Fill in `${NAME}` in every string of the tree."""
     if isinstance(node, dict):
         return {
-            key: _with_environment(value, environment, source, f"{address}.{_shown(key)}".lstrip("."))
+            key: _with_environment(value, environment, places, f"{address}.{shown(key)}".lstrip("."))
             for key, value in node.items()
         }
     if isinstance(node, list):
-        return [_with_environment(value, environment, source, f"{address}[]") for value in node]
+        return [_with_environment(value, environment, places, f"{address}[]") for value in node]
     if not isinstance(node, str):
         return node
 
@@ -131,68 +135,9 @@ def _with_environment(node: Any, environment: Mapping[str, str], source: str, ad
             # If it is not the whole value, it may be a password that only looks like a variable.
             shown = name if variable[0] == node or not address.startswith("kafka.") else "NAME"
             what = f"the environment variable {name}" if shown == name else "an environment variable in it"
-            message = f"{source}: {address}: {what} is not set: set it, or write ${{{shown}:-default}}"
+            place = places.of(address.partition("[")[0])
+            message = f"{place}: {address}: {what} is not set: set it, or write ${{{shown}:-default}}"
             raise UsageError(message)
         return value
 
     return _VARIABLE.sub(value_of, node)
-
-
-def _shown(key: object) -> str:
-    """A key, as shown in a message."""
-    return key if isinstance(key, str) and _KEY.fullmatch(key) else "?"
-
-
-_AT = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
-_WORDS = {
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`str`": "a string",
-    "`bool`": "true or false",
-    "`object`": "a section with keys",
-    "`array`": "a list",
-    "`str | array`": "a string or a list of strings",
-    "`date`": "a day like 2000-01-01",
-    "`datetime`": "a time",
-    "Invalid RFC3339 encoded date": "expected a day like 2000-01-01",
-    "`null`": "nothing",
-}
-
-
-def _explained(message: str, tree: dict[str, Any], path: str, sources: Mapping[tuple[str, ...], str]) -> str:
-    """Restate msgspec's complaint with the key's address, its value and the fix."""
-    match = _AT.fullmatch(message)
-    what, address = (match["what"], match["path"] or "") if match else (message, "")
-    keys = tuple(key for key in re.sub(r"\[[0-9.]+\]", "", address).split(".") if key)
-    if (unknown := re.search(r"unknown field `(.+)`", what, re.DOTALL)) is not None:
-        keys = (*keys, unknown[1])
-        known = _known_keys(keys[:-1])
-        if keys in RENAMED:
-            return f"{sources.get(keys, path)}: {'.'.join(keys)}: is {RENAMED[keys]} now: rename it"
-        near = difflib.get_close_matches(unknown[1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        said = f"unknown key: {hint}"
-    else:
-        for pattern, words in PATTERNS.items():
-            what = what.replace(f"`str` matching regex {pattern!r}", words)
-        for code, words in _WORDS.items():
-            what = what.replace(code, words)
-        said = what[:1].lower() + what[1:]
-        if (wrong := re.fullmatch(r"invalid enum value '(.*)'", said, re.DOTALL)) is not None:
-            said = f"not one of the values that it can have, got {wrong[1]!r:.60}"
-        if "got" not in said and "missing" not in said:
-            said += f", got {_value_at(tree, keys)!r:.60}"
-    return f"{sources.get(keys, path)}: {'.'.join(map(_shown, keys))}: {said}"
-
-
-def _known_keys(keys: tuple[str, ...]) -> list[str]:
-    section: Any = Config
-    for key in keys:
-        section = section.__annotations__.get(key, Config)
-    return list(section.__struct_fields__)
-
-
-def _value_at(tree: Any, keys: Iterable[str]) -> Any:
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree

@@ -3,7 +3,7 @@
 The defaults here match the values in `config.yaml`; a test makes sure of that.
 """
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,12 +14,15 @@ from unique_users.event_time.buckets import IntervalName
 # No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
-_PREFIX = r"^(/[a-zA-Z0-9._~-]+)*\Z"
+_PREFIX = r"^([a-zA-Z0-9][a-zA-Z0-9._-]{0,99})?\Z"
+TOPIC_NAME_MAX = 249
+_PATH = r"^(/[a-zA-Z0-9._~-]+)*\Z"
 # What errors say instead of a pattern.
 PATTERNS = {
-    _PREFIX: "an empty string, or a path like /unique-users without a slash at its end",
+    _PATH: "an empty string, or a path like /unique-users without a slash at its end",
     NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
+    _PREFIX: "up to 100 letters, digits and the signs `.`, `_` and `-`, of which none is the first",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
 }
 _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
@@ -120,6 +123,7 @@ class Bucketer(Section, frozen=True, kw_only=True):
     """bucketer.py."""
 
     group: Name = "bucketer"
+    start: Name = "earliest"
     partition_by: Literal["bucket", "uid"] = "bucket"
     combine: bool = False
     allowed_lateness_seconds: LongSeconds = 86_400
@@ -167,7 +171,7 @@ class Dashboard(Section, frozen=True, kw_only=True):
     host: Name = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8360
     origins: list[Name] = msgspec.field(default_factory=list)
-    prefix: Annotated[str, Meta(pattern=_PREFIX)] = ""
+    prefix: Annotated[str, Meta(pattern=_PATH)] = ""
     pages_max: Annotated[int, Meta(ge=1, le=10_000)] = 200
 
 
@@ -181,6 +185,7 @@ class Broker(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
+    name: Annotated[str, Meta(pattern=_PREFIX)] = ""
     client: Literal["kafka-python", "librdkafka"] = "kafka-python"
     kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": "localhost:9092"})
     topics: Topics = Topics()
@@ -199,3 +204,13 @@ class Config(Section, frozen=True, kw_only=True):
         """The addresses in `kafka.bootstrap_servers`, each `host:port`."""
         servers: str | list[str] = self.kafka["bootstrap_servers"]
         return [text.strip() for text in servers.split(",")] if isinstance(servers, str) else servers
+
+
+def start_of(text: str) -> int | None:
+    """The Kafka time in ms that `bucketer.start` names: 0 for earliest, None for latest. Raises ValueError."""
+    if text in {"earliest", "latest"}:
+        return 0 if text == "earliest" else None
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return max(0, round(at.timestamp() * 1000))

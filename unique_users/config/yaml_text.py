@@ -1,6 +1,7 @@
 """YAML written by people. An error names the place but never quotes the text, which may be a password."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -15,10 +16,21 @@ class WrongYamlError(Exception):
     """What is wrong with a YAML text, and where, without quoting it."""
 
 
+Keys = tuple[str, ...]
+
+
 def tree_of(text: str) -> Any:
     """Parse a YAML text. Raises WrongYamlError."""
+    return tree_and_lines(text)[0]
+
+
+def tree_and_lines(text: str) -> tuple[Any, dict[Keys, int]]:
+    """Parse a YAML text; also the line of each key, by its path. Raises WrongYamlError."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        lines = dict(_lines(node, ()))
+        return None if node is None else loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -30,8 +42,20 @@ def tree_of(text: str) -> Any:
     raise WrongYamlError(message)
 
 
+def _lines(node: yaml.Node | None, above: Keys) -> Iterator[tuple[Keys, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                keys = (*above, key.value)
+                yield keys, key.start_mark.line + 1
+                yield from _lines(value, keys)
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses trees that are far too large before they are built."""
+    """Refuses trees that are far too large before they are built, and keys that stand twice in a section.
+
+    Times stay strings.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -58,6 +82,19 @@ class _Loader(yaml.SafeLoader):
             raise _refusal(f"more than {NODES_MAX} keys and values", event)
         return node
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                message = f"line {line}: this key stands in line {lines[name]} already: remove one of them"
+                raise WrongYamlError(message)
+            lines[name] = line
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in PyYAML
         try:
             value = super().construct_object(node, deep)
@@ -70,6 +107,12 @@ class _Loader(yaml.SafeLoader):
             problem = "found a value that its type does not have"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return value
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _refusal(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:

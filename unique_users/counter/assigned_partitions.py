@@ -158,6 +158,7 @@ class CountedPartitions:
         for partition, each in self.open.items():
             if gaps:
                 each.mark(gaps)
+            each.miss_frames(line.missing_from)
             if partition in line.bucketed_ends:
                 each.follow(line.low_watermark, line.bucketed_ends[partition], line.clock)
 

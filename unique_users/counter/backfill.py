@@ -40,9 +40,10 @@ def _facts(store: Store, rollup: Rollup, kept: set[str], new: list[str], dropped
 
 
 def _filled_late(store: Store, rollup: Rollup, kept: set[str], name: str) -> list[Gap]:
-    """What a new interval lacks: from the start of its bucket at the floor, as far as no bucket held covers it.
+    """What a new interval lacks: all before the floor, except what buckets cover that lie in its bucket there.
 
-    A narrower bucket outlives its minutes, and covers all of its time unless it was filled late itself.
+    A narrower bucket outlives its minutes, and covers all of its time unless it was filled late itself. The buckets
+    before the one at the floor are never held here, but by partitions that have dropped less.
     """
     calendar, floor = rollup.calendar, store.floor
     target = Bucket(name, calendar.start(name, floor))
@@ -57,7 +58,7 @@ def _filled_late(store: Store, rollup: Rollup, kept: set[str], name: str) -> lis
         own = [gap for gap in store.facts.gaps if gap.interval]
         if calendar.end(bucket) >= missing_to and not why_not_whole(own, bucket, calendar):
             missing_to = min(missing_to, bucket.start)
-    return [Gap(name, target.start, missing_to, Why.FILLED_LATE)] if target.start < missing_to else []
+    return [Gap(name, 0, missing_to, Why.FILLED_LATE)] if missing_to else []
 
 
 def _filled(store: Store, rollup: Rollup, new: list[str], known: set[str]) -> Iterator[tuple[Bucket, Iterable[str]]]:

@@ -9,7 +9,8 @@ from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count, encode_gaps, key_of
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
+from unique_users.messages.merged_counts import ReadCounts
+from unique_users.runtime.heartbeat import alive
 
 POLL_SECONDS = 0.5
 
@@ -31,14 +32,15 @@ class Due(NamedTuple):
         return not self.counts and not self.withdrawn and self.gaps is None
 
 
-def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, PublishedBucket]:
-    """The merged counts in the topic `counts`, up to the offsets `ends` of its partitions.
+def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> ReadCounts:
+    """The counts in the topic `counts`, up to the offsets `ends` of its partitions.
 
     `consumer` must be the only reader of that topic in its group. Raises BrokerAwayError.
     """
     read = ReadCounts()
     begun: set[int] = set()
     while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
+        alive()
         polled = consumer.poll(POLL_SECONDS)
         for partition, (first, _) in consumer.bounds(polled.assigned).items():
             consumer.seek(partition, first)
@@ -46,7 +48,7 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> dict[Bucket, Pub
         for batch in polled.batches:
             for key, value in zip(batch.keys, batch.values, strict=True):
                 read.add(key, value)
-    return read.merged()
+    return read
 
 
 class Publisher:

@@ -1,4 +1,7 @@
-"""One partition of `bucketed`: its users in memory, its state on disk, and how far it was read."""
+"""One partition of `bucketed`: its users in memory, its state on disk, and how far it was read.
+
+Longer than other modules: everything that changes the state of a partition is here, and nowhere else.
+"""
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
@@ -7,7 +10,7 @@ from msgspec.structs import replace
 
 from unique_users.aggregation.bucket_users import BucketUsers, Origin
 from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why, ended, still_needed, why_not_whole, with_gaps
-from unique_users.aggregation.counts import Count
+from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Batch
 from unique_users.counter.counts_topic import Due
 from unique_users.counter.end_counts import EndCounts
@@ -18,6 +21,7 @@ from unique_users.messages.checkpoints import Found
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason
 from unique_users.messages.generations import continued
+from unique_users.messages.merged_counts import FormerCount
 from unique_users.partition_log.read_history import Past
 from unique_users.runtime.memory import give_memory_back
 from unique_users.state.store import Store
@@ -87,7 +91,8 @@ class CountedPartition:
 
     def why(self, bucket: Bucket) -> tuple[Why, ...]:
         """Why the count of a bucket may be wrong; empty for a whole one."""
-        return why_not_whole(self.facts.gaps, bucket, self._rollup.calendar)
+        gaps = (*self.facts.all_gaps, *self.facts.former_gaps)  # of those, others may hold buckets
+        return why_not_whole(gaps, bucket, self._rollup.calendar)
 
     def mark(self, gaps: Iterable[Gap]) -> None:
         """Note gaps, some of which may be known already. The buckets they mark are due to be published."""
@@ -100,6 +105,15 @@ class CountedPartition:
             self._have_gaps(ended(self.facts.gaps, end))
         return open_ones
 
+    def miss_frames(self, since: int | None) -> None:
+        """Note from which time on frames of `feed` are missing, up to a time that the next one tells; None if none are.
+
+        The gaps that are known by then have to be noted before.
+        """
+        if since != self.facts.feed_gap:
+            before, self.facts = self.facts.all_gaps, replace(self.facts, feed_gap=since)
+            self._republish_marks(before)
+
     def what_to_publish(self, counts: Mapping[Bucket, Count]) -> Due:
         """These counts with everything that belongs to them. The counts of dropped buckets are deleted from the topic.
 
@@ -108,7 +122,7 @@ class CountedPartition:
         held = self._users.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
         withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
-        gaps = with_gaps(self.facts.former_gaps, self.facts.gaps)
+        gaps = with_gaps(self.facts.former_gaps, self.facts.all_gaps)
         told = gaps if gaps != self._published_gaps else None
         at_end = self._end_counts.of(counts)
         return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told, at_end)
@@ -122,16 +136,21 @@ class CountedPartition:
             self.facts = replace(self.facts, withdrawn=left)
 
     def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
-        counts, calendar, before = self._users.counts(), self._rollup.calendar, self.facts.gaps
-        known, gaps = gaps, still_needed(gaps, self.floor, counts, calendar)
-        if gaps != before:
-            self.unpublished.update(
-                bucket
-                for bucket in counts
-                if why_not_whole(gaps, bucket, calendar) != why_not_whole(before, bucket, calendar)
-            )
-            former = with_gaps(self.facts.former_gaps, set(known) - set(gaps))
-            self.facts = replace(self.facts, gaps=gaps, former_gaps=former)
+        before = self.facts.all_gaps
+        needed = still_needed(gaps, self.floor, self._users.counts(), self._rollup.calendar)
+        former = with_gaps(self.facts.former_gaps, set(gaps) - set(needed))
+        if (needed, former) != (self.facts.gaps, self.facts.former_gaps):
+            self.facts = replace(self.facts, gaps=needed, former_gaps=former)
+            self._republish_marks(before)
+
+    def _republish_marks(self, before: tuple[Gap, ...]) -> None:
+        """Have those buckets published whose marks are others than with these gaps."""
+        after, calendar = self.facts.all_gaps, self._rollup.calendar
+        self.unpublished.update(
+            bucket
+            for bucket in self._users.counts()
+            if why_not_whole(after, bucket, calendar) != why_not_whole(before, bucket, calendar)
+        )
 
     def add(self, batch: Batch, now: float = 0.0) -> None:
         """Count a batch of records at a monotonic time. May save when memory is full, see BucketUsers.evict."""
@@ -189,6 +208,33 @@ class CountedPartition:
         if clock is not None:
             self.unpublished |= self._end_counts.follow(clock, self._users.counts())
 
+    @property
+    def must_settle(self) -> bool:
+        """Whether it begins anew, has caught up, and does not know yet what former states have published."""
+        return self.facts.unsettled and self.position >= self.publish_from
+
+    def settle(self, former: Mapping[Bucket, FormerCount]) -> int:
+        """Withdraw the counts of former states that are higher than what the log holds. Returns how many.
+
+        Where this state has gaps, a former one may have counted more. Whether that was too much, only its mark tells.
+        """
+        calendar = self._rollup.calendar
+        missing = [bucket for bucket in former if self.why(bucket)]
+        too_high = [
+            bucket
+            for bucket in former.keys() - missing
+            if users_in(self.count(bucket)) < users_in(former[bucket].total)
+        ]
+        withdrawn = tuple(dict.fromkeys([*self.facts.withdrawn, *sorted(too_high)]))
+        self.facts = replace(self.facts, unsettled=False, withdrawn=withdrawn)
+        self.unpublished.update(self._users.counts().keys() & too_high)
+        self.mark(
+            Gap(bucket.interval, bucket.start, calendar.end(bucket), Why.LOG_CUT_BACK)
+            for bucket in missing
+            if former[bucket].may_be_too_high
+        )
+        return len(too_high)
+
     def go_back(self, found: Found) -> tuple[int, int] | None:
         """Keep the users, go back in the log to where it is still the one that was read, and save.
 
@@ -229,6 +275,8 @@ class CountedPartition:
 
         A bucket stays until its last minute is past its retention.
         """
+        if self._store.facts.unsettled:
+            return {}  # nothing could be compared with what is dropped
         self._have_gaps(self.facts.gaps)  # without those of what was dropped last time
         # After a crash, buckets noted as withdrawn and not held would be deleted from the topic once more.
         again = self._users.counts().keys() & self._store.facts.withdrawn

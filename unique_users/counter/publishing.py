@@ -9,28 +9,34 @@ from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.partition import CountedPartition
-from unique_users.errors import BrokerAwayError, DeliveryError
+from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
 from unique_users.reports.examples import Example, Examples
-from unique_users.runtime.heartbeat import alive
+from unique_users.runtime.heartbeat import alive, busy
 
 _log = logging.getLogger(__name__)
 
 
 class Publishing:
-    """Publishes with a Publisher that is replaced after every failure. What does not arrive stays due."""
+    """Publishes with a Publisher that is replaced after every failure. What does not arrive stays due.
+
+    `read_counts` reads all of `counts`. Raises BrokerAwayError, and BrokerError if that is refused.
+    """
 
     def __init__(
         self,
         config: Config,
         topics: Topics,
         new_publisher: Callable[[], Publisher],
+        read_counts: Callable[[], ReadCounts],
         monotonic: Callable[[], float],
     ) -> None:
         self._config = config
         self._topics = topics
         self._new_publisher = new_publisher
+        self._read_counts = read_counts
         self._monotonic = monotonic
         self._examples = Examples()
         self._publisher: Publisher | None = None
@@ -58,6 +64,8 @@ class Publishing:
         """Publish what is saved. What does not arrive stays due, and so does what another member may own by now."""
         if self.missing_topics():
             return  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
+        if not self._settled([each for each in partitions.open.values() if each.must_settle]):
+            return
         for number, each in partitions.open.items():
             alive()
             if not partitions.sure():
@@ -91,6 +99,31 @@ class Publishing:
         if self._publisher is not None:
             self._publisher.close()
         self._publisher = None
+
+    def _settled(self, new: Sequence[CountedPartition]) -> bool:
+        """Withdraw what former states have published beyond what the log holds. False if the broker is away.
+
+        A lost state cannot tell that the log was cut back, but its counts can.
+        """
+        if not new:
+            return True
+        name = self._config.topics.counts.name
+        try:
+            read = self._read_counts()
+        except BrokerAwayError:
+            return False
+        except BrokerError as error:
+            _log.warning(f"cannot compare with what was published before, which may be too high: {error}")
+            read = ReadCounts()
+        for each in new:
+            with busy():
+                too_high = each.settle(read.former(each.origin.partition, each.generation))
+            if too_high:
+                _log.warning(
+                    f"{each.origin.topic}-{each.origin.partition}: {too_high} counts in {name!r} from a state that is"
+                    " gone are higher than what the topic holds, which was cut back: replacing them"
+                )
+        return True
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):

@@ -171,4 +171,5 @@ class Recovery:
         facts = replace(store.facts, retention_seconds=self._config.counter.retention_seconds)
         if store.next_offset is not None:
             return facts
-        return replace(facts, generation=new_generation(self._stores.wall_clock(), origin.topic_id, self._former))
+        generation = new_generation(self._stores.wall_clock(), origin.topic_id, self._former)
+        return replace(facts, generation=generation, unsettled=bool(origin.topic_id))

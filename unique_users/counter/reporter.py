@@ -94,6 +94,7 @@ class Reporter:
             missing=missing,
             buckets_changed=buckets_changed,
             unreadable=sum(each.unreadable for each in held.values()),
+            in_transactions=line.in_transactions if line else 0,
             feed_lag=line.unread if line else None,
             feed_behind_seconds=line.behind_seconds if line else None,
         )

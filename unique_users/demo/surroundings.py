@@ -19,7 +19,7 @@ from unique_users.local_kafka.pid_file import PidFile
 
 _log = logging.getLogger(__name__)
 
-SETTINGS = ("counter.report_seconds=2", "counter.save_seconds=1")
+SETTINGS = ("counter.report_seconds=2", "counter.save_seconds=1", "name=''")
 
 
 @contextmanager

@@ -55,7 +55,8 @@ class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
 class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a record in `counts` with the key `gaps:PARTITION`: what the partition's counts may lack.
 
-    It marks buckets that this partition has no count for but others do, and those whose count is from a former state.
+    It marks buckets that this partition has no count for but others do, those whose count is from a former state, and
+    those that were closed before the log was found to be cut back.
     """
 
     partition: int

@@ -3,6 +3,8 @@
 Counts of one generation only grow, so of two records with the same key the larger count is newer. A user is in one
 partition only, so partitions add up. A tombstone takes a count back. Estimates come with their sketches; these merge
 into what one sketch of all users would say, with its narrower bounds.
+
+Longer than other modules: counts, gaps and generations say only together what a bucket holds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +30,13 @@ class PublishedBucket(NamedTuple):
     total: Count
     why: tuple[str, ...] = ()
     at_end: int | None = None
+
+
+class FormerCount(NamedTuple):
+    """What former states have published for a bucket in one partition."""
+
+    total: Count
+    may_be_too_high: bool
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -116,6 +125,20 @@ class ReadCounts:
         self.parts -= sum(map(len, self._counts.pop(bucket, {}).values()))
         self._changed.discard(bucket)
 
+    def former(self, partition: int, generation: str) -> dict[Bucket, FormerCount]:
+        """What other states have published for a partition, as far as it belongs together with a generation."""
+        own = (partition, generation)
+        chosen = self._generations.current([*self._of_gaps(), own]) - {own}
+        told = [g for g in self._gaps.values() if g.partition == partition and (partition, g.generation) in chosen]
+        former: dict[Bucket, FormerCount] = {}
+        for bucket, found in self._counts.items():
+            counts = [pair for pair in found.get(partition, ()) if (partition, pair[0].generation) in chosen]
+            if counts:
+                why = {reason for _, last in counts for reason in last.why}
+                why.update(reason for gaps in told for reason in why_missing(gaps.known(), bucket))
+                former[bucket] = FormerCount(_newest(counts).total, Why.LOG_CUT_BACK in why)
+        return former
+
     def merged(self, buckets: Iterable[Bucket] | None = None) -> dict[Bucket, PublishedBucket]:
         """The counts of the current generation, combined over the partitions: of all buckets, or of these."""
         chosen = self._current()
@@ -173,30 +196,42 @@ class ReadCounts:
     def _current(self) -> set[tuple[int, str]]:
         if self._chosen is None or self._version != self._generations.version:
             self._look_again()
-            self._chosen = self._generations.current((g.partition, g.generation) for g in self._gaps.values())
+            self._chosen = self._generations.current(self._of_gaps())
             self._version = self._generations.version
         return self._chosen
+
+    def _of_gaps(self) -> list[tuple[int, str]]:
+        return [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
+
+
+def _newest(counts: Sequence[tuple[_Part, _Part]]) -> _Part:
+    """The newest count of a bucket and partition, of several generations in order."""
+    newest = counts[0][0]
+    for count, _ in counts[1:]:
+        newest = count if count.is_newer(newest) else newest
+    return newest
 
 
 def _part(counts: Sequence[tuple[_Part, _Part]], told: PublishedGaps | None, bucket: Bucket) -> _Part:
     """What one partition counted in a bucket, from its generations, oldest first."""
-    newest = counts[0][0]
-    for count, _ in counts[1:]:
-        newest = count if count.is_newer(newest) else newest
     # The larger count may be from a state that was lost. Only its successor knows whether that is all.
     _, last = counts[-1]
-    why = {*last.why, *_missed_since(last, told, bucket)}
-    return msgspec.structs.replace(newest, why=tuple(sorted(why)), at_end=last.at_end)
+    why = {*last.why, *_told_since(last, told, bucket)}
+    return msgspec.structs.replace(_newest(counts), why=tuple(sorted(why)), at_end=last.at_end)
 
 
-def _missed_since(last: _Part, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
-    """What the last count that a former state published lacks, by the gaps that its successor reports.
+def _told_since(last: _Part, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
+    """What the gaps of a partition say of the last count that it has published.
 
-    The loss of the former state does not matter here: it had counted what it published.
+    A state publishes its counts with their marks, but for those of buckets that were closed before it found that the
+    log was cut back. What a former state has published lacks what its successor has missed. That the former state was
+    lost does not matter here: it had counted what it published.
     """
-    if told is None or last.generation >= told.generation:
+    if told is None or last.generation > told.generation:
         return ()
-    return why_missing((gap for gap in told.known() if gap.why != Why.STATE_LOST), bucket)
+    former = last.generation < told.generation
+    gaps = (gap for gap in told.known() if (gap.why != Why.STATE_LOST if former else gap.why == Why.LOG_CUT_BACK))
+    return why_missing(gaps, bucket)
 
 
 def _parsed(key: bytes | None) -> tuple[Bucket, int]:

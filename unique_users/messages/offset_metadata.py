@@ -14,6 +14,7 @@ from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.partitioning import Layout
 
 _TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
+_BEGAN_WITH, _REACHED = "began_with", "reached"
 CHECKPOINTS_MAX, RECENT = 7, 2  # a broker stores 4,096 bytes; see checkpoints.thinned
 GAPS_MAX = 8  # in the metadata; beyond that, the nearest are joined
 
@@ -29,6 +30,8 @@ class OffsetMetadata(NamedTuple):
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
     missed: bool = False  # the frames right before the offset were deleted: the next one tells where that gap ends
+    reached: int = 0  # up to here there are no more frames, only what transactions leave; 0: up to the offset
+    began_with: int = 0  # partitions that feed had when the group began elsewhere than at its start; else 0
 
     def text(self) -> str:
         """As a broker stores it."""
@@ -45,6 +48,10 @@ class OffsetMetadata(NamedTuple):
             words.append(f"{_GAPS}={','.join(f'{gap.start}:{gap.end}' for gap in with_gaps((), self.gaps, GAPS_MAX))}")
         if self.missed:
             words.append(f"{_MISSED}=1")
+        if self.reached:
+            words.append(f"{_REACHED}={self.reached}")
+        if self.began_with:
+            words.append(f"{_BEGAN_WITH}={self.began_with}")
         return " ".join(words)
 
     @classmethod
@@ -62,6 +69,8 @@ class OffsetMetadata(NamedTuple):
             _history(words.get(_HISTORY, "")),
             _gaps(words.get(_GAPS, "")),
             words.get(_MISSED) == "1",
+            _number(words.get(_REACHED, "")),
+            _number(words.get(_BEGAN_WITH, "")),
         )
 
     def watermark(self) -> int | None:
@@ -71,6 +80,10 @@ class OffsetMetadata(NamedTuple):
     def now(self) -> int | None:
         """The event time that the partition has reached; None while it has seen too few frames to tell."""
         return StreamClock.from_metadata(0, self.clock).now()
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _gaps(text: str) -> tuple[Gap, ...]:

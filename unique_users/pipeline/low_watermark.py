@@ -12,6 +12,11 @@ class Committed(NamedTuple):
     offset: int
     metadata: OffsetMetadata
 
+    @property
+    def reached(self) -> int:
+        """Up to here there are no more frames; transactions leave markers behind, which nobody counts."""
+        return max(self.offset, self.metadata.reached)
+
 
 class LowWatermark:
     """The minimum of the watermarks that the bucketers have committed, over all partitions that are not idle.
@@ -49,7 +54,7 @@ class LowWatermark:
             self.value = self.clock = None
 
     def _is_idle(self, partition: int, committed: Committed | None, end: int, now: float) -> bool:
-        if (committed.offset if committed else 0) < end:
+        if (committed.reached if committed else 0) < end:
             self._quiet_since.pop(partition, None)
             return False
         quiet_end, since = self._quiet_since.get(partition, (end, now))

@@ -20,10 +20,12 @@ class Progress(NamedTuple):
 
     low_watermark: int | None
     bucketed_ends: Mapping[int, int]
-    committed: Mapping[int, Committed]  # by partition of feed
-    unread: int  # frames in feed that the bucketers have not committed
+    committed: Mapping[int, Committed]  # by partition of feed, what was deleted unread is taken for read
+    unread: int  # frames in feed that the bucketers have not committed, without those of open transactions
     behind_seconds: float | None  # how far the Kafka time of the newest frame is ahead of the committed position
     late: int  # users that the counters have rejected as late
+    in_transactions: int = 0  # records of feed behind the start of an open transaction
+    missing_from: int | None = None  # frames were deleted unread from this time on, up to one that nobody knows yet
     feed_ends: Mapping[int, int] = {}
     counted: Mapping[int, int] = {}  # what the counters have committed, by partition of bucketed
     clock: int | None = None  # the event time that the slowest partition of feed has reached
@@ -47,18 +49,22 @@ class Progress(NamedTuple):
 def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Progress:
     """Look at the line. Raises BrokerAwayError, and BrokerError if a right is missing.
 
-    The order matters: 1. the ends of `feed`, 2. its committed offsets, whose frames are all acknowledged in `bucketed`,
-    3. the ends of `bucketed`, which lie after all of those.
+    The order matters: 1. the bounds of `feed`, 2. its committed offsets, whose frames are all acknowledged in
+    `bucketed`, 3. the ends of `bucketed`, which lie after all of those.
     """
     topics = config.topics
-    feed_ends = admin.ends(topics.feed.name)
+    feed_starts, feed_ends = admin.starts(topics.feed.name), admin.ends(topics.feed.name)
     committed = {
         partition: Committed(position.offset, OffsetMetadata.parsed(position.metadata))
         for partition, position in admin.committed(config.bucketer.group, topics.feed.name).items()
     }
     bucketed_ends = admin.ends(topics.bucketed.name)
     counted = admin.committed(config.counter.group, topics.bucketed.name)
-    unread = {p: max(0, end - (committed[p].offset if p in committed else 0)) for p, end in feed_ends.items()}
+    missing_from = _missing_from(committed, feed_starts)
+    # What was deleted unread is no longer waited for.
+    committed = {p: each._replace(offset=max(each.offset, feed_starts.get(p, 0))) for p, each in committed.items()}
+    stable = feed_ends | admin.stable_ends(topics.feed.name)
+    unread = {p: max(0, stable[p] - (committed[p].reached if p in committed else 0)) for p in feed_ends}
     return Progress(
         low_watermark.update(committed, feed_ends, now),
         bucketed_ends,
@@ -66,10 +72,22 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         sum(unread.values()),
         _behind_seconds(admin.newest_ms(topics.feed.name), committed, unread) if any(unread.values()) else 0.0,
         _late(counted),
+        sum(max(0, end - stable[partition]) for partition, end in feed_ends.items()),
+        missing_from,
         feed_ends,
         {partition: position.offset for partition, position in counted.items()},
         low_watermark.clock,
     )
+
+
+def _missing_from(committed: Mapping[int, Committed], feed_starts: Mapping[int, int]) -> int | None:
+    """The event time that the frames deleted unread right before the next one had at least; None if there are none."""
+    since = []
+    for partition, first in feed_starts.items():
+        offset, metadata = committed.get(partition, Committed(0, OffsetMetadata()))
+        if metadata.missed or first > offset:
+            since.append(metadata.watermark() or 0)
+    return min(since, default=None)
 
 
 def _behind_seconds(

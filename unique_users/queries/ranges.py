@@ -119,7 +119,7 @@ def answers(states: Sequence[Saved], asked: Range, by: str | None, calendar: Cal
         )
         raise UsageError(message)
     held = sorted((b.start, place) for place, state in enumerate(states) for b in state.counts if _is_minute(b))
-    gaps = [gap for state in states for gap in state.facts.gaps]
+    gaps = [gap for state in states for gap in state.facts.all_gaps]
     for part in asked.split(by, calendar) if by else [asked]:
         users: set[str] = set()
         for start, place in held[bisect_left(held, (part.start,)) : bisect_left(held, (part.end,))]:

@@ -84,6 +84,7 @@ class BucketerReport(Report):
     partitions: tuple[int, ...]  # of the topic, assigned to this process; with none it has nothing to do
     of: int | None  # how many the topic has; None if unknown
     missing: tuple[str, ...] = ()  # topics that are gone
+    in_transactions: int = 0  # records of feed behind the start of an open transaction, which are no lag
 
     def _left(self) -> Iterator[str]:
         if self.lag is not None:
@@ -92,6 +93,8 @@ class BucketerReport(Report):
             yield glued(f"no topic {topic!r}")
         if self.lag is None and not self.missing:
             yield glued("no answer from the broker")
+        if self.in_transactions:
+            yield glued(f"{self.in_transactions:,} frames wait behind an open transaction")
         if not self.partitions:
             yield glued("no partition")
         elif len(self.partitions) != self.of:
@@ -105,6 +108,7 @@ class BucketerReport(Report):
             "of": self.of,
             "broker_answers": self.lag is not None or bool(self.missing),
             "missing": list(self.missing),
+            "in_transactions": self.in_transactions,
         }
 
 

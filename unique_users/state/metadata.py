@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from unique_users.aggregation.bucket_users import Origin
-from unique_users.aggregation.completeness import Gap
+from unique_users.aggregation.completeness import ALWAYS, Gap, Why
 from unique_users.aggregation.counts import Count
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
@@ -23,6 +23,15 @@ class Facts(msgspec.Struct, frozen=True):
     former_gaps: tuple[Gap, ...] = ()  # no bucket held can overlap these any more, but published counts of others do
     withdrawn: tuple[Bucket, ...] = ()  # published counts that are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
+    feed_gap: int | None = None  # frames of feed are missing from this time on, until the next frame tells up to when
+    unsettled: bool = False  # what former states published is not compared with what the log holds yet
+
+    @property
+    def all_gaps(self) -> tuple[Gap, ...]:
+        """The gaps of buckets held and of future ones."""
+        if self.feed_gap is None:
+            return self.gaps
+        return (*self.gaps, Gap("", self.feed_gap, ALWAYS, Why.RECORDS_DELETED))
 
 
 class Snapshot(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
 
-from unique_users.clients import topics
+from unique_users.clients import connect, topics
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, TopicState
 from unique_users.clients.topic_watch import CREATE_LOOKS, UNHEARD_LOOKS, TopicWatch
 from unique_users.clients.topics import (
@@ -95,18 +95,26 @@ def test_settings_that_may_not_be_read_stop_nothing_and_are_said_in_one_line(
     assert "'bucketed', 'counts' are not checked" in line
 
 
-def test_the_broker_is_waited_for_and_that_is_said_once(
-    kafka: FakeKafka, config: Config, clock: FakeClock, capsys: pytest.CaptureFixture[str]
+def test_the_broker_is_waited_for_and_that_is_said_at_once_and_each_minute(
+    kafka: FakeKafka,
+    config: Config,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(connect, "why_silent", lambda *_: "it sleeps" if clock.monotonic() > 30 else None)
+
     class ComesBack(FakeStop):
         def wait(self, seconds: float) -> bool:
-            kafka.away = clock.monotonic() < 100
+            kafka.away = clock.monotonic() < 150
             return super().wait(seconds)
 
     kafka.away = True
     assert prepare_topics(config, [config.topics.feed], ComesBack(clock)) is not None
     assert capsys.readouterr().err.splitlines() == [
-        "waiting for a Kafka broker at fake:1 …",
+        "waiting for a Kafka broker at fake:1: no answer from the fake broker …",
+        "waiting for a Kafka broker at fake:1 for 1 min: it sleeps …",
+        "waiting for a Kafka broker at fake:1 for 2 min: it sleeps …",
         "the broker answers, going on",
     ]
 

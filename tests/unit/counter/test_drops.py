@@ -293,8 +293,11 @@ def test_a_mark_that_comes_later_is_published_and_again_changes_nothing(monthly:
     assert monthly.read_published()[Bucket("minute", JULY)] == PublishedBucket(101, (DELETED,))
     facts = ledger.facts
     ledger.mark([gap])
-    ledger.mark([Gap("", 0, JUNE - 90 * DAY, DELETED)])
-    assert (ledger.facts, ledger.unpublished) == (facts, set()), "known, or of what is gone"
+    assert (ledger.facts, ledger.unpublished) == (facts, set()), "known"
+    gone = Gap("", 0, JUNE - 90 * DAY, DELETED)
+    ledger.mark([gone])
+    assert (ledger.facts.gaps, ledger.unpublished) == (facts.gaps, set()), "no bucket is there any more"
+    assert gone in ledger.facts.former_gaps, "for the buckets of others"
 
 
 def test_a_report_marks_what_was_dropped_since_the_last_one(

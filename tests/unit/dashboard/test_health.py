@@ -38,7 +38,9 @@ class Pipeline:
         committed = {0: Committed(self.read, metadata)} if self.read else {}
         behind = None if self.feed > self.read else 0.0
         ends, counted = {0: self.bucketed}, {0: self.counted}
-        return Progress(None, ends, committed, self.feed - self.read, behind, 0, {0: self.feed}, counted, **rest)
+        return Progress(
+            None, ends, committed, self.feed - self.read, behind, 0, feed_ends={0: self.feed}, counted=counted, **rest
+        )
 
     def kind(self) -> tuple[Kind, int | None]:
         state = self.health.state(self.now)

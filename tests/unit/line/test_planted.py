@@ -9,7 +9,7 @@ from planted import FAULTS, OF_BUSY, OF_LOSSES, RARE
 from whole_line import PARTITIONS, WholeLine
 
 RULES = settings(
-    max_examples=600,  # at least twice of what any takes
+    max_examples=900,  # at least twice of what any takes
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -21,6 +21,10 @@ RULES = settings(
 
 
 MANY_EXAMPLES = {
+    "a state that begins anew leaves counts that are too high",
+    "an interval that is added lacks nothing before its bucket at the floor",
+    "buckets closed before a cut are not marked",
+    "frames deleted unread are marked when the next one comes alone",
     "a gap ends one minute too early",
     "a log that was cut back is read on as if it was the same",
     "counts count as published although nobody acknowledged them",

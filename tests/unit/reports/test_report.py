@@ -70,7 +70,7 @@ def test_all_three_have_the_same_names_in_json() -> None:
     frames = {"read": 30_000, "accepted": 29_990, "rejected": {"bad_ts": 3, "late": 7}}
     common = {"report": AT, "per_second": 250, "read": 30_000, "new": 5_000, "frames": frames}
     assert as_json(of_producer(reading=READ, frames=FRAMES)) == {**common, "blank_lines": 0}
-    left = {"lag": 7, "partitions": [1, 3], "of": 4, "broker_answers": True, "missing": []}
+    left = {"lag": 7, "partitions": [1, 3], "of": 4, "broker_answers": True, "missing": [], "in_transactions": 0}
     share = {"lag": 7, "partitions": (1, 3), "of": 4}
     assert as_json(of_bucketer(reading=READ, frames=FRAMES, **share)) == {**common, **left}
     known = {"buckets_changed": 2, "unreadable": 3, "feed_lag": 11, "feed_behind_seconds": 0.5}

@@ -6,13 +6,14 @@ from time import monotonic, sleep
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.protocol.consumer.offsets import IsolationLevel
 from kafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
+from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerError, TopicError
 
@@ -97,8 +98,15 @@ class KafkaPythonAdmin:
                 return found
             sleep(RETRY_SECONDS)
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.EARLIEST).items()}
+
     def ends(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
+
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        answers = self._offsets(topic, OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)
+        return {partition: answer.offset for partition, answer in answers.items()}
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         try:
@@ -109,14 +117,20 @@ class KafkaPythonAdmin:
             raise
         return {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
 
-    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, OffsetAndTimestamp]:
+    def _offsets(
+        self, topic: str, which: OffsetSpec, isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, OffsetAndTimestamp]:
         with explained(self._config):
             (described,) = self._admin.describe_topics([topic])
             if described["error_code"]:
                 raise kafka_errors.for_code(described["error_code"])(topic)
             asked = [TopicPartition(topic, part["partition_index"]) for part in described["partitions"]]
-            answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which))
+            answers = self._admin.list_partition_offsets(dict.fromkeys(asked, which), isolation_level)
         return {tp.partition: answer for tp, answer in answers.items()}
+
+    def brokers(self) -> list[str]:
+        known = self._admin._manager.cluster.brokers()  # noqa: SLF001 - a request would go to one of them
+        return [address(broker.host, broker.port) for broker in known]
 
     def close(self) -> None:
         self._admin.close()

@@ -1,6 +1,7 @@
 """The consumer of kafka-python."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 
@@ -14,7 +15,7 @@ from unique_users.clients.kafka_python.internals.column_reading import columns, 
 from unique_users.clients.kafka_python.internals.record_format import Columns, decode_headers
 from unique_users.clients.kafka_python.positions import position_of, to_commit
 from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, no_headers
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, Seen, no_headers
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 
@@ -122,6 +123,16 @@ class KafkaPythonConsumer:
             raise BrokerAwayError(f"no answer about the position in {self._topic}-{partition}")
         return int(offset)
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        found = {}
+        for partition in self._started.intersection(partitions):
+            place = self._partition(partition)
+            with suppress(kafka_errors.IllegalStateError, BrokerAwayError), explained(self._config):  # lost meanwhile
+                position, end = self._consumer.position(place, timeout_ms=0), self._consumer.highwater(place)
+                if position is not None and end is not None:
+                    found[partition] = Seen(position, end)
+        return found
+
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         asked = [self._partition(partition) for partition in partitions]
         with explained(self._config):
@@ -158,6 +169,25 @@ class KafkaPythonConsumer:
         with explained(self._config):
             ends = self._consumer.end_offsets(asked, timeout_ms=timeout_seconds * 1000)
         return {partition.partition: end for partition, end in ends.items()}
+
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        asked = {self._partition(partition): at_ms for partition in ends}
+        if not asked:
+            return {}
+        with explained(self._config):
+            found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_SECONDS * 1000)
+            self._check_times([tp for tp, at in found.items() if at is None], ends)
+        return {tp.partition: ends[tp.partition] if at is None else at.offset for tp, at in found.items()}
+
+    def _check_times(self, partitions: list[TopicPartition], ends: Mapping[int, int]) -> None:
+        """Raise BrokerError for records without a time: the client takes these for records that are all earlier."""
+        if not partitions:
+            return
+        first = self._consumer.beginning_offsets(partitions, timeout_ms=REQUEST_SECONDS * 1000)
+        any_time = self._consumer.offsets_for_times(dict.fromkeys(partitions, 0), timeout_ms=REQUEST_SECONDS * 1000)
+        if any(any_time[tp] is None and first[tp] < ends[tp.partition] for tp in partitions):
+            raise BrokerError(f"the records of {self._topic} have no times: the first of a time cannot be found")
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)

@@ -22,8 +22,10 @@ AWAY = (kafka_errors.BrokerNotAvailableError, kafka_errors.UnknownBrokerIdError)
 
 
 def _refusal(servers: str, error: Exception, said: str) -> str:
-    """A refused client needs another password or, once logged in, more rights."""
+    """A refused client needs another mechanism or password or, once logged in, more rights."""
     fix = "rights" if isinstance(error, kafka_errors.AuthorizationError) else "user and password"
+    if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
+        fix = "sasl_mechanism"
     return f"the broker at {servers} refuses: {said}: check the {fix} of the `kafka:` section"
 
 

@@ -14,7 +14,7 @@ from kafka.record import MemoryRecords
 
 from unique_users.clients.kafka_python.admin import ConnectedAdmin
 from unique_users.clients.kafka_python.errors import explained
-from unique_users.clients.kafka_python.internals.column_reading import records_of
+from unique_users.clients.kafka_python.internals.column_reading import records_of, time_of
 from unique_users.clients.kafka_python.internals.record_format import MAGIC, decode
 from unique_users.clients.kafka_python.internals.unpacking import UnreadableError
 from unique_users.clients.kafka_python.settings import settings_of
@@ -113,7 +113,7 @@ def _record(data: bytes, offset: int) -> Peeked | None:
     if not batch.validate_crc():
         raise kafka_errors.CorruptRecordError(f"batch at offset {batch.base_offset}")
     if batch.magic != MAGIC:
-        found = [Peeked(record.offset, -1, record.key, record.value, record.timestamp) for record in batch]
+        found = [Peeked(record.offset, -1, record.key, record.value, time_of(record)) for record in batch]
         return next((record for record in found if record.offset == offset), None)
     if batch.is_control_batch:
         return None

@@ -8,6 +8,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from unique_users.clients.kafka_python import aws_msk as msk
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
+from unique_users.config.complaints import meant
 from unique_users.config.schema import Config
 from unique_users.errors import UsageError
 
@@ -64,8 +65,7 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
     for dotted, given in config.kafka.items():
         name = dotted.replace(".", "_")
         if name not in _KNOWN:
-            message = f"kafka.{dotted}: kafka-python has no such setting"
-            raise UsageError(message)
+            raise UsageError(f"kafka.{dotted}: kafka-python has no such setting{meant(name, _KNOWN)}")
         if name == "bootstrap_servers":
             settings[name] = given
         elif name in takes:

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
 from unique_users.clients.librdkafka.errors import (
+    BOOTSTRAP_SECONDS,
     OUTDATED,
     REFUSED,
     Refusal,
@@ -21,7 +22,7 @@ from unique_users.clients.librdkafka.errors import (
 )
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState
+from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 
@@ -157,16 +158,35 @@ class LibrdkafkaAdmin:
             self._asking[group] = built(self._config, confluent_kafka.Consumer, settings)
         return self._asking[group]
 
+    def starts(self, topic: str) -> dict[int, int]:
+        return self._bounds(topic, OffsetSpec.earliest())
+
     def ends(self, topic: str) -> dict[int, int]:
+        return self._bounds(topic, OffsetSpec.latest())
+
+    def _bounds(self, topic: str, which: OffsetSpec) -> dict[int, int]:
         state = self.describe(topic)
         if state is None:
             raise BrokerAwayError(f"the broker has no topic {topic!r}")
-        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), OffsetSpec.latest()))
+        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), which))
+        return {partition: answer.offset for partition, answer in answers.items()}
+
+    def stable_ends(self, topic: str) -> dict[int, int]:
+        state = self.describe(topic)
+        if state is None:
+            raise BrokerAwayError(f"the broker has no topic {topic!r}")
+        asked = dict.fromkeys(range(state.partitions), OffsetSpec.latest())
+        answers = self._list_offsets(topic, asked, IsolationLevel.READ_COMMITTED)
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def newest_ms(self, topic: str) -> dict[int, int]:
         ends = self.ends(topic)
-        answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
+        try:
+            answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
+        except BrokerError as error:
+            if code_of(error) == KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT:
+                return {}  # records of Kafka 0.9 have no times
+            raise
         newest = {partition: answer.timestamp for partition, answer in answers.items() if answer.timestamp >= 0}
         # A broker before 3.0 takes the question for one about a time long ago, and librdkafka allows it: the answer is
         # then the oldest record, even if there are newer ones.
@@ -174,18 +194,30 @@ class LibrdkafkaAdmin:
         newer = self._list_offsets(topic, after)
         return {} if any(0 <= answer.offset < ends[partition] for partition, answer in newer.items()) else newest
 
-    def _list_offsets(self, topic: str, asked: Mapping[int, OffsetSpec]) -> dict[int, ListOffsetsResultInfo]:
+    def _list_offsets(
+        self,
+        topic: str,
+        asked: Mapping[int, OffsetSpec],
+        isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, ListOffsetsResultInfo]:
         if not asked:
             return {}
         specs = {TopicPartition(topic, partition): spec for partition, spec in asked.items()}
         try:
             with explained(self._config):
-                answers = self._admin.list_offsets(specs, request_timeout=REQUEST_SECONDS)
+                answers = self._admin.list_offsets(
+                    specs, isolation_level=isolation_level, request_timeout=REQUEST_SECONDS
+                )
                 return {tp.partition: answer.result() for tp, answer in answers.items()}
         except BrokerAwayError as error:
             if code_of(error) in OUTDATED:
                 self._admin = self._connected()
             raise
+
+    def brokers(self) -> list[str]:
+        with explained(self._config):
+            known = self._admin.list_topics("__consumer_offsets", timeout=BOOTSTRAP_SECONDS).brokers
+        return [address(broker.host, broker.port) for broker in known.values()]
 
     def close(self) -> None:
         self._admin = None  # the last reference: destroying it disconnects

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from operator import itemgetter
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from unique_users.clients.protocols import Batch, Headers
 
@@ -19,16 +19,25 @@ _TIMESTAMP = Message.timestamp  # its kind, and what is taken of it:
 _MILLISECONDS: Callable[[tuple[int, int]], int] = itemgetter(1)
 
 
+def time_of(message: Message) -> int:
+    """The Kafka time of a message in milliseconds, -1 if it has none: librdkafka says 0 then, and its kind."""
+    kind, at = message.timestamp()
+    return -1 if kind == TIMESTAMP_NOT_AVAILABLE else at
+
+
 def columns(partition: int, messages: Sequence[Message]) -> Batch:
     """The batch of these messages, all of one partition and in offset order."""
     first, last = messages[0].offset(), messages[-1].offset()
     whole = last - first + 1 == len(messages)
     epoch = messages[-1].leader_epoch()
+    times = list(map(_MILLISECONDS, map(_TIMESTAMP, messages)))
+    if 0 in times:
+        times = list(map(time_of, messages))
     return Batch(
         partition,
         list(map(_KEY, messages)),
         list(map(_VALUE, messages)),
-        list(map(_MILLISECONDS, map(_TIMESTAMP, messages))),
+        times,
         range(first, last + 1) if whole else list(map(_OFFSET, messages)),
         leader_epoch=-1 if epoch is None else epoch,
         headers=partial(_headers, messages),

@@ -20,7 +20,7 @@ from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusa
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, SLICE_SECONDS, built, settings_of
 from unique_users.clients.librdkafka.unreadable_batches import ANSWER_SECONDS, WHY, Search, cannot_unpack
-from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position
+from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position, Seen
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
@@ -159,6 +159,15 @@ class LibrdkafkaConsumer:
         (at,) = self._consumer.position([self._partition(partition)])
         return max(int(at.offset), self._positions[partition])
 
+    def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        found = {}
+        for partition in self._positions.keys() & partitions:
+            with suppress(BrokerAwayError), explained(self._config):  # lost meanwhile
+                _, end = self._consumer.get_watermark_offsets(self._partition(partition), cached=True)
+                if end >= 0:
+                    found[partition] = Seen(self.position(partition), end)
+        return found
+
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         asked = [self._partition(partition) for partition in partitions]
         if not asked:
@@ -230,6 +239,11 @@ class LibrdkafkaConsumer:
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         asked = list(partitions)
         return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
+
+    def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
+        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        found = self._offsets(ends, at_ms, monotonic() + REQUEST_SECONDS) if ends else {}
+        return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
 
     def _offsets(self, partitions: Iterable[int], which: int, deadline: float) -> dict[int, int]:
         asked = [self._partition(partition, which) for partition in partitions]

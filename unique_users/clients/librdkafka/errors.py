@@ -79,11 +79,18 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
     if _hung_up(error):
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     if error.code() in REFUSED:
-        fix = "rights" if error.code() in _NO_RIGHT else "user and password"
+        fix = "rights" if error.code() in _NO_RIGHT else _wrong_login(error.str())
         return BrokerError(f"the broker at {servers} refuses: {said}: check the {fix} of the `kafka:` section")
     if error.code() in _AWAY or error.retriable():
         return BrokerAwayError(f"no answer from the broker at {servers} ({error.name()})")
     return BrokerError(f"the broker at {servers} answers with {error.name()}: {said}")
+
+
+def _wrong_login(said: str) -> str:
+    """What to change when a login fails; librdkafka has one code for all reasons."""
+    if "not valid in current SASL state" in said:
+        return "security_protocol, for it takes no login there,"
+    return "sasl_mechanism" if "Unsupported SASL mechanism" in said else "user and password"
 
 
 def _hung_up(error: KafkaError) -> bool:

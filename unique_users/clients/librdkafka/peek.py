@@ -7,6 +7,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from unique_users.clients.librdkafka.columns import time_of
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
 from unique_users.clients.librdkafka.settings import OF_GROUPS, SLICE_SECONDS, built, settings_of
 from unique_users.clients.protocols import Peeked
@@ -106,4 +107,4 @@ def _peeked(message: Message, offset: int) -> Peeked | None:
     if message.error() is not None or message.offset() != offset:
         return None
     epoch = message.leader_epoch()
-    return Peeked(offset, -1 if epoch is None else epoch, message.key(), message.value(), message.timestamp()[1])
+    return Peeked(offset, -1 if epoch is None else epoch, message.key(), message.value(), time_of(message))

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 
 from unique_users.clients.librdkafka.errors import reason
 from unique_users.clients.protocols import REQUEST_BYTES_MAX
+from unique_users.config.complaints import meant
 from unique_users.config.schema import Config
 from unique_users.config.secrets import without_values
 from unique_users.errors import UsageError
@@ -72,6 +73,16 @@ _RENAMED = {
     "log.level": "log_level",
     "metadata.max.age.ms": "topic.metadata.refresh.interval.ms",  # its own of that name only limits a cache
 }
+# Names to suggest for an unknown one: librdkafka does not list its own.
+_KNOWN = {
+    *_CLIENT,
+    *CONSUMER,
+    *PRODUCER,
+    *_RENAMED.values(),
+    *("bootstrap.servers", "security.protocol", "sasl.mechanism", "client.id", "client.rack", "group.instance.id"),
+    *("session.timeout.ms", "max.poll.interval.ms", "socket.timeout.ms", "request.timeout.ms", "retry.backoff.ms"),
+    *("reconnect.backoff.ms", "ssl.ca.pem", "enable.ssl.certificate.verification", "group.protocol", "debug"),
+}
 
 
 def settings_of(config: Config, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +122,8 @@ def built(config: Config, build: Callable[[dict[str, Any]], Built], settings: di
     except (KafkaException, AttributeError, OverflowError, TypeError, ValueError) as error:
         text = reason(error.args[0]) if isinstance(error, KafkaException) else str(error)
     if (match := _UNKNOWN.search(text)) and match[1] in settings:
-        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting")
+        near = meant(match[1], _KNOWN)
+        raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka has no such setting{near}")
     if match := _BAD_VALUE.search(text):
         expected = f", expected {match[2]}" if match[2] else ""
         raise UsageError(f"kafka.{given.get(match[1], match[1])}: librdkafka does not accept this value{expected}")

@@ -110,7 +110,12 @@ def columns(record: Any) -> Columns:
     """The records that a polled one stands for. One in an older format stands for itself."""
     if isinstance(record.value, Columns):
         return record.value
-    return Columns([record.key], [record.value], [record.timestamp], [record.offset])
+    return Columns([record.key], [record.value], [time_of(record)], [record.offset])
+
+
+def time_of(record: Any) -> int:
+    """The Kafka time of a record in an older format in milliseconds, -1 if it has none, as before Kafka 0.10."""
+    return -1 if record.timestamp is None else record.timestamp
 
 
 def joined(parts: Sequence[Columns]) -> Columns:

@@ -1,0 +1,55 @@
+"""What follows from where and how a program is configured: the prefix of all names, and what paths are relative to."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from unique_users.config.places import Places
+from unique_users.config.schema import TOPIC_NAME_MAX, Config, Topics
+from unique_users.errors import UsageError
+
+
+def named(config: Config, places: Places) -> Config:
+    """With `name` as the prefix of all topics and groups, and as a folder of the state. Raises UsageError."""
+    name = config.name
+    if not name:
+        return config
+    topics = replace(config.topics, **{each: _topic(config, each, places) for each in Topics.__struct_fields__})
+    return replace(
+        config,
+        topics=topics,
+        bucketer=replace(config.bucketer, group=f"{name}.{config.bucketer.group}"),
+        counter=replace(config.counter, group=f"{name}.{config.counter.group}"),
+        state=replace(config.state, directory=f"{config.state.directory}/{name}"),
+    )
+
+
+def _topic(config: Config, which: str, places: Places) -> object:
+    topic = getattr(config.topics, which)
+    prefixed = f"{config.name}.{topic.name}"
+    if len(prefixed) > TOPIC_NAME_MAX:
+        said = f"expected a prefix with which topics have up to {TOPIC_NAME_MAX} characters, got {prefixed!r:.60}"
+        raise places.wrong("name", said)
+    return replace(topic, name=prefixed)
+
+
+def check_moved(config: Config, path: str) -> None:
+    """Raise UsageError if there is no state beside the file `path`, but one where earlier versions had it."""
+    there, beside = Path(config.state.directory), Path(path).parent
+    if there.exists() or beside == Path() or not there.is_relative_to(beside):
+        return
+    here = there.relative_to(beside)
+    if any(here.glob("*.sqlite")):
+        raise UsageError(
+            f"{path}: state.directory: is relative to this file now: move {str(here)!r} to {str(there)!r}, or name it"
+            f" with --set state.directory={here}"
+        )
+
+
+def placed(config: Config, places: Places) -> Config:
+    """With paths relative to the working directory; those in a file are relative to it."""
+    state = places.directory_of("state.directory") / config.state.directory
+    data = places.directory_of("broker.data") / config.broker.data
+    return replace(
+        config, state=replace(config.state, directory=str(state)), broker=replace(config.broker, data=str(data))
+    )

@@ -1,0 +1,48 @@
+"""A wait tells the person who runs the program what it waits for, why, and how long so far."""
+
+import logging
+from collections.abc import Callable
+
+from unique_users.runtime.timer import Timer
+
+REPEAT_SECONDS = 60.0
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+class Wait:
+    """Says what is waited for at once, then each minute, and once that it is over."""
+
+    def __init__(self, log: logging.Logger, what: str, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._what = what
+        self._monotonic = monotonic
+        self._since: float | None = None
+        self._repeat_due = Timer(REPEAT_SECONDS, monotonic)
+
+    def goes_on(self, why: Callable[[], str | None]) -> None:
+        """Call it as often as you like; `why` is asked for the reason only when that is said."""
+        if self._since is None:
+            self._since = self._monotonic()
+            self._repeat_due = Timer(REPEAT_SECONDS, self._monotonic)
+            so_far = ""
+        elif self._repeat_due.due():
+            so_far = f" for {duration(self._monotonic() - self._since)}"
+        else:
+            return
+        reason = why()
+        self._log.warning(f"{self._what}{so_far}{f': {reason}' if reason else ''} …")
+
+    def ends(self, said: str) -> None:
+        """Say that the wait is over, if there was one."""
+        if self._since is not None:
+            self._log.info(said)
+            self._since = None
+
+
+def duration(seconds: float) -> str:
+    """A time of a minute or more, in its two largest units."""
+    whole = round(seconds)
+    days, hours, minutes = whole // _DAY, whole % _DAY // _HOUR, whole % _HOUR // _MINUTE
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
