@@ -218,12 +218,14 @@ class PublishedCounts:
 
     def _read_on(self, reading: _Reading, reader: TimedReader) -> None:
         until = time.monotonic() + SLICE_SECONDS
-        while time.monotonic() < until:
+        while True:
             for batch in reader.poll(SLICE_SECONDS):
                 _take(batch, {reading.range.interval: reading.counts})
             # As far as the window has come, which therefore misses nothing that this one has.
             if self._is_at(reader, {**reading.ends, **self._positions(reading.ends)}):
                 self._finish(reading)
+                return
+            if time.monotonic() >= until:
                 return
 
     def _finish(self, reading: _Reading) -> None:

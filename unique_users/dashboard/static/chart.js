@@ -6,7 +6,8 @@
 import * as words from "./words.js";
 
 const PAD = 1.1; // of the highest bar
-const LABEL_SPACE = 74; // pixels between two times, at least
+const LARGE = new URLSearchParams(location.search).has("kiosk") ? 1.4 : 1; // labels on a wall are read from afar
+const LABEL_SPACE = 74 * LARGE; // pixels between two times, at least
 const START = 0, END = 1, USERS = 2, AT_END = 3, LOWER = 4, UPPER = 5, WHY = 6;
 
 /** The chart in an element. `picked` is called with the place of the row that the cursor is at, or null. */
@@ -79,7 +80,7 @@ export class Chart {
   }
 
   options() {
-    const axis = { stroke: () => this.muted, font: "12px system-ui, sans-serif", ticks: { show: false } };
+    const axis = { stroke: () => this.muted, font: `${12 * LARGE}px system-ui, sans-serif`, ticks: { show: false } };
     return {
       width: this.element.clientWidth || 300,
       height: this.element.clientHeight || 200,
@@ -92,8 +93,8 @@ export class Chart {
         y: { range: (_, __, highest) => [0, Math.max(10, this.highest(highest) * PAD)] },
       },
       axes: [
-        { ...axis, size: 40, space: LABEL_SPACE, grid: { show: false }, values: (_, ticks) => this.times(ticks) },
-        { ...axis, size: 58, grid: { stroke: () => this.line, width: 1 }, values: (_, ticks) => ticks.map(words.count) },
+        { ...axis, size: 40 * LARGE, space: LABEL_SPACE, grid: { show: false }, values: (_, ticks) => this.times(ticks) },
+        { ...axis, size: 58 * LARGE, grid: { stroke: () => this.line, width: 1 }, values: (_, ticks) => ticks.map(words.count) },
       ],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { draw: [(plot) => this.draw(plot)] },
