@@ -83,9 +83,10 @@ def test_an_estimate_shows_its_bounds(opened: Open) -> None:
         server.say({minute(0): found(4), **days}, since=0)
         page = opened(f"{server.address}?interval=day")
         expect(page.locator("#closed")).to_have_text("5,000")
+        assert text(page, "closed-late") == "An estimate, between 4,900 and 5,100"
         page.focus("#chart")
         page.keyboard.press("Home")
-        said = "27 Nov 2026: 5,000 unique users; an estimate between 4,900 and 5,100"
+        said = "27 Nov 2026: 5,000 unique users; an estimate, between 4,900 and 5,100"
         expect(page.locator("#readout")).to_contain_text(said)
         assert page.locator("#legend-estimate").is_visible()
 

@@ -180,9 +180,9 @@ function growth(closed, other) {
 
 function sentence(row) {
   const parts = [`${words.windowOf(row, view.interval, zone())}: ${words.count(row[USERS])} unique users`];
-  if (row[4] !== null) parts.push(`an estimate between ${words.count(row[4])} and ${words.count(row[5])}`);
-  if (row[START] === figures.open?.[START]) parts.push("still open");
-  else parts.push(words.atEnd(row, settled(row)).replace(/^What/, "what"));
+  const opened = row[START] === figures.open?.[START];
+  if (opened) parts.push("still open");
+  if (!opened || row[4] !== null) parts.push(words.atEnd(row, settled(row)).replace(/^(What|An)/, (word) => word.toLowerCase()));
   if (row[WHY].length) parts.push(`not whole: ${words.why(row[WHY])}`);
   return parts.join("; ");
 }

@@ -69,9 +69,11 @@ const REASONS = {
 /** Why a bucket is not whole. */
 export const why = (reasons) => reasons.map((reason) => REASONS[reason] ?? reason.replaceAll("_", " ")).join("; ");
 
-/** What a bucket had at its end, in words. `settled`: the stream's clock has passed its end for a while. */
+/** What a bucket had at its end, in words. `settled`: the stream's clock has passed its end for a while.
+ * Of an estimate its bounds: who came late cannot be told from who was there. */
 export function atEnd(row, settled) {
-  const [, , users, at] = row;
+  const [, , users, at, lower, upper] = row;
+  if (lower !== null) return `An estimate, between ${count(lower)} and ${count(upper)}`;
   if (at === null) return settled ? "What it had at its end is not known" : "What it had at its end is not known yet";
   const late = users - at;
   return late ? `${count(at)} at its end, ${signed(late)} since` : `${count(at)} at its end, none since`;
