@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # At most this many uids are interned, so that equal ones of different minutes share one string.
 NAMES_MAX = 250_000
 OTHERS_SHARE = 10  # one in this many uids in memory is for buckets other than the last one of each interval
+SETS_MAX = 20_000  # sets in memory, 350 bytes each beside their uids; two weeks of minutes, the others are on disk
 SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; the others are on disk
 
 
@@ -101,8 +102,9 @@ class BucketUsers:
         """Drop sets of saved buckets until at most `uids_max` uids are in memory; a user counts once per bucket.
 
         Short intervals go before long ones, the least recently used first. The last used bucket of each interval stays,
-        and of the others as many uids as fit beside these, a tenth of `uids_max` at least. Sketches have their own
-        limit. Returns whether this is all that can be done: False if a save would allow more to be dropped.
+        and of the others as many uids as fit beside these, a tenth of `uids_max` at least. Sets and sketches have
+        limits of their number as well. Returns whether this is all that can be done: False if a save would allow more
+        to be dropped.
         """
         sketches_done = self._evict_sketches()
         return self._evict_users(uids_max) and sketches_done
@@ -117,8 +119,9 @@ class BucketUsers:
         return len(saved) >= excess
 
     def _evict_users(self, uids_max: int) -> bool:
-        if self.uids_in_memory <= uids_max:
+        if self._fits(uids_max, SETS_MAX):
             return True
+        sets_max = SETS_MAX * 9 // 10  # some at once: each look takes as long as there are sets
         last = {bucket.interval: bucket for bucket in self._users}
         others = [bucket for bucket in self._users if bucket != last[bucket.interval]]
         others.sort(key=lambda bucket: INTERVALS.index(bucket.interval))
@@ -126,11 +129,14 @@ class BucketUsers:
         # If those that stay took all of it, each late user would bring back a minute that is evicted at once.
         uids_max = max(uids_max, self.uids_in_memory - held + uids_max // OTHERS_SHARE)
         for bucket in others:
-            if self.uids_in_memory <= uids_max:
+            if self._fits(uids_max, sets_max):
                 return True
             if bucket not in self._unsaved:
                 self.uids_in_memory -= len(self._users.pop(bucket))
-        return self.uids_in_memory <= uids_max or not any(bucket in self._unsaved for bucket in others)
+        return self._fits(uids_max, SETS_MAX) or not any(bucket in self._unsaved for bucket in others)
+
+    def _fits(self, uids_max: int, sets_max: int) -> bool:
+        return self.uids_in_memory <= uids_max and len(self._users) <= sets_max
 
     def drop_before(self, floor: int) -> dict[Bucket, Count]:
         """Forget the buckets that end by `floor`, and return their counts."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unique_users.aggregation.bucket_users import BucketUsers
+from unique_users.aggregation.bucket_users import SETS_MAX, BucketUsers
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Rollup
 
@@ -128,6 +128,21 @@ def test_evicting_drops_saved_buckets_that_were_not_used_for_longest_and_never_t
     assert users.uids_in_memory == 3
     users.add(120, ["b"])
     assert disk.loads == [minute(120)]
+
+
+def test_evicting_keeps_a_limited_number_of_sets_however_few_users_they_hold() -> None:
+    """A backlog of years has a minute for each of a few users."""
+    disk = Disk()
+    users = of_minutes(disk.load)
+    for number in range(SETS_MAX + 2):
+        users.add(number * 60, ["a"])
+    assert not users.evict(10 * SETS_MAX), "nothing is saved yet"
+    disk.save(users)
+    assert users.evict(10 * SETS_MAX)
+    assert users.uids_in_memory == SETS_MAX * 9 // 10
+    assert users.counts() == minutes(dict.fromkeys(range(0, (SETS_MAX + 2) * 60, 60), 1))
+    assert users.add(0, ["a", "b"]) == {minute(0): 1}
+    assert disk.loads == [minute(0)]
 
 
 def test_dropping_forgets_the_buckets_before_the_floor() -> None:
