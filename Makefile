@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit faults-short faults soak bench check format lock clean
+.PHONY: help setup demo demo-live test unit faults-short faults soak bench check format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ setup: $(VENV)/runtime  ## make the virtual environment in .venv
 
 demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that they are exact
 	@$(BIN)/unique-users demo
+
+demo-live: setup  ## the same with a stream that never ends, and a live page of it, until Ctrl-C
+	@$(BIN)/unique-users demo --live
 
 test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they start and stop: 4 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal -m "not slow"
@@ -58,8 +61,8 @@ format: $(VENV)/dev  ## format the code
 
 lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local --extra dashboard pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local --extra dashboard pyproject.toml -o requirements-dev.txt
 
 clean:  ## remove the virtual environment and the local Kafka's data; stop the broker first
 	rm -rf $(VENV) data

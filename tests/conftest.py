@@ -20,6 +20,8 @@ from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError
 from unique_users.runtime.log import log_to_stderr
 
+pytest_plugins = ["browsing"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(NamesFailures(config))

@@ -15,7 +15,7 @@ from worker import Worker
 
 from unique_users.aggregation.completeness import RECORD_AHEAD_SECONDS
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
-from unique_users.messages.counts import merged_buckets
+from unique_users.messages.merged_counts import merged_buckets
 from unique_users.queries.recount import recount
 
 EVERYTHING = ["5 minutes", "hour", "day", "week", "month", "year"]

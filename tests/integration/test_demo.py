@@ -1,5 +1,6 @@
 """The demo as a person runs it: one command, with a directory of its own."""
 
+import json
 import re
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -87,7 +90,27 @@ def test_the_demo_counts_exactly_and_leaves_nothing_behind(run_demo: Callable[..
     assert f"exact: {demo.directory / 'stream.gz'}" in demo.said()
     assert demo.said().count("Ctrl-C") == 1
     assert "counter: finished" in demo.said()
+    assert re.search(r"dashboard: http://127\.0\.0\.1:\d+/ shows", demo.said())
     assert demo.left_behind() == []
+
+
+def test_the_live_demo_shows_a_page_of_its_stream_until_it_is_stopped(run_demo: Callable[..., Demo]) -> None:
+    demo = run_demo("--live", "--rate=0.5")
+    demo.wait_for("the last day is sent")
+    (address,) = re.findall(r"dashboard: (http://\S+/) shows", demo.said())
+    deadline = time.monotonic() + DEMO_SECONDS
+    while not page_of(address)["intervals"]["minute"]["open"]:
+        assert time.monotonic() < deadline, demo.said()
+        time.sleep(0.1)
+    demo.interrupt()
+    assert demo.ends() == 0, demo.said()
+    assert "Traceback" not in demo.said()
+    assert demo.left_behind() == []
+
+
+def page_of(address: str) -> Any:
+    with urlopen(f"{address}api/now", timeout=DEMO_SECONDS) as answer:
+        return json.load(answer)
 
 
 def test_on_a_cluster_the_demo_uses_topics_of_its_own_and_deletes_them(

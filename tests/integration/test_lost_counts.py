@@ -16,7 +16,7 @@ from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.clients.topics import current_state, ends_now
 from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.messages.offset_metadata import OffsetMetadata
 
 MAY, JUNE = (int(datetime(2016, month, 10, 12, tzinfo=UTC).timestamp()) for month in (5, 6))

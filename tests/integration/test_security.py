@@ -1,11 +1,14 @@
 """A broker with TLS, passwords and rights, and the scripts as one user each, with no right but the documented ones."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from repository import ROOT, command
@@ -133,6 +136,38 @@ def test_each_script_works_as_a_user_with_the_documented_rights_alone(
     refused = users["counter"].run("producer", "-", stdin=FRAMES, code=1)
     assert "check the rights" in only_line(refused.stderr)
     assert not said_by_brokers(secured)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_page_works_as_a_user_with_the_documented_rights_alone(secured: Secured, granted: str, client: str) -> None:
+    secured.running("producer", client, granted).run("producer", "-", stdin=FRAMES)
+    secured.running("bucketer", client, granted).run("bucketer", "--until-caught-up")
+    secured.running("counter", client, granted).run("counter", "--until-caught-up")
+    page = secured.running("recount", client, granted)
+    page.settings = [*page.settings, "dashboard.port=0"]
+    (secured.directory / "dashboard.err").unlink(missing_ok=True)
+    process = page.start("dashboard")
+    try:
+        until(lambda: "http://" in page.said("dashboard"))
+        (address,) = re.findall(r"http://\S+/", page.said("dashboard"))
+
+        def knows() -> bool:
+            with urlopen(f"{address}api/now", timeout=60) as answer:
+                now = json.load(answer)
+            return now["complete"] and bool(now["read"]) and bool(now["intervals"]["minute"]["open"])
+
+        until(knows)
+        assert page.said("dashboard").count("\n") == 1, page.said("dashboard")
+        assert page.end(process) == 0
+    finally:
+        page.end_all()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -15,16 +15,16 @@ from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.loop import Counting
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress, look
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.messages.counts import PublishedBucket, ReadCounts, merged_buckets, merged_counts
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, merged_buckets, merged_counts
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress, look
 from unique_users.reports.bucket_count import Format
 from unique_users.reports.stdout import Stdout
 from unique_users.state.store import Stores

@@ -11,7 +11,7 @@ from fakes import FakeClock, FakeKafka, Record
 from unique_users.aggregation.completeness import Why
 from unique_users.aggregation.counts import users_in
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.merged_counts import PublishedBucket
 
 ALLOWED_SECONDS = 120
 BLOCK, MEDIANS = 3, 3

@@ -15,23 +15,26 @@ from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
 from unique_users.clients.protocols import Admin, Batch
 from unique_users.clients.sending import Sending
-from unique_users.counter import backfill, low_watermark
+from unique_users.counter import backfill
 from unique_users.counter import counts_topic as publish
-from unique_users.counter import progress as line
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
-from unique_users.counter.low_watermark import LowWatermark
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import DeliveryError
 from unique_users.event_time.rollup import Rollup
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages import counts as published
-from unique_users.messages.counts import ReadCounts, encode_count
+from unique_users.messages import generations
+from unique_users.messages import merged_counts as published
+from unique_users.messages.counts import encode_count
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.partition_log.read_history import Past
+from unique_users.pipeline import low_watermark
+from unique_users.pipeline import progress as line
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress
 from unique_users.state.store import Store
 
 settle = CountedPartition.settle
@@ -123,7 +126,7 @@ def the_ends_of_bucketed_are_asked_before_the_commits() -> AbstractContextManage
 
 @fault
 def a_bucket_is_dropped_before_its_partition_is_read_up_to_the_end() -> AbstractContextManager[Any]:
-    def at_once(self: CountedPartition, low: int, _end: int) -> None:
+    def at_once(self: CountedPartition, low: int | None, _end: int, _clock: int | None = None) -> None:
         self._low_watermark = low
 
     return patch.object(CountedPartition, "follow", at_once)
@@ -289,7 +292,7 @@ def a_gap_ends_one_minute_too_early() -> AbstractContextManager[Any]:
 @fault_of_losses
 def readers_ignore_the_generation() -> AbstractContextManager[Any]:
     """With brokers whose topics have no ids, the larger count of a former one stays."""
-    return patch.object(published, "current", set)
+    return patch.object(generations, "current", set)
 
 
 @fault_of_losses

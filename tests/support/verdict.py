@@ -15,8 +15,9 @@ from unique_users.aggregation.counts import Count, users_in
 from unique_users.aggregation.sketches import Sketch
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.rollup import Rollup
-from unique_users.messages.counts import PublishedBucket, PublishedCount, merged_buckets
+from unique_users.messages.counts import PublishedCount
 from unique_users.messages.generations import Generation
+from unique_users.messages.merged_counts import PublishedBucket, merged_buckets
 from unique_users.queries.recount import Recount
 
 RSS_BYTES_MAX = 300_000_000

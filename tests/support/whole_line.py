@@ -23,10 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from line_oracle import ALLOWED_SECONDS, BLOCK, MEDIANS, WIDE, KeepingKafka, Losses, Oracle, letters_of_read
 
 from unique_users.clients.protocols import Position
-from unique_users.counter import progress as line
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress
 from unique_users.event_time.buckets import bucket_timestamp
+from unique_users.pipeline import progress as line
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress
 
 BASE = 1_467_900_000
 MINUTES = 12  # and one more

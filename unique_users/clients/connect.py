@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
-from unique_users.clients.protocols import Admin, Consumer, Peek, Producer
+from unique_users.clients.protocols import Admin, Consumer, Peek, Producer, TimedReader
 from unique_users.clients.silence import found_out, why_silent
 from unique_users.clients.tls import explain_silence
 from unique_users.config.schema import Config
@@ -67,6 +67,12 @@ def get_peek(config: Config, topic: str) -> Peek:
     """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
     peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
     return peek
+
+
+def get_timed_reader(config: Config, topic: str) -> TimedReader:
+    """A reader of `topic` from any time on. Raises BrokerAwayError, BrokerError, UsageError."""
+    reader: TimedReader = _reached(config, lambda client: client.make_timed_reader(config, topic))
+    return reader
 
 
 def damaged(topic: str, partition: int, offset: int) -> TopicError:

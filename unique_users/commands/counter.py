@@ -29,12 +29,12 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.drop_guard import RETENTION
 from unique_users.counter.loop import Counting
-from unique_users.counter.progress_watch import ProgressWatch
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched

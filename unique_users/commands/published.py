@@ -5,7 +5,7 @@ import uuid
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.config.schema import Config
 from unique_users.counter.counts_topic import read_counts
-from unique_users.messages.counts import ReadCounts
+from unique_users.messages.merged_counts import ReadCounts
 
 
 def read_published(config: Config) -> ReadCounts:

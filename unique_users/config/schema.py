@@ -16,8 +16,10 @@ _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
 _PREFIX = r"^([a-zA-Z0-9][a-zA-Z0-9._-]{0,99})?\Z"
 TOPIC_NAME_MAX = 249
+_PATH = r"^(/[a-zA-Z0-9._~-]+)*\Z"
 # What errors say instead of a pattern.
 PATTERNS = {
+    _PATH: "an empty string, or a path like /unique-users without a slash at its end",
     NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
     _PREFIX: "up to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
@@ -163,6 +165,16 @@ class Log(Section, frozen=True, kw_only=True):
     format: Literal["text", "json"] = "text"
 
 
+class Dashboard(Section, frozen=True, kw_only=True):
+    """The page of `unique-users dashboard`."""
+
+    host: Name = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8360
+    origins: list[Name] = msgspec.field(default_factory=list)
+    prefix: Annotated[str, Meta(pattern=_PATH)] = ""
+    pages_max: Annotated[int, Meta(ge=1, le=10_000)] = 200
+
+
 class Broker(Section, frozen=True, kw_only=True):
     """The local Kafka of `unique-users broker`."""
 
@@ -184,6 +196,7 @@ class Config(Section, frozen=True, kw_only=True):
     state: State = State()
     health: Health = Health()
     log: Log = Log()
+    dashboard: Dashboard = Dashboard()
     broker: Broker = Broker()
 
     @property

@@ -13,13 +13,13 @@ from unique_users.clients.connect import lag
 from unique_users.clients.protocols import Batch, Consumer, Polled, Position, Topics
 from unique_users.config.schema import Config
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.progress import Progress
 from unique_users.counter.recovery import Recovery
 from unique_users.errors import BrokerAwayError, LockedError, StateError
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.offset_metadata import late_text
 from unique_users.messages.partitioning import NEW_TOPIC
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS, look_for_loss, say_trimmed, say_unreadable
+from unique_users.pipeline.progress import Progress
 from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 
@@ -151,7 +151,7 @@ class CountedPartitions:
         return self._monotonic() - self._sure_at <= SURE_SECONDS
 
     def follow_progress(self, line: Progress | None) -> None:
-        """Mark what the bucketers have missed, and note the low watermark."""
+        """Mark what the bucketers have missed, and note how far the stream is."""
         if line is None:
             return
         gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
@@ -159,8 +159,8 @@ class CountedPartitions:
             if gaps:
                 each.mark(gaps)
             each.miss_frames(line.missing_from)
-            if line.low_watermark is not None and partition in line.bucketed_ends:
-                each.follow(line.low_watermark, line.bucketed_ends[partition])
+            if partition in line.bucketed_ends:
+                each.follow(line.low_watermark, line.bucketed_ends[partition], line.clock)
 
     def buckets(self) -> set[Bucket]:
         """All buckets held."""

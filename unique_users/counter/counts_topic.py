@@ -7,8 +7,9 @@ from unique_users.aggregation.completeness import Gap, Why
 from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import ReadCounts, encode_count, encode_gaps, key_of
+from unique_users.messages.counts import encode_count, encode_gaps, key_of
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.merged_counts import ReadCounts
 from unique_users.runtime.heartbeat import alive
 
 POLL_SECONDS = 0.5
@@ -23,6 +24,7 @@ class Due(NamedTuple):
     withdrawn: Collection[Bucket] = ()  # whose earlier counts are to be deleted
     generation: str = ""
     gaps: tuple[Gap, ...] | None = None  # of the partition, if others need to know them
+    at_end: Mapping[Bucket, int] = {}  # what buckets had when the stream's clock passed their ends
 
     @property
     def nothing(self) -> bool:
@@ -78,6 +80,7 @@ class Publisher:
                 due.sketches.get(bucket),
                 generation=due.generation,
                 why=due.why.get(bucket, ()),
+                at_end=due.at_end.get(bucket),
             )
             for bucket, count in due.counts.items()
         ]

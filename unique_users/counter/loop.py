@@ -2,9 +2,9 @@
 
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
-from unique_users.counter.progress import ProgressSource
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.reporter import Reporter
+from unique_users.pipeline.progress import ProgressSource
 from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer

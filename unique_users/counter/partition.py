@@ -13,14 +13,15 @@ from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why, ended, 
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Batch
 from unique_users.counter.counts_topic import Due
+from unique_users.counter.end_counts import EndCounts
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.event_time.rollup import Rollup
 from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
 from unique_users.messages.checkpoints import Found
-from unique_users.messages.counts import FormerCount
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason
 from unique_users.messages.generations import continued
+from unique_users.messages.merged_counts import FormerCount
 from unique_users.partition_log.read_history import Past
 from unique_users.runtime.memory import give_memory_back
 from unique_users.state.store import Store
@@ -47,8 +48,10 @@ class CountedPartition:
         self._users = BucketUsers(self._store.counts, self._store.load, self._store.load_sketch, rollup)
         self._keep_seconds = keep_seconds
         self._uids_in_memory_max = uids_in_memory_max
+        self._end_counts = EndCounts(self._store.at_end, rollup.calendar)
         self._low_watermark: int | None = None
-        self._coming: tuple[int, int] | None = None  # a low watermark, and the position from which it holds
+        # A low watermark and the clock of the slowest partition of feed, and the position from which they hold.
+        self._coming: tuple[int | None, int | None, int] | None = None
         self.saved_offset = self._store.next_offset
         self.position = self.saved_offset or 0
         self.past = Past(self._store.facts.history)
@@ -121,7 +124,8 @@ class CountedPartition:
         withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
         gaps = with_gaps(self.facts.former_gaps, self.facts.all_gaps)
         told = gaps if gaps != self._published_gaps else None
-        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told)
+        at_end = self._end_counts.of(counts)
+        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told, at_end)
 
     def mark_published(self, due: Due) -> None:
         """Note that all of this has arrived."""
@@ -160,6 +164,7 @@ class CountedPartition:
             new = self._users.add(minute, uids)
             self.new.update(new)
             self.unpublished.update(new)
+            self._end_counts.note_first(bucket for bucket, added in new.items() if added == self.count(bucket))
             if not self._evict():
                 # Uids saved ahead of the position are read again after a crash, and change nothing then.
                 self.save()
@@ -176,21 +181,32 @@ class CountedPartition:
     def save(self) -> None:
         """Write what was added, the facts and the position. Raises StateError; the last save is then still valid."""
         users = self._users
-        added = users.unsaved() or users.unsaved_sketches()
+        added = users.unsaved() or users.unsaved_sketches() or self._end_counts.unsaved
         position = self._undelivered_from if self.undelivered else self.position
         if position == self.saved_offset and not added and self.facts == self._store.facts:
             return
         self.facts = replace(self.facts, history=self.past.remember())
-        self._store.save(users.unsaved(), users.unsaved_sketches(), users.counts(), position, self.facts)
+        saved = users.unsaved(), users.unsaved_sketches(), users.counts(), position, self.facts
+        self._store.save(*saved, self._end_counts.unsaved)
         users.mark_saved()
+        self._end_counts.mark_saved()
         self.saved_offset = position
 
-    def follow(self, low_watermark: int, end: int) -> None:
-        """Note that nothing before `low_watermark` arrives any more once the partition is read up to `end`."""
+    def follow(self, low_watermark: int | None, end: int, clock: int | None = None) -> None:
+        """Note that nothing before `low_watermark` arrives any more once the partition is read up to `end`.
+
+        It then has everything that came before the stream was at the time `clock`.
+        """
         if self._coming is None or self.position >= end:
-            self._coming = (low_watermark, end)
-        if self.position >= self._coming[1]:
-            self._low_watermark, self._coming = self._coming[0], None
+            self._coming = (low_watermark, clock, end)
+        low_watermark, clock, end = self._coming
+        if self.position < end:
+            return
+        self._coming = None
+        if low_watermark is not None:
+            self._low_watermark = low_watermark
+        if clock is not None:
+            self.unpublished |= self._end_counts.follow(clock, self._users.counts())
 
     @property
     def must_settle(self) -> bool:
@@ -271,6 +287,7 @@ class CountedPartition:
         dropped = self._users.drop_before(floor)
         if dropped:
             self._store.drop(list(dropped), floor)
+            self._end_counts.forget(dropped)
         return dropped
 
     def _evict(self) -> bool:

@@ -10,8 +10,8 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
-from unique_users.messages.counts import ReadCounts
 from unique_users.messages.dead_letters import DeadLetter
+from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
 from unique_users.reports.examples import Example, Examples
 from unique_users.runtime.heartbeat import alive, busy

@@ -7,8 +7,8 @@ from unique_users.aggregation.counts import Count, add_up, users_in
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.partition import CountedPartition
-from unique_users.counter.progress import ProgressSource
 from unique_users.event_time.buckets import INTERVALS, Bucket
+from unique_users.pipeline.progress import ProgressSource
 from unique_users.reports.bucket_count import BucketCount
 from unique_users.reports.meter import Meter
 from unique_users.reports.output import Output

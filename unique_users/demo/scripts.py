@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -48,26 +49,37 @@ class Scripts:
     are left out, because the counter's hold their sums. Ctrl-C reaches none of them.
     """
 
-    def __init__(self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop) -> None:
+    def __init__(
+        self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop, *, prints_counts: bool = True
+    ) -> None:
         self._options = ["--config", config_file, *(f"--set={override}" for override in overrides)]
         self._options.append("--set=log.format=json")
         self._calendar = calendar
         self._stop = stop
+        self._prints_counts = prints_counts
         self._words: SimpleQueue[Word] = SimpleQueue()
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._listeners: list[Thread] = []
         self.counts: dict[Bucket, Count] = {}  # as last reported
 
-    def start(self, script: str, *arguments: str) -> None:
-        """Start a script that runs until `finish`."""
+    def start(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> IO[str] | None:
+        """Start a script that runs until `finish`. Returns its stdin if that is a pipe."""
         command = [sys.executable, "-m", "unique_users", script, *self._options, *arguments]
-        process = self._running[script] = _in_own_group(command)
+        process = self._running[script] = _in_own_group(command, stdin)
         assert process.stdout
         assert process.stderr
         for pipe in process.stdout, process.stderr:
             listener = Thread(target=self._listen, args=(script, pipe, pipe is process.stdout), daemon=True)
             listener.start()
             self._listeners.append(listener)
+        return process.stdin
+
+    def start_dashboard(self) -> None:
+        """Start the page at any free port, if what it needs is installed; it says where it is."""
+        if find_spec("starlette") and find_spec("uvicorn") and find_spec("websockets"):
+            self.start("dashboard", "--set=dashboard.port=0")
+        else:
+            _log.info("no live page: it needs pip install '.[dashboard]'")
 
     def run(self, script: str, *arguments: str) -> None:
         """Run a script to its end while the others work. Raises DemoError if it fails."""
@@ -138,7 +150,9 @@ class Scripts:
 
     def _print(self, word: Word) -> None:
         if word.result and word.script == "counter":
-            print(self._report_line(word.text), flush=True)
+            line = self._report_line(word.text)
+            if self._prints_counts or "  report  " in line:
+                print(line, flush=True)
         elif not word.result:
             text = _message(word.text).removeprefix(f"{word.script}: ").removesuffix("; Ctrl-C stops")
             _log.info(f"{word.script}: {text}")
@@ -163,14 +177,14 @@ def _message(line: str) -> str:
         return line
 
 
-def _in_own_group(command: Sequence[str]) -> subprocess.Popen[str]:
+def _in_own_group(command: Sequence[str], stdin: int) -> subprocess.Popen[str]:
     """Run `command` out of reach of the terminal's Ctrl-C, with its output as UTF-8 in pipes."""
     group: dict[str, Any] = {"process_group": 0}
     if sys.platform == "win32":
         group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return subprocess.Popen(  # noqa: S603 - the project's own scripts
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},

@@ -23,6 +23,11 @@ class Stop:
         self._requested = False
         self._prompt = False
 
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was requested."""
+        return self._requested
+
     def check(self) -> None:
         """Raise DemoError if a stop was requested."""
         if self._requested:

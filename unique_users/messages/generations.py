@@ -4,6 +4,7 @@ A generation is named `TIME-TOPIC`: the UTC time at which a state began, and the
 that it counts. Counts of two topics say nothing about each other, whatever the topics are called.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
@@ -60,3 +61,32 @@ def current(found: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
         if name in names:
             newest[partition] = max(name, newest.get(partition, ""))
     return set(newest.items())
+
+
+class Generations:
+    """The partitions and generations that counts were read of; one for all readers of a topic."""
+
+    def __init__(self) -> None:
+        self._found = Counter[tuple[int, str]]()
+        self._names: dict[str, str] = {}  # one string for each generation
+        self.version = 0  # another one whenever there is one more or less
+
+    def one_name(self, name: str) -> str:
+        """The same string for all equal ones."""
+        return self._names.setdefault(name, name)
+
+    def note(self, partition: int, name: str) -> None:
+        """Note a count."""
+        self._found[partition, name] += 1
+        self.version += self._found[partition, name] == 1
+
+    def drop(self, partition: int, name: str) -> None:
+        """Take it back: it was deleted."""
+        self._found[partition, name] -= 1
+        if not self._found[partition, name]:
+            del self._found[partition, name]
+            self.version += 1
+
+    def current(self, more: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Those whose counts are current, among those noted and some more."""
+        return current([*more, *self._found])

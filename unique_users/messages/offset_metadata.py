@@ -77,6 +77,10 @@ class OffsetMetadata(NamedTuple):
         """No frame before this time will be accepted from the partition any more; None if any still may."""
         return StreamClock.from_metadata(0, self.clock).watermark()
 
+    def now(self) -> int | None:
+        """The event time that the partition has reached; None while it has seen too few frames to tell."""
+        return StreamClock.from_metadata(0, self.clock).now()
+
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0

@@ -17,12 +17,12 @@ from unique_users.aggregation.counts import Count, Estimate, sketch_class, users
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
-from unique_users.messages.counts import PublishedBucket
 from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.queries.plain_clock import PlainClock
 from unique_users.queries.plain_frames import frames_in
 from unique_users.reports.bucket_count import BucketCount, Format

@@ -64,6 +64,7 @@ class SavedFile:
         self._db: sqlite3.Connection
         self.version = VERSION
         self._counts: dict[Bucket, Count] = {}
+        self._at_end: dict[Bucket, int] = {}
         self.intervals: dict[str, Rule] = {}  # the intervals being counted
         self._digest = 0
         self.next_offset: int | None = None
@@ -79,6 +80,11 @@ class SavedFile:
     def counts(self) -> dict[Bucket, Count]:
         """The unique users of each bucket."""
         return dict(self._counts)
+
+    @property
+    def at_end(self) -> dict[Bucket, int]:
+        """What buckets had when the stream's clock passed their ends, as far as that is known."""
+        return dict(self._at_end)
 
     def load(self, bucket: Bucket) -> list[str]:
         """The saved uids of a bucket; empty if it has none."""
@@ -139,16 +145,20 @@ class SavedFile:
         found = Origin(*self._db.execute("SELECT topic, topic_id, partition, partitions FROM origin").fetchone())
         if self.version == 1:  # minutes alone
             self.intervals = {MINUTE.name: Rule("", "exact")}
-            rows = self._db.execute("SELECT 'minute', start, unique_users, NULL, NULL FROM buckets")
+            rows = self._db.execute("SELECT 'minute', start, unique_users, NULL, NULL, NULL FROM buckets")
         else:
             kinds = self._db.execute("SELECT name, zone, kind FROM intervals")
             self.intervals = {name: Rule(zone, kind) for name, zone, kind in kinds}
-            rows = self._db.execute("SELECT interval, start, unique_users, lower, upper FROM buckets")
-        self._counts = {
-            Bucket(interval, start): count if lower is None else Estimate(count, lower, upper)
-            for interval, start, count, lower, upper in rows
-        }
-        self._digest = digest_of(self._counts, self.version)
+            at_end = "at_end" if self.version > 3 else "NULL"  # noqa: PLR2004 - the form that introduced them
+            wanted = f"SELECT interval, start, unique_users, lower, upper, {at_end} FROM buckets"  # noqa: S608
+            rows = self._db.execute(wanted)
+        self._counts, self._at_end = {}, {}
+        for interval, start, count, lower, upper, ended in rows:
+            bucket = Bucket(interval, start)
+            self._counts[bucket] = count if lower is None else Estimate(count, lower, upper)
+            if ended is not None:
+                self._at_end[bucket] = ended
+        self._digest = digest_of(self._counts, self._at_end, self.version)
         facts = "facts" if self.version > 2 else "NULL"  # noqa: PLR2004 - the form that introduced them
         progress = self._db.execute(f"SELECT next_offset, floor, digest, {facts} FROM progress").fetchone()  # noqa: S608
         if progress is not None:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -132,16 +133,19 @@ class Store(SavedFile):
         counts: Mapping[Bucket, Count],
         next_offset: int,
         facts: Facts | None = None,
+        at_end: Mapping[Bucket, int] = MappingProxyType({}),
     ) -> None:
         """Save, in one transaction, uids `added` to buckets, changed sketches, their `counts`, and the position.
 
-        Also the facts, if they have changed.
+        Also the facts, if they have changed, and what buckets had at their ends.
         """
         facts = facts or self.facts
-        changed = {bucket: counts[bucket] for bucket in (*added, *sketches)}
+        changed = {bucket: counts[bucket] for bucket in (*added, *sketches, *at_end)}
+        ended = {**self._at_end, **at_end} if at_end else self._at_end
         digest = self._digest
         for bucket, count in changed.items():
-            digest ^= fingerprint(bucket, self._counts.get(bucket, 0)) ^ fingerprint(bucket, count)
+            digest ^= fingerprint(bucket, self._counts.get(bucket, 0), self._at_end.get(bucket))
+            digest ^= fingerprint(bucket, count, ended.get(bucket))
         with self._transaction():
             for bucket, uids in added.items():
                 self._insert(bucket, uids)
@@ -149,9 +153,10 @@ class Store(SavedFile):
                     self._join_small_blocks(bucket)
             for bucket, sketch in sketches.items():
                 self._write_sketch(bucket, sketch)
-            self._write_counts(changed)
+            self._write_counts(changed, ended)
             self._write_progress(next_offset, self.floor, digest, facts)
         self._counts.update(changed)
+        self._at_end = ended
         for bucket in added:
             self._blocks[bucket] = (self._blocks[bucket] + 1) % SMALL_BLOCKS_MAX
         self._digest, self.next_offset, self.facts = digest, next_offset, facts
@@ -160,12 +165,13 @@ class Store(SavedFile):
         """Delete buckets, return their space to the disk, and save `floor`, before which no minute is left."""
         if self.next_offset is None or floor <= self.floor:
             return
-        digest = self._digest ^ digest_of({bucket: self._counts[bucket] for bucket in dropped})
+        digest = self._digest ^ digest_of({bucket: self._counts[bucket] for bucket in dropped}, self._at_end)
         with self._transaction():
             self._delete(dropped)
             self._write_progress(self.next_offset, floor, digest, self.facts)
         for bucket in dropped:
             del self._counts[bucket]
+            self._at_end.pop(bucket, None)
             self._blocks.pop(bucket, None)
         self._digest, self.floor = digest, floor
         self._give_back()
@@ -187,16 +193,17 @@ class Store(SavedFile):
             self._delete(dropped)
             for bucket in dropped:
                 del self._counts[bucket]
+                self._at_end.pop(bucket, None)
             for bucket, uids in filled:
                 is_estimate = intervals[bucket.interval].kind == "estimate"
                 self._counts[bucket] = self._fill_sketch(bucket, uids) if is_estimate else self._fill(bucket, uids)
-                self._write_counts({bucket: self._counts[bucket]})
+                self._write_counts({bucket: self._counts[bucket]}, self._at_end)
             self._db.execute("DELETE FROM intervals")
             rows = [(name, *rule) for name, rule in intervals.items()]
             self._db.executemany("INSERT INTO intervals VALUES (?, ?, ?)", rows)
             self.intervals = dict(intervals)
             self.facts = facts or self.facts
-            self._digest = digest_of(self._counts)
+            self._digest = digest_of(self._counts, self._at_end)
             if self.next_offset is not None:
                 self._write_progress(self.next_offset, self.floor, self._digest, self.facts)
         self._give_back()
@@ -224,7 +231,7 @@ class Store(SavedFile):
 
     def _migrate(self) -> None:
         """Migrate a file of an older form, which was checked, in one transaction."""
-        self._digest = digest_of(self._counts)
+        self._digest = digest_of(self._counts, self._at_end)
         with self._transaction():
             migrate(self._db, self.version)
             if self.next_offset is not None:
@@ -260,12 +267,12 @@ class Store(SavedFile):
         row = (*bucket, data, sketch_checksum(data))
         self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?)", row)
 
-    def _write_counts(self, counts: Mapping[Bucket, Count]) -> None:
+    def _write_counts(self, counts: Mapping[Bucket, Count], at_end: Mapping[Bucket, int]) -> None:
         rows = [
-            (*bucket, *(count if isinstance(count, Estimate) else (count, None, None)))
+            (*bucket, *(count if isinstance(count, Estimate) else (count, None, None)), at_end.get(bucket))
             for bucket, count in counts.items()
         ]
-        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _delete(self, buckets: Sequence[Bucket]) -> None:
         for table in ("added", "sketches", "buckets"):

@@ -6,9 +6,9 @@ import pytest
 from fake_bucketer import Feed
 from fakes import FakeAdmin, FakeKafka, FakeStop
 
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import look
 from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import look
 
 NOW = 1_468_244_400  # the clock's at the start
 

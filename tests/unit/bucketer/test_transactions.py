@@ -4,8 +4,8 @@ import pytest
 from fake_bucketer import Feed
 from fakes import FakeAdmin
 
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress, look
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress, look
 
 
 def go_on(feed: Feed) -> None:

@@ -13,7 +13,7 @@ from fakes import FakeKafka, FakeStop
 from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Bucket, Calendar, bucket_timestamp
-from unique_users.messages.counts import PublishedBucket
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.state.snapshot import SavedState
 
 DAY = 86_400

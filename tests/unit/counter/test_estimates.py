@@ -28,7 +28,8 @@ from unique_users.commands.arguments import require_estimates
 from unique_users.errors import StateError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.event_time.rollup import Rollup
-from unique_users.messages.counts import PublishedBucket, PublishedCount, encode_count, merged_buckets
+from unique_users.messages.counts import PublishedCount, encode_count
+from unique_users.messages.merged_counts import PublishedBucket, merged_buckets
 from unique_users.queries.recount import differences, recount
 from unique_users.state.store import Store
 
@@ -239,7 +240,7 @@ def test_estimates_of_partitions_are_merged_to_those_of_all_users() -> None:
     values.append(encode_count(DAY, 0, earlier.estimate(), Calendar(), earlier.to_bytes())[1])
     assert merged_buckets(values) == {DAY: PublishedBucket(sketch_of(set().union(*parts)).estimate())}
     fields = json.loads(values[0])
-    assert set(fields) == set(PublishedCount.__struct_fields__) - {"generation", "whole", "why"}
+    assert set(fields) == set(PublishedCount.__struct_fields__) - {"generation", "whole", "why", "at_end"}
 
 
 def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_missing() -> None:
@@ -252,7 +253,7 @@ def test_estimates_are_added_up_where_a_sketch_is_damaged_or_the_package_is_miss
     broken = json.loads(values[0])
     broken["checksum"] = "AAAA"
     assert merged_buckets([json.dumps(broken).encode(), values[1]]) == {DAY: PublishedBucket(total)}
-    with patch("unique_users.messages.counts.sketch_class", side_effect=ImportError):
+    with patch("unique_users.messages.merged_counts.sketch_class", side_effect=ImportError):
         assert merged_buckets(values) == {DAY: PublishedBucket(total)}
 
 

@@ -12,7 +12,7 @@ from unique_users.aggregation.completeness import Gap, Why
 from unique_users.clients.protocols import Position
 from unique_users.errors import BrokerError
 from unique_users.event_time.buckets import Bucket
-from unique_users.messages.counts import PublishedBucket, ReadCounts
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
 from unique_users.messages.offset_metadata import OffsetMetadata
 
 FIRST = Bucket("minute", MINUTE)

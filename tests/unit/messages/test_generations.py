@@ -7,8 +7,9 @@ import pytest
 from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.aggregation.counts import Estimate
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import PublishedBucket, encode_count, encode_gaps, key_of, merged_buckets
+from unique_users.messages.counts import encode_count, encode_gaps, key_of
 from unique_users.messages.generations import continued, current, new_generation
+from unique_users.messages.merged_counts import PublishedBucket, merged_buckets
 
 AT = 1_767_268_800  # 2026-01-01T12:00:00Z
 OLD, NEW, LATER = "20260101T120000Z-aaaaaaaa", "20260301T120000Z-bbbbbbbb", "20260501T120000Z-bbbbbbbb"

@@ -6,8 +6,8 @@ from brokers import config_for
 
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import PublishedBucket
 from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.queries.recount import (
     Difference,
     FirstRejected,

@@ -11,6 +11,7 @@ from unique_users.clients.kafka_python.internals.poll_waits import wait_less
 from unique_users.clients.kafka_python.internals.receiving import receive_much
 from unique_users.clients.kafka_python.peek import KafkaPythonPeek
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
+from unique_users.clients.kafka_python.timed_reader import KafkaPythonTimedReader
 
 # The client logs every attempt to reach a broker; the loops say once what matters.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -25,3 +26,4 @@ make_consumer = KafkaPythonConsumer
 make_producer = KafkaPythonProducer
 make_admin = KafkaPythonAdmin
 make_peek = KafkaPythonPeek
+make_timed_reader = KafkaPythonTimedReader

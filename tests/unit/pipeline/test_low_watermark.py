@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unique_users.clients.protocols import Position
-from unique_users.counter.low_watermark import Committed, LowWatermark
-from unique_users.counter.progress import Progress, look
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.pipeline.low_watermark import Committed, LowWatermark
+from unique_users.pipeline.progress import Progress, look
 
 HOUR = 3_600
 NOW = 1_468_244_384

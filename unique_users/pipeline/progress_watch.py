@@ -7,9 +7,9 @@ from threading import Event, Lock, Thread
 
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
-from unique_users.counter.low_watermark import LowWatermark
-from unique_users.counter.progress import Progress, look
 from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.pipeline.low_watermark import LowWatermark
+from unique_users.pipeline.progress import Progress, look
 
 _log = logging.getLogger(__name__)
 

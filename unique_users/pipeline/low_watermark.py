@@ -1,6 +1,6 @@
-"""The low watermark: the event time before which nothing more arrives, over all partitions of `feed`. Pure."""
+"""How far the stream is, over all partitions of `feed`: its low watermark and its slowest clock. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from unique_users.messages.offset_metadata import OffsetMetadata
@@ -21,8 +21,10 @@ class Committed(NamedTuple):
 class LowWatermark:
     """The minimum of the watermarks that the bucketers have committed, over all partitions that are not idle.
 
-    It never goes back. A partition is idle when it was read to its end and nothing has arrived for `idle_seconds`. When
-    it wakes, its frames may be older than the low watermark. A partition that nobody reads holds the low watermark.
+    It is the event time before which nothing more arrives. `clock` is the minimum of their clocks, the event time that
+    the stream has reached. Neither goes back. A partition is idle when it was read to its end and nothing has arrived
+    for `idle_seconds`. When it wakes, its frames may be older than the low watermark. A partition that nobody reads
+    holds both.
     """
 
     def __init__(self, idle_seconds: float) -> None:
@@ -30,18 +32,18 @@ class LowWatermark:
         self._quiet_since: dict[int, tuple[int, float]] = {}  # the end up to which all was read, and since when
         self._topic_id = ""
         self.value: int | None = None
+        self.clock: int | None = None
 
     def update(self, committed: Mapping[int, Committed], ends: Mapping[int, int], now: float) -> int | None:
         """Take in the commits of each partition, whose `ends` were asked for first, at the monotonic time `now`."""
         self._begin_anew_with_another_topic(committed)
         holding = [
-            committed[partition].metadata.watermark() if partition in committed else None
+            committed[partition].metadata if partition in committed else OffsetMetadata()
             for partition, end in ends.items()
             if not self._is_idle(partition, committed.get(partition), end, now)
         ]
-        known = [watermark for watermark in holding if watermark is not None]
-        if known and len(known) == len(holding):
-            self.value = max(min(known), self.value or 0)
+        self.value = _later([metadata.watermark() for metadata in holding], self.value)
+        self.clock = _later([metadata.now() for metadata in holding], self.clock)
         return self.value
 
     def _begin_anew_with_another_topic(self, committed: Mapping[int, Committed]) -> None:
@@ -49,7 +51,7 @@ class LowWatermark:
         if topic_ids and self._topic_id not in {each.metadata.topic_id for each in committed.values()}:
             self._topic_id = max(topic_ids)
             self._quiet_since.clear()
-            self.value = None
+            self.value = self.clock = None
 
     def _is_idle(self, partition: int, committed: Committed | None, end: int, now: float) -> bool:
         if (committed.reached if committed else 0) < end:
@@ -60,3 +62,11 @@ class LowWatermark:
             since = now
         self._quiet_since[partition] = (end, since)
         return now - since >= self._idle_seconds
+
+
+def _later(times: Sequence[int | None], before: int | None) -> int | None:
+    """The earliest of the times, if all are known and it is later than the one before."""
+    known = [time for time in times if time is not None]
+    if not known or len(known) < len(times):
+        return before
+    return max(min(known), before or 0)

@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 from unique_users.clients.protocols import Admin, Position
 from unique_users.config.schema import Config
-from unique_users.counter.low_watermark import Committed, LowWatermark
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata, late_of
+from unique_users.pipeline.low_watermark import Committed, LowWatermark
 
 
 class Progress(NamedTuple):
@@ -26,6 +26,14 @@ class Progress(NamedTuple):
     late: int  # users that the counters have rejected as late
     in_transactions: int = 0  # records of feed behind the start of an open transaction
     missing_from: int | None = None  # frames were deleted unread from this time on, up to one that nobody knows yet
+    feed_ends: Mapping[int, int] = {}
+    counted: Mapping[int, int] = {}  # what the counters have committed, by partition of bucketed
+    clock: int | None = None  # the event time that the slowest partition of feed has reached
+
+    @property
+    def uncounted(self) -> int:
+        """Records in bucketed that the counters have not committed."""
+        return sum(max(0, end - self.counted.get(partition, 0)) for partition, end in self.bucketed_ends.items())
 
     def totals(self) -> FrameCounts | None:
         """All frames that were read; `accepted` are those counted or waiting in `bucketed`.
@@ -66,6 +74,9 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         _late(counted),
         sum(max(0, end - stable[partition]) for partition, end in feed_ends.items()),
         missing_from,
+        feed_ends,
+        {partition: position.offset for partition, position in counted.items()},
+        low_watermark.clock,
     )
 
 

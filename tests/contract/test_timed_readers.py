@@ -1,0 +1,67 @@
+"""A timed reader reads a topic from where it is told, and the broker keeps nothing of it."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from contract_systems import PATIENCE_SECONDS, Names, System, send
+
+from unique_users.clients.protocols import Batch, TimedReader
+from unique_users.errors import BrokerAwayError
+
+
+def values_of(reader: TimedReader, count: int) -> list[tuple[int, bytes | None]]:
+    """Poll until so many values have come."""
+    found: list[tuple[int, bytes | None]] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count:
+        assert time.monotonic() < deadline, found
+        for batch in reader.poll(0.1):
+            found += [(batch.partition, value) for value in batch.values]
+    return sorted(found)
+
+
+def test_a_reader_starts_at_any_offset_and_again_at_another(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=2)
+    for partition in (0, 1):
+        send(system, topic, b"0", b"1", b"2", partition=partition)
+    system.trim(topic, 1, 1)
+    reader = system.timed_reader(topic)
+    assert reader.bounds() == {0: (0, 3), 1: (1, 3)}
+    reader.start({0: 2, 1: 1})
+    assert values_of(reader, 3) == [(0, b"2"), (1, b"1"), (1, b"2")]
+    assert (reader.position(0), reader.position(1)) == (3, 3)
+    send(system, topic, b"3", partition=0)
+    assert values_of(reader, 1) == [(0, b"3")]
+    reader.start({0: 3})
+    assert values_of(reader, 1) == [(0, b"3")], "only what was started is read, as often as it is started"
+
+
+def test_a_time_names_the_first_record_from_then_on_or_the_end(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=2)
+    send(system, topic, b"0", b"1", partition=0)
+    reader = system.timed_reader(topic)
+    reader.start({0: 0})
+    first = first_batch(reader).timestamps_ms[0]
+    assert reader.offsets_at(first) == {0: 0, 1: 0}
+    assert reader.offsets_at(first - 86_400_000) == {0: 0, 1: 0}
+    assert reader.offsets_at(first + 86_400_000) == {0: 2, 1: 0}
+
+
+def first_batch(reader: TimedReader) -> Batch:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := reader.poll(0.1)):
+        assert time.monotonic() < deadline
+    return found[0]
+
+
+def test_a_missing_topic_or_a_silent_broker_is_away(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    with pytest.raises(BrokerAwayError):
+        system.timed_reader(unique_name("missing")).bounds()
+    reader = system.timed_reader(new_topic())
+    system.go_away()
+    with pytest.raises(BrokerAwayError):
+        reader.bounds()
+    assert reader.poll(0.1) == []

@@ -1,0 +1,111 @@
+"""The thread that reads, on a fake broker: what it tells, and what it does when topics go and come."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from brokers import config_for
+from fakes import FakeAdmin, FakeKafka, FakeTimedReader
+from page_server import PATIENCE_SECONDS
+
+from unique_users.dashboard import follower as module
+from unique_users.dashboard.follower import Follower, Update
+from unique_users.dashboard.health import Kind
+from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.messages.counts import encode_count
+from unique_users.queries.published import Range, RangeError
+
+MINUTE = 1_468_244_340
+
+
+class Told:
+    """What a follower has told."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        self.updates: list[Update] = []
+        self.follower = Follower(
+            config_for("fake:1"),
+            lambda: FakeTimedReader(kafka, "counts"),
+            lambda: FakeAdmin(kafka),
+            self.updates.append,
+        )
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := condition()):
+            assert time.monotonic() < deadline, self.updates[-3:]
+            time.sleep(0.01)
+        return found
+
+    def users(self) -> dict[int, Any]:
+        return {b.start: found.total for update in list(self.updates) for b, found in update.found.items()}
+
+    def kind(self) -> Kind | None:
+        return self.updates[-1].state.kind if self.updates else None
+
+
+@pytest.fixture
+def told(kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    for name in ("STEP_SECONDS", "RETRY_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(module, name, 0.01)
+    told = Told(kafka)
+    yield told
+    told.follower.close()
+
+
+def publish(kafka: FakeKafka, users: int) -> None:
+    key, value = encode_count(Bucket("minute", MINUTE), 0, users, Calendar(), generation="a-b")
+    kafka.append("counts", value, key=key)
+
+
+def test_what_is_published_is_told(kafka: FakeKafka, told: Told) -> None:
+    publish(kafka, 3)
+    told.follower.start()
+    told.until(lambda: told.users() == {MINUTE: 3} and told.updates[-1].complete)
+    publish(kafka, 4)
+    told.until(lambda: told.users() == {MINUTE: 4})
+
+
+def test_a_range_is_answered_once_the_window_is_read(kafka: FakeKafka, told: Told) -> None:
+    publish(kafka, 3)
+    answers: list[Any] = []
+    told.follower.ask(Range("minute", MINUTE - 600, MINUTE + 60), answers.append)
+    told.follower.ask(Range("minute", 0, MINUTE), answers.append)
+    told.follower.start()
+    told.until(lambda: len(answers) == 2)
+    refused, answered = sorted(answers, key=lambda answer: isinstance(answer, dict))
+    assert isinstance(refused, RangeError)
+    assert [found.total for found in answered.values()] == [3]
+
+
+def test_a_missing_topic_is_named_and_its_coming_is_noticed(kafka: FakeKafka, told: Told) -> None:
+    kafka.delete("counts")
+    told.follower.start()
+    told.until(lambda: told.kind() == Kind.NO_TOPIC)
+    assert told.updates[-1].state.missing == ("counts",)
+    kafka.create("counts")
+    publish(kafka, 3)
+    told.until(lambda: told.users() == {MINUTE: 3} and told.kind() != Kind.NO_TOPIC)
+
+
+def test_a_topic_that_was_recreated_begins_anew(kafka: FakeKafka, told: Told) -> None:
+    publish(kafka, 3)
+    told.follower.start()
+    told.until(lambda: told.updates and told.updates[-1].complete)
+    told.until(lambda: told.follower._topic_id)
+    kafka.delete("counts")
+    kafka.create("counts")
+    publish(kafka, 2)
+    told.until(lambda: any(update.anew for update in list(told.updates)))
+    told.until(lambda: told.users() == {MINUTE: 2})
+
+
+def test_a_broker_that_is_away_is_waited_for(kafka: FakeKafka, told: Told) -> None:
+    kafka.away = True
+    told.follower.start()
+    told.until(lambda: told.kind() == Kind.STARTING)
+    kafka.away = False
+    publish(kafka, 3)
+    told.until(lambda: told.users() == {MINUTE: 3})
+    assert told.follower.alive
