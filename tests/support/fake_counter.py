@@ -108,7 +108,7 @@ class Counter:
         clock = StreamClock(self.config.bucketer.allowed_lateness_seconds)
         clock.admit([now] * BLOCK)
         end = self.kafka.topics["feed"].partitions[partition].end
-        metadata = OffsetMetadata("a-feed", clock.to_metadata())
+        metadata = OffsetMetadata(self.kafka.topics["feed"].id, clock.to_metadata())
         self.kafka.group("bucketer", "feed").committed[partition] = Position(end, metadata.text())
 
     def evict(self) -> None:

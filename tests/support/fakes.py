@@ -311,6 +311,8 @@ class FakeConsumer:
         return {p: self._group.committed[p] for p in of if p in self._group.committed}
 
     def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
+        if self.topic not in self._kafka.topics:
+            return {}
         return {p: Seen(self._positions[p], self._log(p).end) for p in partitions if p in self._positions}
 
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:

@@ -156,6 +156,8 @@ class CountedPartitions:
             return
         gaps = [gap for each in line.committed.values() for gap in each.metadata.gaps]
         for partition, each in self.open.items():
+            if each.origin.topic_id != line.bucketed_id:
+                continue  # this look was at a former topic, and says nothing about the frames of this one
             if gaps:
                 each.mark(gaps)
             each.miss_frames(line.missing_from)

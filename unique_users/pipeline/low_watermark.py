@@ -36,7 +36,6 @@ class LowWatermark:
 
     def update(self, committed: Mapping[int, Committed], ends: Mapping[int, int], now: float) -> int | None:
         """Take in the commits of each partition, whose `ends` were asked for first, at the monotonic time `now`."""
-        self._begin_anew_with_another_topic(committed)
         holding = [
             committed[partition].metadata if partition in committed else OffsetMetadata()
             for partition, end in ends.items()
@@ -46,10 +45,10 @@ class LowWatermark:
         self.clock = _later([metadata.now() for metadata in holding], self.clock)
         return self.value
 
-    def _begin_anew_with_another_topic(self, committed: Mapping[int, Committed]) -> None:
-        topic_ids = {each.metadata.topic_id for each in committed.values()} - {self._topic_id}
-        if topic_ids and self._topic_id not in {each.metadata.topic_id for each in committed.values()}:
-            self._topic_id = max(topic_ids)
+    def begin_anew_if_recreated(self, topic_id: str) -> None:
+        """Forget everything if `feed` is another topic than before; what is known is about the former one."""
+        if topic_id != self._topic_id:
+            self._topic_id = topic_id
             self._quiet_since.clear()
             self.value = self.clock = None
 

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from unique_users.clients.protocols import Admin, Position
 from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError
 from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 from unique_users.pipeline.low_watermark import Committed, LowWatermark
@@ -29,6 +30,7 @@ class Progress(NamedTuple):
     feed_ends: Mapping[int, int] = {}
     counted: Mapping[int, int] = {}  # what the counters have committed, by partition of bucketed
     clock: int | None = None  # the event time that the slowest partition of feed has reached
+    bucketed_id: str = ""  # the topic whose ends these are; empty if the broker has no ids
 
     @property
     def uncounted(self) -> int:
@@ -53,11 +55,15 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
     `bucketed`, 3. the ends of `bucketed`, which lie after all of those.
     """
     topics = config.topics
+    feed_id, bucketed_id = (_id_of(admin, topic.name) for topic in (topics.feed, topics.bucketed))
+    low_watermark.begin_anew_if_recreated(feed_id)
     feed_starts, feed_ends = admin.starts(topics.feed.name), admin.ends(topics.feed.name)
     committed = {
         partition: Committed(position.offset, OffsetMetadata.parsed(position.metadata))
         for partition, position in admin.committed(config.bucketer.group, topics.feed.name).items()
     }
+    # Commits outlive their topic.
+    committed = {p: each for p, each in committed.items() if each.metadata.topic_id in {"", feed_id}}
     bucketed_ends = admin.ends(topics.bucketed.name)
     counted = admin.committed(config.counter.group, topics.bucketed.name)
     missing_from = _missing_from(committed, feed_starts)
@@ -77,7 +83,15 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
         feed_ends,
         {partition: position.offset for partition, position in counted.items()},
         low_watermark.clock,
+        bucketed_id,
     )
+
+
+def _id_of(admin: Admin, topic: str) -> str:
+    state = admin.describe(topic)
+    if state is None:
+        raise BrokerAwayError(f"topic {topic!r} does not exist")
+    return state.id
 
 
 def _missing_from(committed: Mapping[int, Committed], feed_starts: Mapping[int, int]) -> int | None:

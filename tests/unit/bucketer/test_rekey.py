@@ -75,9 +75,9 @@ def test_every_frame_is_accepted_or_rejected_once(frames: list[bytes | None], ju
     clock = clock_at(NOW) if judges else StreamClock(DAY)
     rekeyed = rekeyer().rekey(frames, [NOW * 1000] * len(frames), clock)
     counts = rekeyed.counts()
-    assert counts.read == len(frames) == counts.accepted + counts.rejected.total()
+    assert len(frames) <= counts.read == counts.accepted + counts.rejected.total()  # two JSON values are two frames
     assert counts.accepted == len(rekeyed.keys) == len(rekeyed.values)
-    assert counts.rejected.total() == len({rejected.place for rejected in rekeyed.rejected})
+    assert counts.rejected.total() == len({(rejected.place, rejected.element) for rejected in rekeyed.rejected})
     good = frame("u", NOW)
     assert not any(frames[rejected.place] == good for rejected in rekeyed.rejected)
 

@@ -68,8 +68,32 @@ def test_when_all_are_idle_it_stays() -> None:
 
 def test_another_topic_begins_anew() -> None:
     low = LowWatermark(IDLE)
-    low.update({0: at(NOW)}, {0: 9}, 0)
+    low.begin_anew_if_recreated("a-feed")
+    assert low.update({0: at(NOW)}, {0: 9}, 0) == NOW - HOUR
+    low.begin_anew_if_recreated("a-feed")
+    assert low.update({}, {0: 9}, 0) == NOW - HOUR
+    low.begin_anew_if_recreated("another")
+    assert low.update({}, {0: 9}, 0) is None
     assert low.update({0: at(HOUR + 60, topic_id="another")}, {0: 9}, 1) == 60
+
+
+def test_a_look_after_feed_was_recreated_takes_nothing_from_the_commits_of_the_former_one() -> None:
+    kafka = FakeKafka()
+    kafka.create("feed")
+    kafka.create("bucketed")
+    admin, config, low = FakeAdmin(kafka), config_for("fake:1"), LowWatermark(IDLE)
+    metadata = at(NOW, topic_id=kafka.topics["feed"].id).metadata
+    kafka.group("bucketer", "feed").committed[0] = Position(1, metadata.text())
+    kafka.append("feed", b"{}")
+    assert look(admin, config, low, 0).low_watermark == NOW - HOUR
+    commits = dict(kafka.group("bucketer", "feed").committed)
+    kafka.delete("feed")
+    kafka.create("feed")
+    for left in (commits, {}):  # a broker deletes them some time after their topic
+        kafka.group("bucketer", "feed").committed.update(left)
+        found = look(admin, config, low, 1)
+        assert (found.low_watermark, found.committed) == (None, {})
+        kafka.group("bucketer", "feed").committed.clear()
 
 
 looks = st.lists(
