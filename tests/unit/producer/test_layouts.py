@@ -369,3 +369,5 @@ def test_the_files_after_a_damaged_one_are_not_read_and_that_is_said(tmp_path: P
     with FrameFiles(paths) as files, pytest.raises(InputError, match="; the 2 files after it are not read"):
         seen.extend(chain.from_iterable(files))
     assert seen == GOOD
+    with FrameFiles(paths[:2]) as files, pytest.raises(InputError, match="; the file after it is not read"):
+        list(files)
