@@ -99,6 +99,11 @@ def _override(tree: dict[str, Any], override: str) -> Keys:
     try:
         node[keys[-1]] = tree_of(text)
     except WrongYamlError:
+        if keys[0] != "kafka" and text.lstrip().startswith(("[", "{")):  # below `kafka:` it may be a password
+            message = (
+                f"--set {dotted}: this list or section is not valid YAML: put it in quotes, as in --set 'key=[a, b]'"
+            )
+            raise UsageError(message) from None
         node[keys[-1]] = text
     return keys
 

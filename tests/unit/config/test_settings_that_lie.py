@@ -232,3 +232,10 @@ def test_the_settings_of_a_topic_have_dots_on_the_command_line_too(load: Load) -
 @pytest.mark.parametrize("section", ["{}", "{security.protocol: SSL}"])
 def test_the_brokers_have_their_default_whatever_else_is_set(load: Load, section: str) -> None:
     assert load(f"kafka: {section}").bootstrap_servers == ["localhost:9092"]
+
+
+@pytest.mark.parametrize("value", ["[userId,", "[userId,anonymousId", "{", "{a: b", "[a]]"])
+def test_a_list_that_the_shell_cut_is_no_name_of_a_field(load: Load, value: str) -> None:
+    said = complaint(load, "", f"frame.uid={value}")
+    assert said == "--set frame.uid: this list or section is not valid YAML: put it in quotes, as in --set 'key=[a, b]'"
+    assert load("", f"kafka.sasl_plain_password={value}").kafka["sasl_plain_password"] == value
