@@ -15,7 +15,7 @@ from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.messages.frame import Reason
 from unique_users.queries.dead_letters import last_letters
-from unique_users.queries.replayed_letters import Feed, LetterReplay, Outcome
+from unique_users.queries.replayed_letters import Feed, LetterReplay, Outcome, may_be_record_time
 from unique_users.runtime.signals import stop_on_signals
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def replayed(config: Config, partitions: int, reason: str | None, *, again: bool
     with closing(get_admin(config)) as admin:
         name = config.topics.feed.name
         state = current_state(admin, name)
-        feed = Feed(name, state.partitions, retention_ms(admin, name), config.frame.ts == "$timestamp")
+        feed = Feed(name, state.partitions, retention_ms(admin, name), may_be_record_time(config.frame.ts))
     bytes_max = asked_bytes_max(config, name) - BATCH_OVERHEAD_BYTES
     with (
         stop_on_signals() as stop,

@@ -30,18 +30,30 @@ def _check_retention(config: Config, places: Places) -> None:
 
 
 FIELDS_MAX = 10
+LEVELS_MAX = 100  # of a path
+_NO_KEY = re.compile(r'["\\]')  # what the parser of frames does not take in the name of a key
+
+
+def _check_names(key: str, names: list[str], places: Places) -> None:
+    if not 0 < len(names) <= FIELDS_MAX or not all(
+        re.search(NAME, name) and len(name) <= NAME_LENGTH_MAX for name in names
+    ):
+        shown = f"{names if len(names) != 1 else names[0]!r:.60}"
+        said = f"expected {PATTERNS[NAME]}, or a list of up to {FIELDS_MAX} of them, got {shown}"
+        raise places.wrong(key, said)
+    for name in names:
+        if _NO_KEY.search(name):
+            said = f"expected a field without quotes and backslashes in its name, got {name!r:.60}"
+            raise places.wrong(key, said)
+        if name.count(".") >= LEVELS_MAX:
+            raise places.wrong(key, f"expected a path of up to {LEVELS_MAX} levels, got {name!r:.60}")
 
 
 def _check_fields(config: Config, places: Places) -> None:
     frame = config.frame
     uid, ts = ([names] if isinstance(names, str) else names for names in (frame.uid, frame.ts))
     for key, names in (("frame.uid", uid), ("frame.ts", ts)):
-        if not 0 < len(names) <= FIELDS_MAX or not all(
-            re.search(NAME, name) and len(name) <= NAME_LENGTH_MAX for name in names
-        ):
-            shown = f"{names if len(names) != 1 else names[0]!r:.60}"
-            said = f"expected {PATTERNS[NAME]}, or a list of up to {FIELDS_MAX} of them, got {shown}"
-            raise places.wrong(key, said)
+        _check_names(key, names, places)
     if RECORD_TIME in uid or RECORD_KEY in ts:
         raise places.wrong("frame", f"{RECORD_KEY} may stand for frame.uid alone, and {RECORD_TIME} for frame.ts")
     for name in uid:

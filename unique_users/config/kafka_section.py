@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv6Address
 
 from unique_users.config.places import Places
-from unique_users.config.schema import Config
+from unique_users.config.schema import DEFAULT_SERVERS, Config
 from unique_users.errors import UsageError
 
 _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
@@ -78,7 +78,7 @@ def _check_names(config: Config, places: Places) -> None:
 
 
 def _check_servers(config: Config, places: Places) -> None:
-    servers = config.kafka.get(_SERVERS, config.kafka.get("bootstrap.servers"))
+    servers = config.kafka.get(_SERVERS, config.kafka.get("bootstrap.servers", DEFAULT_SERVERS))
     texts = servers.split(",") if isinstance(servers, str) else servers
     if not texts or not isinstance(texts, list) or not all(_is_address(text) for text in texts):
         said = "expected host:port, or several separated by commas, without a user or password"

@@ -15,7 +15,7 @@ from unique_users.config.checks import check
 from unique_users.config.complaints import KEY, explained, shown
 from unique_users.config.kafka_section import check_kafka_names, normal
 from unique_users.config.names import named, placed
-from unique_users.config.places import Places
+from unique_users.config.places import Places, path_of
 from unique_users.config.schema import Config
 from unique_users.config.yaml_text import TEXT_BYTES_MAX, Keys, WrongYamlError, tree_and_lines, tree_of
 from unique_users.errors import UsageError
@@ -80,8 +80,7 @@ def _kind(tree: object) -> str:
 def _override(tree: dict[str, Any], override: str) -> Keys:
     """Put `section.key=value` into the tree and return the key's path."""
     dotted, equals, text = override.partition("=")
-    # The names below `kafka:` belong to the client and may contain dots.
-    keys = tuple(dotted.split(".", 1) if dotted.startswith("kafka.") else dotted.split("."))
+    keys = path_of(dotted)
     if not equals or not all(map(KEY.fullmatch, keys)):
         # What was given may be a value, and a secret.
         message = "--set: expected section.key=value, like --set counter.report_seconds=10"
@@ -100,6 +99,11 @@ def _override(tree: dict[str, Any], override: str) -> Keys:
     try:
         node[keys[-1]] = tree_of(text)
     except WrongYamlError:
+        if keys[0] != "kafka" and text.lstrip().startswith(("[", "{")):  # below `kafka:` it may be a password
+            message = (
+                f"--set {dotted}: this list or section is not valid YAML: put it in quotes, as in --set 'key=[a, b]'"
+            )
+            raise UsageError(message) from None
         node[keys[-1]] = text
     return keys
 

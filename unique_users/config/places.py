@@ -1,5 +1,6 @@
 """Where each key was set: on a line of the file, or on the command line. Messages begin with it."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,13 @@ from unique_users.config.yaml_text import Keys
 from unique_users.errors import UsageError
 
 DEFAULTS = "the defaults"
+_NAMED_BY_KAFKA = re.compile(r"(kafka|topics\.[a-z]+\.settings)\.(.+)", re.DOTALL)
+
+
+def path_of(dotted: str) -> Keys:
+    """The path of a key like `counter.report_seconds`. Names that are Kafka's own may contain dots."""
+    match = _NAMED_BY_KAFKA.fullmatch(dotted)
+    return (*match[1].split("."), match[2]) if match else tuple(dotted.split("."))
 
 
 class Places:
@@ -24,9 +32,7 @@ class Places:
 
     def of(self, dotted: str) -> str:
         """The place of a key like `counter.report_seconds`, or of the section that it is missing from."""
-        section, _, name = dotted.partition(".")
-        # The names below `kafka:` belong to the client and may contain dots.
-        return self.of_keys((section, name) if section == "kafka" else tuple(dotted.split(".")))
+        return self.of_keys(path_of(dotted))
 
     def of_keys(self, keys: Keys) -> str:
         """As `of`, for a path."""

@@ -13,17 +13,18 @@ from unique_users.event_time.buckets import IntervalName
 
 # No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^[a-zA-Z0-9._-]{1,249}\Z"
+NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z"
 _PREFIX = r"^([a-zA-Z0-9][a-zA-Z0-9._-]{0,99})?\Z"
 TOPIC_NAME_MAX = 249
 _PATH = r"^(/[a-zA-Z0-9._~-]+)*\Z"
+DEFAULT_SERVERS = "localhost:9092"
 # What errors say instead of a pattern.
 PATTERNS = {
     _PATH: "an empty string, or a path like /unique-users without a slash at its end",
     NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
     _PREFIX: "up to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
-    _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
+    _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`, but not `.` or `..`",
 }
 _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
 
@@ -187,7 +188,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(pattern=_PREFIX)] = ""
     client: Literal["kafka-python", "librdkafka"] = "kafka-python"
-    kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": "localhost:9092"})
+    kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": DEFAULT_SERVERS})
     topics: Topics = Topics()
     frame: Frame = Frame()
     producer: Producer = Producer()

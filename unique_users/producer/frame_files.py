@@ -46,6 +46,8 @@ class FrameFile:
         self._layout: Layout | None = None
         self._start = b""
         self._error: Exception | None = None
+        if not path:
+            raise UsageError("the name of a file is empty: name one, or `-` for stdin")
         if path in STDIN and sys.stdin is None:
             raise UsageError("stdin is closed: name a file, or pipe the frames in")
         try:
@@ -55,8 +57,12 @@ class FrameFile:
         except FileNotFoundError:
             message = f"{path}: no such file: name one, or `-` for stdin"
             raise UsageError(message) from None
+        except IsADirectoryError:
+            message = f"{path}: is a directory: name the files in it, in order"
+            raise UsageError(message) from None
         except OSError as error:
-            raise _unreadable(path, error) from None
+            message = f"{path}: cannot be read: {error.strerror or error}"
+            raise UsageError(message) from None
         regular = stat.S_ISREG(status.st_mode)
         self._origin = Origin(path, regular=regular and path not in STDIN)
         self.bytes_total = status.st_size if self._origin.regular else None
@@ -118,7 +124,8 @@ class FrameFile:
             try:
                 self._open()  # waits until another program opens the pipe as well
             except OSError as error:
-                raise _unreadable(self.path, error) from None
+                message = f"{self.path}: cannot be read: {error.strerror or error}"
+                raise InputError(message) from None
         yield from unpacked(self._file, self._origin)
 
     def _open(self) -> None:
@@ -199,7 +206,8 @@ class FrameFiles:
                 left = len(self._paths) - number - 1
                 if not left:
                     raise
-                message = f"{error}; the {left} files after it are not read"
+                after = "the file after it is" if left == 1 else f"the {left} files after it are"
+                message = f"{error}; {after} not read"
                 raise InputError(message) from None
 
     def __enter__(self) -> Self:
@@ -217,10 +225,6 @@ def _bytes_total(path: str) -> int | None:
         return None
     with FrameFile(path) as file:
         return file.bytes_total
-
-
-def _unreadable(path: str, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _joined(blocks: Iterator[bytes], bytes_max: int) -> Iterator[bytes]:

@@ -37,8 +37,8 @@ _ZEROS = {
 }
 _SHORTEST = 4  # bytes that reveal the encoding
 _WRAPPER = re.compile(rb'\{\s*"((?:[^"\\]|\\.)*+)"\s*:\s*\[\s*\{', re.DOTALL)
-_MARKUP = re.compile(rb"<(\?xml|!doctype|html)", re.IGNORECASE)
-_MARKUP_BYTES = 9
+_MARKUP = re.compile(rb"<[a-z?!]", re.IGNORECASE)
+_MARKUP_BYTES = 2
 
 
 def layout_of(start: bytes, origin: Origin, *, ended: bool) -> Layout | None:

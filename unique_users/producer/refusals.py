@@ -57,6 +57,7 @@ _BINARIES = [
     _Binary(b"\x89LZO\0", "compressed with lzop", "lzop -dc"),
     _Binary(b"LZIP", "compressed with lzip", "lzip -dc"),
     _Binary(b"\x5d\x00\x00", "compressed with lzma", "xz --format=lzma -dc"),
+    _Binary(b"version https://git-lfs.github.com/spec/", "a pointer to a file in Git LFS", "git lfs smudge"),
     _Binary(b"\x1f\x9d", "compressed with compress", "gzip -dc"),
     *(
         _Binary(

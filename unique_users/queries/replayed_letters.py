@@ -9,7 +9,7 @@ has the header, and the next replay leaves it out, so nothing can go in circles.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import orjson
 from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Position, Producer
 from unique_users.errors import BrokerAwayError
 from unique_users.messages.dead_letters import NO_TIME, REPLAYED, DeadLetter
+from unique_users.messages.fields import RECORD_TIME, Field
 from unique_users.queries.dead_letters import Found, read_letters
 from unique_users.reports.bucket_count import Format
 
@@ -33,7 +34,8 @@ SAID = {
     "a line": "are lines too long for Kafka, sent there by producer.py: replay their file",
     "cut": "were cut to fit into rejected",
     "no value": "have no value: tombstones, and records that could not be unpacked",
-    "too old": "are older than feed keeps, and frame.ts is the record's own time",
+    "too old": "are older than feed keeps, and frame.ts may be the record's own time",
+    "no time": "have no time, and frame.ts may be the record's own time",
 }
 
 
@@ -43,7 +45,12 @@ class Feed(NamedTuple):
     name: str
     partitions: int
     keeps_ms: int | None  # how old a record may be before it is deleted; None: forever, or not known
-    time_of_record: bool  # whether the record's own time is the event time
+    time_of_record: bool  # whether the record's own time is the event time, or what it falls back on
+
+
+def may_be_record_time(ts: str | Sequence[str]) -> bool:
+    """Whether the event time, looked for under these names, may be the record's own time."""
+    return RECORD_TIME in Field(ts).names
 
 
 @dataclass
@@ -159,12 +166,14 @@ class LetterReplay:
 
     def _left_out(self, letter: DeadLetter) -> str | None:
         """Why a letter is not replayed, None if it is."""
+        no_time = letter.timestamp_ms == NO_TIME
         reasons = {
             "rejected again": letter.replayed,
             "a line": not letter.topic,
             "of another topic": letter.topic != self._feed.name,
             "cut": letter.bytes_total is not None or letter.left_out,
             "no value": not letter.value,
+            "no time": self._feed.time_of_record and no_time,
             "too old": self._feed.time_of_record and self._too_old(letter.timestamp_ms),
         }
         return next((why for why, holds in reasons.items() if holds), None)

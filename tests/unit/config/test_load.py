@@ -311,8 +311,9 @@ def test_brokers_are_one_address_or_several(load: Load, name: str, servers: str,
 
 
 @pytest.mark.parametrize(
-    "kafka", ["{}", "{bootstrap_servers: h}", "{bootstrap_servers: ''}", "{bootstrap_servers: 'h:'}",
-              "{bootstrap_servers: ':1'}", "{bootstrap_servers: 'h:1,'}", "{bootstrap_servers: []}",
+    "kafka", ["{bootstrap_servers: null}", "{bootstrap_servers: h}", "{bootstrap_servers: ''}",
+              "{bootstrap_servers: 'h:'}", "{bootstrap_servers: ':1'}", "{bootstrap_servers: 'h:1,'}",
+              "{bootstrap_servers: []}",
               "{bootstrap_servers: ['h:1', 5]}", "{bootstrap_servers: 9092}", "{bootstrap_servers: 'h:port'}",
               "{bootstrap_servers: 'h:99999'}",
               "{bootstrap_servers: 'a..b:1'}", "{bootstrap_servers: '.:1'}", "{bootstrap_servers: '[::::]:1'}",

@@ -52,7 +52,7 @@ WRONG_FILES = [
     "kafka: [s3cr3t]",
     "- {kafka: {sasl_plain_password: s3cr3t}}",
     "sasl_plain_password=s3cr3t",
-    "%s3cr3t\n---\nkafka: {}",
+    "%s3cr3t\n---\nkafka: 5",
     "'sasl_plain_password:s3cr3t': 1",
     "counter: {'sasl_plain_password:s3cr3t': 1}",
     "kafka: {bootstrap_servers: 'user:s3cr3t@host:9092'}",

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from unique_users.config.kafka_section import OURS
 from unique_users.config.load import load_config
 from unique_users.config.names import check_moved
 from unique_users.config.schema import Config, start_of
 from unique_users.errors import UsageError
+from unique_users.messages.frame import FrameFormat
+from unique_users.messages.frame_parser import FrameParser
 
 Load = Callable[..., Config]
 
@@ -200,3 +203,39 @@ def test_a_start_is_one_of_two_words_or_a_time_quoted_or_not(load: Load, text: s
 def test_a_start_that_is_none_is_refused(load: Load, text: str) -> None:
     said = complaint(load, f"bucketer:\n  start: '{text}'")
     assert said.startswith("config.yaml, line 2: bucketer.start: expected earliest, latest, or a time with a zone")
+
+
+@pytest.mark.parametrize("name", ['u"x', "u\\x", 'user.a"b'])
+@pytest.mark.parametrize("key", ["uid", "ts"])
+def test_a_field_that_the_parser_cannot_look_for_is_refused(load: Load, key: str, name: str) -> None:
+    assert f"frame.{key}: expected a field without quotes and backslashes" in complaint(
+        load, "", f"frame.{key}='{name}'"
+    )
+
+
+def test_a_path_has_levels_that_can_be_compiled(load: Load) -> None:
+    deepest = ".".join("a" * 100)
+    FrameParser(FrameFormat(**asdict(load("", f"frame.uid={deepest}").frame)))
+    assert "frame.uid: expected a path of up to 100 levels" in complaint(load, "", f"frame.uid={deepest}.a")
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_topic_that_kafka_refuses_is_refused(load: Load, name: str) -> None:
+    assert "but not `.` or `..`" in complaint(load, f"topics: {{feed: {{name: {name}}}}}")
+
+
+def test_the_settings_of_a_topic_have_dots_on_the_command_line_too(load: Load) -> None:
+    config = load("topics: {feed: {settings: {retention.ms: 1}}}", "topics.feed.settings.retention.ms=5")
+    assert config.topics.feed.settings == {"retention.ms": 5}
+
+
+@pytest.mark.parametrize("section", ["{}", "{security.protocol: SSL}"])
+def test_the_brokers_have_their_default_whatever_else_is_set(load: Load, section: str) -> None:
+    assert load(f"kafka: {section}").bootstrap_servers == ["localhost:9092"]
+
+
+@pytest.mark.parametrize("value", ["[userId,", "[userId,anonymousId", "{", "{a: b", "[a]]"])
+def test_a_list_that_the_shell_cut_is_no_name_of_a_field(load: Load, value: str) -> None:
+    said = complaint(load, "", f"frame.uid={value}")
+    assert said == "--set frame.uid: this list or section is not valid YAML: put it in quotes, as in --set 'key=[a, b]'"
+    assert load("", f"kafka.sasl_plain_password={value}").kafka["sasl_plain_password"] == value

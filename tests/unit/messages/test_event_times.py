@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -97,3 +98,14 @@ def test_thousands_of_different_times_are_converted_and_not_all_remembered() -> 
         column = times.column([moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in moments])
         assert column == [T + start + i for i in range(500)]
     assert len(times._utc) <= 20_000
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_earliest_time_may_be_any_day_in_any_unit(unit: str) -> None:
+    earliest = TS_MAX - 86_399  # 9999-12-31
+    times = EventTimes(unit, earliest=earliest)
+    decode = msgspec.json.Decoder(times.usual_type()).decode
+    for value in (b"1716200040", b"9223372036854775807", str(earliest * UNITS[unit] - 1).encode()):
+        with pytest.raises(msgspec.ValidationError):
+            decode(value)
+    assert times.seconds(earliest * UNITS[unit]) == earliest

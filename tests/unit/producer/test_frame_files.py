@@ -217,5 +217,9 @@ def test_progress_is_counted_in_bytes_of_the_file(file: Callable[[bytes], str]) 
 def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file: name one, or `-` for stdin"):
         FrameFile(str(tmp_path / "missing"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is a directory: name the files in it"):
         FrameFile(str(tmp_path))
+    with pytest.raises(UsageError, match="the name of a file is empty"):
+        FrameFile("")
+    with pytest.raises(UsageError, match="cannot be read"):
+        FrameFile(str(tmp_path / ("n" * 300)))

@@ -214,6 +214,8 @@ REFUSED = {
     "csv without rows": b"uid,ts\n",
     "xml": b'<?xml version="1.0"?><a/>',
     "html": b"<!DOCTYPE html>\n<html>",
+    "an error of s3": b"<Error><Code>AccessDenied</Code></Error>",
+    "git lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
     "records": (CASES / "10_cloudtrail.json").read_bytes(),
     "records, pretty": json.dumps(json.loads((CASES / "10_cloudtrail.json").read_bytes()), indent=2).encode(),
     "parquet": b"PAR1\x15\x04\x15",
@@ -367,3 +369,5 @@ def test_the_files_after_a_damaged_one_are_not_read_and_that_is_said(tmp_path: P
     with FrameFiles(paths) as files, pytest.raises(InputError, match="; the 2 files after it are not read"):
         seen.extend(chain.from_iterable(files))
     assert seen == GOOD
+    with FrameFiles(paths[:2]) as files, pytest.raises(InputError, match="; the file after it is not read"):
+        list(files)

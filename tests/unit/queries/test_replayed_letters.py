@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from unique_users.clients.protocols import Position
 from unique_users.errors import BrokerAwayError, DeliveryError
-from unique_users.messages.dead_letters import DeadLetter
-from unique_users.queries.replayed_letters import Feed, LetterReplay, Memory, Outcome
+from unique_users.messages.dead_letters import NO_TIME, DeadLetter
+from unique_users.queries.replayed_letters import Feed, LetterReplay, Memory, Outcome, may_be_record_time
 
 NOW_MS = 1_468_244_400_000
 DAY_MS = 86_400_000
@@ -122,6 +122,13 @@ def test_records_older_than_feed_keeps_get_the_time_of_now_or_stay_where_their_t
     assert replay(kafka, feed=FEED._replace(keeps_ms=None), again=True).time_of_now == 0
 
 
+def test_a_record_without_a_time_gets_none_where_it_would_be_counted(kafka: FakeKafka) -> None:
+    put(kafka, LETTER._replace(timestamp_ms=NO_TIME))
+    by_record = replay(kafka, feed=FEED._replace(time_of_record=True, keeps_ms=None))
+    assert (by_record.sent, by_record.left_out) == (0, {"no time": 1})
+    assert replay(kafka, again=True).sent == 1
+
+
 def test_a_replay_that_is_stopped_goes_on_from_there(kafka: FakeKafka) -> None:
     kafka.records_per_poll = 10
     put(kafka, *[LETTER] * 45)
@@ -168,3 +175,11 @@ def test_the_memory_knows_what_was_replayed(runs: list[tuple[str | None, int]]) 
 @pytest.mark.parametrize("metadata", ["x", "[]", '{"a":"b"}', '{"a":99}', ""])
 def test_metadata_of_another_program_is_no_memory(metadata: str) -> None:
     assert Memory.read(Position(3, metadata), 10) == Memory(3)
+
+
+@pytest.mark.parametrize(
+    ("ts", "expected"),
+    [("ts", False), (["ts", "at"], False), ("$timestamp", True), (["$timestamp"], True), (["ts", "$timestamp"], True)],
+)
+def test_a_time_that_only_falls_back_on_the_record_may_be_the_records_own(ts: str | list[str], expected: bool) -> None:  # noqa: FBT001
+    assert may_be_record_time(ts) is expected
