@@ -88,7 +88,7 @@ ROWS = [
     Row("10_cloudtrail.json", "an array in an object", 0, "jq -c '.Records[]'", 2),
     Row("12b_utf16le.jsonl", "UTF-16", 0, "iconv -f UTF-16 -t UTF-8", 2),
     Row("utf-16", "UTF-16 without a mark", 0, "iconv -f UTF-16BE -t UTF-8", 2),
-    Row("22_events.csv", "CSV", 0, "looks like CSV, not like JSON", 2),
+    Row("22_events.csv", "CSV", 0, "looks like CSV, not JSON", 2),
     Row("tar.gz", "tar", 0, "is a tar archive", 2),
     Row("two.zip", "zip of two", 0, "is a zip archive of 2 files", 2),
     Row("parquet", "Parquet", 0, "is Parquet, not JSON", 2),
@@ -162,7 +162,7 @@ def test_other_published_minutes_are_compared_only_when_asked_for(running: Runni
     (tmp_path / "later").write_bytes(later)
     running.run("producer", str(GOOD), str(tmp_path / "later"))
     running.counts()
-    left_out = "; 28 published ones lie outside the file's time: --all compares them"
+    left_out = "; 28 published ones are outside the files' time: --all compares them"
     compared = running.run("recount", str(GOOD), "--against", "counts")
     assert f"exact: no bucket differs{left_out}\n" in compared.stderr
     everything = running.run("recount", str(GOOD), "--against", "counts", "--all", code=1)

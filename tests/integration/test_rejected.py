@@ -44,7 +44,7 @@ def test_rejected_looked_at_corrected_and_replayed_the_counts_are_exact(running:
     assert running.run("rejected", "--replay").stdout.splitlines() == [
         "0 dead letters sent to feed again",
         "3,002 were replayed before (--again sends them once more)",
-        "2 were replayed before and rejected again: the letters that they were made from stand for them",
+        "2 were replayed before and rejected again: their original letters stand for them",
     ]
     assert [letter["replayed"] for letter in shown(running, "--limit", "3")] == [False, True, True]
     again = running.run("rejected", "--replay", "--again", "--format", "json").stdout
@@ -75,7 +75,7 @@ def test_key_headers_and_time_of_a_record_come_through_a_replay(running: Running
 
 def test_without_dead_letters_one_line_says_so(running: Running) -> None:
     missing = running.run("rejected")
-    assert missing.stderr == f"topic '{running.topic('rejected')}' does not exist: nothing was rejected yet\n"
+    assert missing.stderr == f"topic '{running.topic('rejected')}' does not exist: nothing has been rejected yet\n"
     assert running.run("rejected", "--replay").stderr == missing.stderr
     running.run("bucketer", "--until-caught-up")
     assert running.run("rejected").stderr == f"no dead letters in '{running.topic('rejected')}'\n"

@@ -110,7 +110,7 @@ def said_about(config: Config, caplog: pytest.LogCaptureFixture) -> str:
     return line.removeprefix(start).removesuffix(" …")
 
 
-WAY_OUT = "set advertised.listeners of the broker to an address that this machine can reach"
+WAY_OUT = "set the broker's advertised.listeners to an address that this machine can reach"
 
 
 def test_a_name_that_is_known_to_the_broker_only(
@@ -131,7 +131,7 @@ def test_an_address_where_nothing_listens(
 
 def test_a_broker_that_wants_a_login(client: str, addresses: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     said = said_about(config_for(addresses["LOGIN"], client=client), caplog)
-    assert said == "it is there, but does not answer without a login: set kafka.security_protocol to SASL_PLAINTEXT"
+    assert said == "it is up, but does not answer without a login: set kafka.security_protocol to SASL_PLAINTEXT"
 
 
 LOGIN: dict[str, Any] = {**USER, "security_protocol": "SASL_PLAINTEXT"}
@@ -141,11 +141,13 @@ def test_a_login_where_none_is_taken_with_kafka_python(
     addresses: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     said = said_about(config_for(addresses["PLAINTEXT"], kafka=LOGIN), caplog)
-    assert said == "it takes clients without a login only: set kafka.security_protocol to PLAINTEXT"
+    assert said == "it accepts only clients without a login: set kafka.security_protocol to PLAINTEXT"
 
 
 def test_a_login_where_none_is_taken_with_librdkafka(addresses: dict[str, str]) -> None:
-    with pytest.raises(BrokerError, match="check the security_protocol, for it takes no login there, of the `kafka:`"):
+    with pytest.raises(
+        BrokerError, match="check the security_protocol, as that listener takes no login, of the `kafka:`"
+    ):
         get_admin(config_for(addresses["PLAINTEXT"], client="librdkafka", kafka=LOGIN))
 
 
@@ -182,7 +184,7 @@ def test_a_web_server(client: str, web: str, caplog: pytest.LogCaptureFixture) -
 
 def test_a_port_with_nothing_behind_it(client: str, hangs_up: str, caplog: pytest.LogCaptureFixture) -> None:
     said = said_about(config_for(hangs_up, client=client), caplog)
-    assert said.startswith("it takes connections and ends them at once")
+    assert said.startswith("it accepts connections and closes them at once")
 
 
 def test_of_several_each_is_told(client: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # At most this many uids are interned, so that equal ones of different minutes share one string.
 NAMES_MAX = 250_000
 OTHERS_SHARE = 10  # one in this many uids in memory is for buckets other than the last one of each interval
-SETS_MAX = 20_000  # sets in memory, 350 bytes each beside their uids; two weeks of minutes, the others are on disk
+SETS_MAX = 20_000  # sets in memory, 350 bytes each besides their uids; two weeks of minutes, the others are on disk
 SKETCHES_MAX = 1_000  # sketches in memory, 5 kB each; the others are on disk
 
 
@@ -121,7 +121,7 @@ class BucketUsers:
     def _evict_users(self, uids_max: int) -> bool:
         if self._fits(uids_max, SETS_MAX):
             return True
-        sets_max = SETS_MAX * 9 // 10  # some at once: each look takes as long as there are sets
+        sets_max = SETS_MAX * 9 // 10  # several at once: each search takes time in proportion to the number of sets
         last = {bucket.interval: bucket for bucket in self._users}
         others = [bucket for bucket in self._users if bucket != last[bucket.interval]]
         others.sort(key=lambda bucket: INTERVALS.index(bucket.interval))

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Explaining:
-    """Logs an example for each reason, and the fields that frames have if none of the first ones is accepted."""
+    """Logs an example for each reason, and the fields that frames do have if none of the first ones is accepted."""
 
     def __init__(self, config: Config, monotonic: Callable[[], float]) -> None:
         self._feed = config.topics.feed.name
@@ -22,7 +22,7 @@ class Explaining:
         self._first_frames = FirstFrames(config.frame.uid, config.frame.ts)
 
     def note(self, batch: Batch, rekeyed: Rekeyed) -> None:
-        """Say what is to be said about a batch of frames."""
+        """Log what is worth saying about a batch of frames."""
         if rekeyed.rejected:
             self._say(*self._examples.lines(self._rejected(batch, rekeyed), self._monotonic()))
         if not self._first_frames.done:
@@ -30,7 +30,7 @@ class Explaining:
             self._say(self._first_frames.add(batch.values, rekeyed.accepted, reasons))
 
     def report(self) -> None:
-        """Say which fields there are if nothing was accepted until now: a report should not stand alone."""
+        """Log which fields there are if nothing was accepted so far, so that a report comes with the reason."""
         self._say(self._first_frames.told())
 
     def _rejected(self, batch: Batch, rekeyed: Rekeyed) -> Iterator[Example]:

@@ -29,8 +29,8 @@ class FeedPartition:
     gaps: tuple[Gap, ...] = ()  # of frames that were deleted before they were read, whoever missed them
     missed: bool = False  # frames right before the next one were deleted
     began_with: int = 0  # see OffsetMetadata
-    reached: int = 0  # while all frames are committed: up to here there are no more
-    told: int = 0  # what of that is committed
+    reached: int = 0  # once all frames read are committed: there are no more up to here
+    told: int = 0  # the part of `reached` that is committed
     pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
@@ -65,7 +65,7 @@ class FeedPartition:
         self.pending = FrameCounts()
 
     def mark_reached(self, offset: int) -> None:
-        """Note that there are no more frames up to an offset, if all those read are committed."""
+        """Note that there are no more frames up to an offset, provided that all those read are committed."""
         if self.position == self.committed:
             self.reached = max(self.position, offset)
 

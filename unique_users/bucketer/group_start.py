@@ -1,4 +1,4 @@
-"""Where a group begins to read `feed`: `bucketer.start`, for partitions of which it has committed nothing yet."""
+"""Where a group begins to read `feed`: at `bucketer.start`, in partitions where it has committed nothing yet."""
 
 import logging
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ COMMIT_SECONDS = 3.0
 
 
 class GroupStart:
-    """Commits where a new group begins before it reads anything, so that a crash does not move that.
+    """Commits where a new group begins before it reads anything, so that a crash does not move its start.
 
-    The commit tells how many partitions `feed` had then: those that come later are read from their start, and so is
-    everything of a group that only lacks some commits.
+    The commit records how many partitions `feed` had then. Partitions added later are read from their start, and so are
+    those of an existing group that only lacks some commits.
     """
 
     def __init__(self, config: Config, consumer: Consumer) -> None:
@@ -27,7 +27,7 @@ class GroupStart:
         self._consumer = consumer
 
     def committed(self, uncommitted: Iterable[int], topic: TopicState) -> dict[int, Position]:
-        """The positions, as committed now, of those partitions that do not begin at the start of the log.
+        """The positions, now committed, of those partitions that do not begin at the start of the log.
 
         Raises BrokerAwayError, also if the group is rebalancing.
         """
@@ -40,7 +40,7 @@ class GroupStart:
         metadata = OffsetMetadata(topic.id, began_with=topic.partitions).text()
         positions = {p: Position(offset, metadata) for p, offset in self._offsets(left).items()}
         if positions and not self._consumer.commit(positions, COMMIT_SECONDS):
-            raise BrokerAwayError(f"the group is rebalancing and cannot commit where {self._name} is begun")
+            raise BrokerAwayError(f"the group is rebalancing and cannot commit where it begins to read {self._name}")
         return positions
 
     def _offsets(self, partitions: Iterable[int]) -> dict[int, int]:
@@ -52,6 +52,6 @@ class GroupStart:
             left_out = max(0, offset - bounds[partition][0])
             _log.info(
                 f"{self._name}-{partition}: the group has no commit: reading from offset {offset}"
-                f" (bucketer.start: {self._wanted}), {left_out} records before it are left out"
+                f" (bucketer.start: {self._wanted}), skipping {left_out} earlier records"
             )
         return found

@@ -19,7 +19,7 @@ class Rejected(NamedTuple):
     place: int  # its index in the batch
     reason: Reason
     detail: str
-    element: Element | None = None  # what is rejected, where the record holds several frames
+    element: Element | None = None  # the rejected frame, if the record holds several
 
 
 class Rekeyed(NamedTuple):
@@ -67,7 +67,8 @@ class Rekeyer:
     ) -> Rekeyed:
         """Judge and re-key the frames in `messages`, and advance the clock.
 
-        The records of the messages carry the Kafka times `timestamps_ms`, and `keys`, which only some formats need.
+        The messages are the values of records with the Kafka times `timestamps_ms` and the `keys`, which only some
+        formats need.
         """
         parsed = self._parser.parse_all(messages, RecordColumns(keys, timestamps_ms))
         rejected = [Rejected(each.place, each.error.reason, each.error.detail, each.element) for each in parsed.refused]

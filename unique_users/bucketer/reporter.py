@@ -30,7 +30,7 @@ class Reporter:
 
     @property
     def frames_reported(self) -> int:
-        """How many frames the last report knew."""
+        """How many frames the last report counted."""
         return self._meter.reported
 
     def report(self, committed: FrameCounts, missing: tuple[str, ...]) -> None:

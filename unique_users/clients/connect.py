@@ -35,9 +35,9 @@ def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool 
 
 
 def get_reader(config: Config, topic: str, group: str | None = None) -> Consumer:
-    """A consumer that has all partitions of an existing topic and joins no group. Raises as `get_consumer` does.
+    """A consumer that reads all partitions of an existing topic and joins no group. Raises as `get_consumer` does.
 
-    With `group` it can commit, and read what is committed, in the name of that group, which must have no members.
+    With `group`, it can commit and read commits in the name of that group, which must have no members.
     """
 
     def make(client: Any) -> Consumer:
@@ -153,7 +153,7 @@ def in_transactions(consumer: Consumer, partitions: Iterable[int], timeout_secon
 def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) -> Built | None:
     """Return what `build` makes, retrying while no broker answers; None if a stop is requested first.
 
-    Says at once and each minute what it waits for and why, and once that the wait is over.
+    Logs what it waits for and why, at once and then each minute, and says when the wait is over.
     """
     wait = Wait(_log, f"waiting for a Kafka broker at {', '.join(config.bootstrap_servers)}", stop.monotonic)
     while not stop.requested:
@@ -171,11 +171,11 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
 
 
 def reason_for_silence(config: Config, stop: Stop) -> str | None:
-    """Why no broker answers, found out within seconds; None if that cannot be told, or a stop is requested."""
+    """Why no broker answers, found out within seconds; None if that cannot be determined or a stop is requested."""
     return found_out(lambda: why_silent(config, _admin_of), stop)
 
 
 def _admin_of(config: Config) -> Admin:
-    """An admin client that does not look for the reason of a silence. Raises BrokerAwayError, BrokerError."""
+    """An admin client that does not look for the reason when no broker answers. Raises BrokerAwayError, BrokerError."""
     admin: Admin = _chosen(config).make_admin(config)
     return admin

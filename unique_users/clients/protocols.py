@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     offsets: Sequence[int]
     unreadable: str = ""  # why these records cannot be unpacked; their keys and values are then None
     leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
-    headers: Callable[[int], Headers] = no_headers  # of the record at an index, decoded when they are asked for
+    headers: Callable[[int], Headers] = no_headers  # of the record at an index, decoded on demand
 
     @property
     def next_offset(self) -> int:
@@ -61,10 +61,10 @@ class Peeked(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """How far a partition is read, and how far it goes, as known without asking the broker."""
+    """How far a partition has been read, and where it ends, as known without asking the broker."""
 
-    position: int  # the next offset to be read: also past what transactions leave behind, which no poll brings
-    end: int  # that of all records: those of open transactions, which no poll brings yet, are before it
+    position: int  # the next offset to read: also past what transactions leave behind, which no poll returns
+    end: int  # of all records, including those of open transactions, which no poll returns yet
 
 
 class Polled(NamedTuple):
@@ -96,7 +96,7 @@ class Consumer(Protocol):
         """The next offset to be read. Raises BrokerAwayError for a partition that has been revoked."""
 
     def seen(self, partitions: Iterable[int]) -> dict[int, Seen]:
-        """How far partitions that are started are read, as known now; those of which it is not known are absent."""
+        """How far started partitions have been read, as known now; those for which it is unknown are absent."""
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Position]:
         """The group's committed positions, in one request; a partition without a commit is absent."""
@@ -105,13 +105,13 @@ class Consumer(Protocol):
         """Commit. Returns False if the commit was refused because the group is rebalancing: not an error."""
 
     def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        """The first offset kept and the end offset, as `ends` has it, of each partition."""
+        """The first offset kept and the end offset, as `ends` returns it, of each partition."""
 
     def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
         """The end offset of each partition, before the first open transaction: one request instead of two."""
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        """The offset of the first record of each partition that has this Kafka time or a later one, else its end."""
+        """The offset of each partition's first record with this Kafka time or a later one, else the partition's end."""
 
     def close(self) -> None:
         """Leave the group. Commits nothing."""
@@ -135,8 +135,8 @@ class Producer(Protocol):
         """Hand over one record without waiting for it to arrive; call `has_room` first, every few thousand records.
 
         Without `partition`, the key chooses it as in Kafka's own clients. Without `timestamp_ms`, the record's time is
-        now. A broker may refuse, or soon delete, records of another time. Raises DeliveryError if the record cannot be
-        sent, TooLargeError if it exceeds REQUEST_BYTES_MAX; the producer is unusable afterwards.
+        now. A broker may refuse, or soon delete, records with another time. Raises DeliveryError if the record cannot
+        be sent, TooLargeError if it exceeds REQUEST_BYTES_MAX; the producer is unusable afterwards.
         """
 
     def send_all(
@@ -211,7 +211,7 @@ class Admin(Protocol):
         """
 
     def brokers(self) -> list[str]:
-        """The addresses, each `host:port`, that the cluster sends its clients to; answered by the one reached first."""
+        """The addresses, each `host:port`, that the cluster sends its clients to; the broker reached first answers."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -36,9 +36,9 @@ class Letter(NamedTuple):
         return BATCH_OVERHEAD_BYTES + len(self.key or b"") + headers
 
     def fitted(self, bytes_max: int) -> "Letter":
-        """As much of it as is sure to fit into a batch of `bytes_max` bytes, with headers that say how much that is.
+        """As much of it as surely fits into a batch of `bytes_max` bytes, with headers that say how much that is.
 
-        A key and headers of its record that take more than half of that are left out.
+        The key and the headers of its record are left out if they take more than half of that.
         """
         overhead = self.overhead
         begin = own_headers_begin(self.headers)

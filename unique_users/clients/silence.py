@@ -1,4 +1,4 @@
-"""Why no broker answers, found out by asking: the clients retry forever and do not say."""
+"""Why no broker answers, found out by asking: the clients retry forever without saying why."""
 
 import socket
 import struct
@@ -16,21 +16,21 @@ from unique_users.runtime.signals import SLICE_SECONDS, Stop
 
 ANSWER_SECONDS = 2.0
 SHOWN_MAX = 3  # addresses in one line
-# ApiVersions, which every broker answers before a login: length, API, version, correlation id, no client id. To a web
-# server it is a bad request of one line, and is answered, too.
+# ApiVersions, which every broker answers before a login: length, API, version, correlation id, no client id. A web
+# server takes it for a bad request of one line, and answers it, too.
 _HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _CORRELATION = _HELLO[8:12]
-_WAY_OUT = "set advertised.listeners of the broker to an address that this machine can reach"
+_WAY_OUT = "set the broker's advertised.listeners to an address that this machine can reach"
 
 
 def why_silent(config: Config, new_admin: Callable[[Config], Admin]) -> str | None:
-    """The reason for a wait, without any setting except addresses; None if it lies elsewhere.
+    """The reason for a wait, which names no setting's value except addresses; None if it lies elsewhere.
 
     1. try the name and port of each bootstrap server, 2. ask one that answers where it sends its clients, 3. try those.
     """
     settings = {name.replace(".", "_"): value for name, value in config.kafka.items()}
     if settings.get("proxy_url"):
-        return None  # what this machine reaches is not what the proxy does
+        return None  # this machine cannot reach what the proxy reaches
     protocol = str(settings.get("security_protocol", "PLAINTEXT")).upper()
     plain = not protocol.endswith("SSL")
     servers = config.bootstrap_servers
@@ -54,19 +54,19 @@ def _sent_to(config: Config, new_admin: Callable[[Config], Admin]) -> list[str] 
 
 
 def _about_the_login(config: Config, protocol: str, new_admin: Callable[[Config], Admin]) -> str | None:
-    """What may be wrong where a broker is there and does not talk to us."""
+    """What may be wrong if a broker is up but does not talk to us."""
     if not protocol.startswith("SASL_"):
-        return f"it is there, but does not answer without a login: set kafka.security_protocol to SASL_{protocol}"
+        return f"it is up, but does not answer without a login: set kafka.security_protocol to SASL_{protocol}"
     without = {name: value for name, value in config.kafka.items() if not name.startswith("sasl")}
     names = {"security_protocol", "security.protocol"} & without.keys()
     anonymous = replace(config, kafka=without | dict.fromkeys(names, protocol.removeprefix("SASL_")))
     if _sent_to(anonymous, new_admin) is None:
         return None
-    return f"it takes clients without a login only: set kafka.security_protocol to {protocol.removeprefix('SASL_')}"
+    return f"it accepts only clients without a login: set kafka.security_protocol to {protocol.removeprefix('SASL_')}"
 
 
 def found_out(ask: Callable[[], str | None], stop: Stop) -> str | None:
-    """The answer, or None if a stop is requested before it is there: a name may take long to look up."""
+    """The answer, or None if a stop is requested before it arrives: looking up a name may take long."""
     answers: list[str | None] = []
     thread = Thread(target=lambda: answers.append(ask()), name="find out why no broker answers", daemon=True)
     thread.start()
@@ -82,7 +82,7 @@ def is_broker(name: str, port: int) -> bool:
 
 
 def _complaints(addresses: Iterable[str], *, plain: bool) -> dict[str, str]:
-    """What is wrong with each of these addresses; those where a broker may be are left out."""
+    """What is wrong with each of these addresses; those where a broker may be listening are left out."""
     found = {}
     for address in addresses:
         host, _, port = address.rpartition(":")
@@ -98,7 +98,7 @@ def _listed(complaints: dict[str, str]) -> str:
 
 
 def _complaint(name: str, port: int, *, plain: bool) -> str | None:
-    """Why no broker can be reached there; None if one may be. Behind TLS, only a client can tell more."""
+    """Why no broker can be reached there; None if there may be one. Behind TLS, only a client can find out more."""
     try:
         connection = socket.create_connection((name, port), ANSWER_SECONDS)
     except (socket.gaierror, UnicodeError):
@@ -120,11 +120,11 @@ def _answer_is_wrong(connection: socket.socket) -> str | None:
         while len(answer) < len(_HELLO) and (more := connection.recv(len(_HELLO))):
             answer += more
     except TimeoutError:
-        return f"it takes connections, but no request is answered within {ANSWER_SECONDS:g} s"
+        return f"it accepts connections, but answers no request within {ANSWER_SECONDS:g} s"
     except OSError:
         answer = b""
     if answer[4:8] == _CORRELATION:
         return None
     if not answer:
-        return "it takes connections and ends them at once: no broker is behind that port, or it is just starting"
+        return "it accepts connections and closes them at once: no broker is behind that port, or it is just starting"
     return "what answers there is not Kafka" + (", but a web server" if answer[:1] in {b"H", b"<"} else "")

@@ -144,4 +144,4 @@ class Watched:
             before = self.recreated
             self.look(admin.describe(self.topic.name), time.monotonic())
             if self.recreated > before:
-                _log.warning(f"topic {self.topic.name!r} was gone: it was created again as configured, empty")
+                _log.warning(f"topic {self.topic.name!r} was missing: recreated it as configured, empty")

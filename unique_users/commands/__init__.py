@@ -9,7 +9,7 @@ COMMANDS = {
     "counter": "count the unique users of each minute of bucketed, and report every 60 seconds",
     "query": "print the exact number of unique users between two times",
     "recount": "count a file with plain sets and without Kafka, and compare",
-    "rejected": "show the frames that were rejected, and send them again after a setting was corrected",
+    "rejected": "show the frames that were rejected, and send them again once a setting is corrected",
     "dashboard": "serve a live page of the counts, and answer questions about them as JSON and CSV",
     "state": "show, check, back up and restore the counters' state",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",

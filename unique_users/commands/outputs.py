@@ -10,5 +10,5 @@ from unique_users.reports.stdout import Stdout
 
 
 def outputs(config: Config, form: Format) -> Sequence[Output]:
-    """Stdout, in the form that `--format` asks for."""
+    """Stdout, in the format that `--format` asks for."""
     return [Stdout(form, Calendar(config.counter.timezone))]

@@ -70,9 +70,9 @@ def main(argv: Sequence[str]) -> int:
         try:
             while replay.step():
                 if reporter.due():
-                    replay.flush()  # a slow stream is acknowledged seldom otherwise
+                    replay.flush()  # otherwise a slow stream is seldom acknowledged
                     report_beside_bar(reporter)
-        except (InputError, UsageError) as error:  # of a pipe it shows only here that it holds something else
+        except (InputError, UsageError) as error:  # only here does a pipe turn out to hold something else
             damage = error
         complete = replay.flush()
         report_beside_bar(reporter)

@@ -1,4 +1,4 @@
-"""What stands in the topic `counts`, for the commands that need all of it."""
+"""What the topic `counts` holds, for the commands that need all of it."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""Count the unique users per minute of files exactly, with plain sets and without Kafka."""
+"""Count the unique users per minute in files exactly, with plain sets and without Kafka."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help=FILE_HELP)
     add_format(parser)
     parser.add_argument("--against", choices=["counts"], help="print where the published counts differ")
-    parser.add_argument("--all", action="store_true", help="compare what is published outside the file's time as well")
+    parser.add_argument("--all", action="store_true", help="also compare what is published outside the files' time")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     require_estimates(config)

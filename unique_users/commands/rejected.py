@@ -23,23 +23,23 @@ _log = logging.getLogger(__name__)
 LIMIT = 20
 EXAMPLES = """\
   unique-users rejected                                     the last 20
-  unique-users rejected --reason bad_ts --limit all         all of one reason
-  unique-users rejected --raw --limit all > rejected.jsonl  the frames alone, as they came
-  unique-users rejected --replay                            into feed again, after a setting was corrected"""
+  unique-users rejected --reason bad_ts --limit all         all with one reason
+  unique-users rejected --raw --limit all > rejected.jsonl  only the frames, as they came
+  unique-users rejected --replay                            send to feed again, once a setting is corrected"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when everything was shown, or every letter that can be replayed is acknowledged."""
+    """Exit code 0 when everything was shown, or every letter that can be replayed was acknowledged."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument("--reason", choices=[*Reason], help="only what was rejected for this reason")
-    parser.add_argument("--limit", metavar="N", help=f"so many, the last ones, or `all`; default: {LIMIT}")
-    parser.add_argument("--raw", action="store_true", help="the values alone, one a line, as they are")
+    parser.add_argument("--limit", metavar="N", help=f"show the last N, or `all`; default: {LIMIT}")
+    parser.add_argument("--raw", action="store_true", help="only the values, one per line, unchanged")
     add_format(parser)
     parser.add_argument("--replay", action="store_true", help="send all of them to feed again")
     parser.add_argument("--again", action="store_true", help="with --replay: also what was replayed before")
     arguments = parser.parse_args(argv)
     if arguments.replay and (arguments.raw or arguments.limit is not None):
-        parser.error("--raw and --limit are for looking: --replay sends all, or all of one --reason")
+        parser.error("--raw and --limit do not go with --replay: it sends all, or all of one --reason")
     if arguments.again and not arguments.replay:
         parser.error("--again needs --replay")
     limit = checked_limit(parser, arguments.limit)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     with closing(get_admin(config)) as admin:
         state = admin.describe(topic)
     if state is None:
-        _log.info(f"topic {topic!r} does not exist: nothing was rejected yet")
+        _log.info(f"topic {topic!r} does not exist: nothing has been rejected yet")
     elif arguments.replay:
         outcome = replayed(config, state.partitions, arguments.reason, again=arguments.again)
         print("\n".join(outcome.lines(arguments.format)))

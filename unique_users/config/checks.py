@@ -67,7 +67,7 @@ def _check_start(config: Config, places: Places) -> None:
     try:
         start_of(config.bucketer.start)
     except ValueError:
-        said = "expected earliest, latest, or a time with its zone like 2024-01-01T00:00:00Z"
+        said = "expected earliest, latest, or a time with a zone like 2024-01-01T00:00:00Z"
         raise places.wrong("bucketer.start", f"{said}, got {config.bucketer.start!r:.60}") from None
 
 

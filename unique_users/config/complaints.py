@@ -1,4 +1,4 @@
-"""Restates what msgspec says of a wrong tree: the place, the key, what it expects, what was found."""
+"""Restates what msgspec says about a wrong tree: the place, the key, what was expected, what was found."""
 
 import difflib
 import re
@@ -11,10 +11,10 @@ from unique_users.config.places import Places
 from unique_users.config.schema import PATTERNS, Config
 from unique_users.config.yaml_text import Keys
 
-# Keys of earlier versions, and their names now.
+# Keys of earlier versions, and their current names.
 RENAMED = {("bucketer", "retention_seconds"): "bucketer.allowed_lateness_seconds"}
 
-# Characters of a key. Anything else may be a value in the place of a key.
+# The characters of a key. Anything else may be a value where a key should be.
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
 _AT = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
@@ -52,7 +52,7 @@ def shown(key: object) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """What to add to the complaint about an unknown name: the known one that is most like it, if one is."""
+    """What to add to the complaint about an unknown name: the most similar known one, if any is similar."""
     near = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {near[0]!r}?" if near else ""
 
@@ -65,7 +65,7 @@ def _about_an_unknown_key(keys: Keys) -> str:
         return f"unknown key{near}"
     if elsewhere := [address for address in _addresses(Config) if address.rpartition(".")[2] == keys[-1]]:
         return f"unknown key: did you mean {' or '.join(elsewhere[:3])}?"
-    return f"unknown key: known here: {', '.join(known)}"
+    return f"unknown key; the keys here are {', '.join(known)}"
 
 
 def _about_a_value(what: str, keys: Keys, tree: Any) -> str:
@@ -91,7 +91,7 @@ def _type_at(keys: Iterable[str]) -> Any:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The values that a type with choices can have, also one inside of a list."""
+    """The values that a type with choices can have, also if it is inside a list."""
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
     inner = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)

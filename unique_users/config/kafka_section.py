@@ -1,4 +1,4 @@
-"""The `kafka:` section: its names and values go to the client, except those that would not do what they say."""
+"""The `kafka:` section: its settings go to the client, except those that would not do what they say."""
 
 import difflib
 import math
@@ -11,13 +11,13 @@ from unique_users.errors import UsageError
 
 _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9_.]*", re.ASCII)
 _SERVERS = "bootstrap_servers"
-_ALIKE = 0.85  # from here on, a name is taken for a misspelt `bootstrap_servers`
+_ALIKE = 0.85  # from here up, a name is taken for a misspelt `bootstrap_servers`
 
 _COMMITS = "the scripts commit themselves, see bucketer.commit_seconds and counter.save_seconds"
 _BYTES = "records are bytes here, and frame: says how they are read"
-# What this program sets itself: given by somebody else, it would be ignored or make counts wrong.
+# What this program sets itself: in a configuration, it would be ignored or make counts wrong.
 OURS = {
-    "auto_offset_reset": "say bucketer.start: earliest, latest or a time",
+    "auto_offset_reset": "use bucketer.start: earliest, latest or a time",
     "group_id": "each script has its own group, see bucketer.group and counter.group",
     "enable_auto_commit": _COMMITS,
     "auto_commit_enable": _COMMITS,
@@ -29,12 +29,12 @@ OURS = {
     "value_deserializer": _BYTES,
     "key_serializer": _BYTES,
     "value_serializer": _BYTES,
-    "compression_type": "say producer.compression",
-    "compression_codec": "say producer.compression",
-    "partitioner": "say bucketer.partition_by",
+    "compression_type": "use producer.compression",
+    "compression_codec": "use producer.compression",
+    "partitioner": "use bucketer.partition_by",
     "transactional_id": "counts are exact without transactions, see docs/design.md",
     "enable_partition_eof": "the scripts ask the broker how far they are",
-    "metadata_broker_list": "say kafka.bootstrap_servers",
+    "metadata_broker_list": "use kafka.bootstrap_servers",
 }
 _OF_PROGRAMS = re.compile(r"\w+_(?:cb|callback)|on_\w+")
 
@@ -45,7 +45,7 @@ def normal(name: str) -> str:
 
 
 def check_kafka_names(section: object, places: Places) -> None:
-    """Check that names are names: to YAML, `{password:secret}` is one name. Raises UsageError."""
+    """Check that names are names: for YAML, `{password:secret}` is one name. Raises UsageError."""
     if isinstance(section, dict) and not all(isinstance(name, str) and _SETTING.fullmatch(name) for name in section):
         message = (
             f"{places.of('kafka')}: kafka: a key has characters other than letters, digits, `_` and `.`:"
@@ -62,7 +62,7 @@ def check_kafka_section(config: Config, places: Places) -> None:
 
 
 def _check_names(config: Config, places: Places) -> None:
-    """Refuse what would be ignored, stands twice, or looks like a misspelt address."""
+    """Refuse what would be ignored, is set twice, or looks like a misspelt `bootstrap_servers`."""
     seen: dict[str, str] = {}
     for name in config.kafka:
         known = normal(name)
@@ -91,7 +91,7 @@ _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def _check_values(config: Config, places: Places) -> None:
-    """Reject values that no client accepts and that would end in a traceback."""
+    """Refuse values that no client accepts and that would end in a traceback."""
     for name, value in config.kafka.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise places.wrong(f"kafka.{name}", "expected a finite number")

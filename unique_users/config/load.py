@@ -105,7 +105,7 @@ def _override(tree: dict[str, Any], override: str) -> Keys:
 
 
 def _forget_other_spellings(section: object, name: str) -> None:
-    """Have a client's setting that is given count however its name is written in the file."""
+    """Remove a client's setting, however the file spells its name, so that the override counts."""
     if isinstance(section, dict):
         for other in [key for key in section if isinstance(key, str) and normal(key) == normal(name)]:
             del section[other]

@@ -1,4 +1,4 @@
-"""What follows from where and how a program is configured: the prefix of all names, and what paths are relative to."""
+"""What depends on the whole configuration: the prefix of all names, and what paths are relative to."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def _topic(config: Config, which: str, places: Places) -> object:
     topic = getattr(config.topics, which)
     prefixed = f"{config.name}.{topic.name}"
     if len(prefixed) > TOPIC_NAME_MAX:
-        said = f"expected a prefix with which topics have up to {TOPIC_NAME_MAX} characters, got {prefixed!r:.60}"
+        said = f"expected a prefix that keeps topic names within {TOPIC_NAME_MAX} characters, got {prefixed!r:.60}"
         raise places.wrong("name", said)
     return replace(topic, name=prefixed)
 
 
 def check_moved(config: Config, path: str) -> None:
-    """Raise UsageError if there is no state beside the file `path`, but one where earlier versions had it."""
+    """Raise UsageError if there is no state beside the file `path`, but one where earlier versions kept it."""
     there, beside = Path(config.state.directory), Path(path).parent
     if there.exists() or beside == Path() or not there.is_relative_to(beside):
         return

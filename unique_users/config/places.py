@@ -1,4 +1,4 @@
-"""Where each key was set: in a line of the file, or on the command line. Messages begin with it."""
+"""Where each key was set: on a line of the file, or on the command line. Messages begin with it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ class Places:
         self._given: set[Keys] = set()
 
     def override(self, keys: Keys) -> None:
-        """Note that a key, with all below it, was given with `--set`."""
+        """Note that a key and everything below it was given with `--set`."""
         self._lines = {each: line for each, line in self._lines.items() if each[: len(keys)] != keys}
         self._given.add(keys)
 
@@ -43,7 +43,7 @@ class Places:
         return UsageError(f"{self.of(dotted)}: {dotted}: {said}")
 
     def directory_of(self, dotted: str) -> Path:
-        """What a relative path is relative to: the file that sets it, but the working directory for `--set`."""
+        """What a relative path is relative to: the file that sets it, or the working directory for `--set`."""
         section, _, _ = dotted.partition(".")
         given = not self._given.isdisjoint({(section,), tuple(dotted.split("."))})
         return Path() if given or not self.path else Path(self.path).parent

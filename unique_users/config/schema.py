@@ -22,7 +22,7 @@ PATTERNS = {
     _PATH: "an empty string, or a path like /unique-users without a slash at its end",
     NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
-    _PREFIX: "up to 100 letters, digits and the signs `.`, `_` and `-`, of which none is the first",
+    _PREFIX: "up to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`",
 }
 _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
@@ -33,7 +33,7 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Partitions = Annotated[int, Meta(ge=1, le=100_000)]
 NAME_LENGTH_MAX = 4_000
 Name = Annotated[str, Meta(pattern=NAME, max_length=NAME_LENGTH_MAX)]
-# Each is a Name. That is checked elsewhere: msgspec 0.22 corrupts memory where a union holds a pattern and a list.
+# Each is a Name. This is checked elsewhere: msgspec 0.22 corrupts memory if a union holds a pattern and a list.
 Fields = str | list[str]
 TopicName = Annotated[str, Meta(pattern=_TOPIC_NAME)]
 Scalar = (
@@ -212,5 +212,5 @@ def start_of(text: str) -> int | None:
         return 0 if text == "earliest" else None
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError("a time without its zone")
+        raise ValueError("a time without a zone")
     return max(0, round(at.timestamp() * 1000))

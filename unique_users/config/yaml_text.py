@@ -25,7 +25,7 @@ def tree_of(text: str) -> Any:
 
 
 def tree_and_lines(text: str) -> tuple[Any, dict[Keys, int]]:
-    """Parse a YAML text; also the line of each key, by its path. Raises WrongYamlError."""
+    """Parse a YAML text; also returns the line of each key, by its path. Raises WrongYamlError."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -52,7 +52,7 @@ def _lines(node: yaml.Node | None, above: Keys) -> Iterator[tuple[Keys, int]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses trees that are far too large before they are built, and keys that stand twice in a section.
+    """Refuses trees that are far too large before they are built, and keys that appear twice in a section.
 
     Times stay strings.
     """
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             line, name = key.start_mark.line + 1, (key.tag, key.value)
             if name in lines:
-                message = f"line {line}: this key stands in line {lines[name]} already: remove one of them"
+                message = f"line {line}: this key is already set in line {lines[name]}: remove one of them"
                 raise WrongYamlError(message)
             lines[name] = line
         return node

@@ -45,8 +45,8 @@ class Word(NamedTuple):
 class Scripts:
     """The project's scripts as child processes with the same settings. As a context manager it ends them all.
 
-    What they log is printed with their names as prefixes, the counter's reports without. Those of the others are left
-    out: the counter's hold their sums. Ctrl-C reaches none of them.
+    What they log is printed with their names as prefixes, and the counter's reports without. The other scripts' reports
+    are left out, because the counter's hold their sums. Ctrl-C reaches none of them.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The dead-letter topic `rejected`: what is not counted, why, and where it came from. Pure.
 
-A dead letter has the key and the headers of its record, and after these the headers that begin with `reason`.
+A dead letter has the key and the headers of its record, followed by our own headers, the first of which is `reason`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 Headers = Sequence[tuple[str, bytes | None]]
 
 FIRST_OWN = "reason"
-LEFT_OUT = "left_out"  # says that key and headers of the record did not fit
+LEFT_OUT = "left_out"  # says that the key and the headers of the record did not fit
 REPLAYED = "replayed"  # on a record of `feed` that was a dead letter before
 NO_TIME = -1
 
@@ -17,7 +17,8 @@ NO_TIME = -1
 class DeadLetter(NamedTuple):
     """A record that is not counted.
 
-    One that producer.py sent, a line too long for `feed`, is of no record: it has no topic, and -1 for the numbers.
+    A line too long for `feed`, which producer.py sends itself, belongs to no record: it has no topic, and its partition
+    and offset are -1.
     """
 
     reason: str
@@ -29,12 +30,12 @@ class DeadLetter(NamedTuple):
     key: bytes | None = None
     timestamp_ms: int = NO_TIME  # of its record
     record_headers: Headers = ()
-    element: int | None = None  # its place among the frames of its record, if that held several
+    element: int | None = None  # its place among the frames of its record, if there were several
     bytes_total: int | None = None  # of the value, if it was cut to fit
     left_out: bool = False  # whether key and headers were too large to be kept
 
     def headers(self) -> list[tuple[str, bytes | None]]:
-        """The headers of its record in `rejected`; what had to be cut is not among them."""
+        """The headers of its record in `rejected`, except those that say what was cut."""
         element = [] if self.element is None else [("element", b"%d" % self.element)]
         return [
             *self.record_headers,
@@ -49,7 +50,7 @@ class DeadLetter(NamedTuple):
 
     @classmethod
     def read(cls, value: bytes | None, key: bytes | None, headers: Headers) -> Self | None:
-        """Read a record of `rejected`; None for one that is no dead letter."""
+        """Read a record of `rejected`; None if it is not a dead letter."""
         begin = own_headers_begin(headers)
         if begin is None:
             return None
@@ -72,12 +73,12 @@ class DeadLetter(NamedTuple):
 
     @property
     def replayed(self) -> bool:
-        """Whether it was replayed before, and was rejected again."""
+        """Whether it was replayed before and rejected again."""
         return any(name == REPLAYED for name, _ in self.record_headers)
 
 
 def own_headers_begin(headers: Headers) -> int | None:
-    """The index of the first header that is not of the record; None if this is no dead letter's."""
+    """The index of the first header that is ours; None if these are not a dead letter's."""
     found = [index for index, (name, _) in enumerate(headers) if name == FIRST_OWN]
     return found[-1] if found else None
 

@@ -1,4 +1,4 @@
-"""Messages that hold several frames: a JSON array, one JSON value on each line, or values one after the other. Pure."""
+"""Messages that hold several frames: a JSON array, one JSON value per line, or values one after the other. Pure."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import msgspec
 from unique_users.messages.lenient_json import DECODER, text_of
 
 _WHITESPACE = b" \t\r\n"
-_IN_A_ROW_BYTES_MAX = 1_048_576  # of a message whose values follow each other without a line end: that is slow to read
+_IN_A_ROW_BYTES_MAX = 1_048_576  # of a message whose values follow each other without line ends, which is slow to read
 _SURROGATE = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _ESCAPE = re.compile(rb"\\(?:(" + _SURROGATE + rb")|.)", re.DOTALL)
 _elements: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -17,10 +17,10 @@ _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def elements_of(message: bytes) -> list[bytes] | None:
-    """The JSON values of a message that holds several; None for any other message, an empty array too.
+    """The JSON values of a message that holds several; None for any other message, including an empty array.
 
-    The values in an array and on lines of their own are not checked one by one: one of them may be no JSON. Values
-    that follow each other on a line are taken apart only if all of the line is JSON.
+    Values in an array or on lines of their own are not checked one by one, so some may not be JSON. Values that follow
+    each other on a line are split only if the whole line is JSON.
     """
     if message.lstrip(_WHITESPACE)[:1] == b"[":
         elements = _in_array(message)
@@ -79,7 +79,7 @@ def _is_value(line: bytes) -> bool:
 
 
 def _with_whole_characters(message: bytes) -> bytes:
-    """A copy in which halves of surrogate pairs, which msgspec refuses, are other characters of the same length."""
+    """A copy of equal length in which other characters replace halves of surrogate pairs, which msgspec refuses."""
     if b"\\u" not in message:
         return message
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], message)

@@ -1,7 +1,7 @@
 """Event times: the numbers and strings in frames become whole epoch seconds, rounded down. Pure.
 
-A column of times is converted at C speed where all of them are alike; what is not alike is converted one by one. Both
-ways give the same answers; a test makes sure of that.
+A column of times that are all alike is converted at C speed; others are converted one by one. Both ways give the same
+results, as a test makes sure.
 """
 
 import math
@@ -15,17 +15,17 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
-TS_MAX = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that calendars here can print
+TS_MAX = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that datetime can hold
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _INT64_MAX = 2**63 - 1
-_PLAUSIBLE = range(946_684_800, 4_102_444_800)  # 2000 to 2099: what a wrong unit is guessed by
-_CACHED_MAX = 20_000  # times whose conversion is remembered: 3 MB
+_PLAUSIBLE = range(946_684_800, 4_102_444_800)  # 2000 to 2099: used to guess the right unit
+_CACHED_MAX = 20_000  # times whose conversion is cached: 3 MB
 _SHAPES_MAX = 32  # of the strings in a column
 _SECOND_CHARACTERS = 19  # of "2024-05-20T10:14:00"
 
-# ASCII only, on purpose: Python's int() and fromisoformat() accept more than any producer means.
+# ASCII only, on purpose: Python's int() and fromisoformat() accept more than any producer would intend.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}\.[0-9]{1,18}", re.ASCII)
 _ISO = re.compile(
@@ -42,11 +42,11 @@ _to_the_second: Callable[[str], str] = itemgetter(slice(0, _SECOND_CHARACTERS))
 
 
 class EventTimes:
-    """Converts the times of frames. Numbers are in `unit`, and so are strings of one.
+    """Converts the times of frames. Numbers are in `unit`, and so are strings that hold a number.
 
-    Strings without a zone are taken to be in `timezone`, or are refused without one. Where clocks are turned back, the
-    earlier of the two times is taken; a time that clocks skip counts as if they had not been changed yet. Second 60
-    belongs to its minute, as second 59. Times before `earliest`, in epoch seconds, are refused.
+    Strings without a zone are taken to be in `timezone`; if that is None, they are refused. When clocks are turned
+    back, the earlier of the two possible times is taken. A time that clocks skip counts as if they had not changed yet.
+    Second 60 counts as second 59 of its minute. Times before `earliest`, in epoch seconds, are refused.
     """
 
     def __init__(self, unit: str = "s", timezone: str | None = None, earliest: int = 0) -> None:
@@ -56,7 +56,7 @@ class EventTimes:
         self._earliest = earliest
         self._utc = _Seconds(UTC)
         self._local = _Seconds(ZoneInfo(timezone or "UTC"))
-        self._shapes: dict[bytes, int | None] = {}  # the length of the zone at the end; None: not that simple
+        self._shapes: dict[bytes, int | None] = {}  # the length of the zone at the end; None if it is not that simple
 
     def usual_type(self) -> Any:
         """The msgspec type of values that need no closer look: numbers within range, never 0, or any string."""
@@ -81,7 +81,7 @@ class EventTimes:
         return None
 
     def seconds(self, value: object) -> int:
-        """Convert one value. Raises ValueError, whose message goes on after the name of the field."""
+        """Convert one value. Raises ValueError; its message continues after the name of the field."""
         if isinstance(value, str):
             found = self._of_text(value)
         elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -109,7 +109,7 @@ class EventTimes:
         try:
             return self._local[second] if zone is None else self._utc[second] - _offset_seconds(zone)
         except (ValueError, OverflowError):
-            raise ValueError(f"is {text!r:.60}, which is in no calendar") from None
+            raise ValueError(f"is {text!r:.60}, which is not a valid date and time") from None
 
     def _texts(self, texts: Sequence[str]) -> list[int] | None:
         lines = "\n".join(texts) + "\n"
@@ -119,7 +119,7 @@ class EventTimes:
         pieces = [first[:-1]] if alike else zeroed.split(b"\n")[:-1]
         shapes = set(pieces)
         if not alike and (len(pieces) != len(texts) or len(shapes) > _SHAPES_MAX):
-            return None  # with a line end inside one of them, or too different to be worth it
+            return None  # one of them has a line end inside, or they are too different to be worth it
         if all(shape.isdigit() and len(shape) <= _SECOND_CHARACTERS for shape in shapes):
             return self.within([value // self._per_second for value in map(int, texts)])
         zone_lengths = {self._zone_length(shape) for shape in shapes}
@@ -146,7 +146,7 @@ class EventTimes:
         return seconds if self._earliest <= min(seconds) and max(seconds) <= TS_MAX else None
 
     def _zone_length(self, shape: bytes) -> int | None:
-        """How many characters of the strings of this shape are the zone: 0 for the configured one, None if unclear."""
+        """The length of the zone at the end of strings of this shape: 0 for the configured one, None if unclear."""
         if shape not in self._shapes:
             if len(self._shapes) >= _CACHED_MAX:
                 self._shapes.clear()
@@ -163,16 +163,16 @@ class EventTimes:
             number = seconds * self._per_second
             for unit, per_second in UNITS.items():
                 if unit != self._unit and number // per_second in _PLAUSIBLE:
-                    return f"is {shown}, which looks like {_UNIT_NAMES[unit]}: frame.ts_unit: {unit}"
+                    return f"is {shown}, which looks like {_UNIT_NAMES[unit]}: set frame.ts_unit: {unit}"
             shown += f" {_UNIT_NAMES[self._unit]}"
         if 0 <= seconds < self._earliest:
             day = datetime.fromtimestamp(self._earliest, UTC).date()
-            return f"is {shown}, which is before {day}: frame.ts_min, if times that old are meant"
-        return f"is {shown}, which lies outside the years 1970 to 9999"
+            return f"is {shown}, which is before {day}: lower frame.ts_min if times that old are meant"
+        return f"is {shown}, which is outside the years 1970 to 9999"
 
 
 class _Seconds(dict[str, int]):
-    """The epoch seconds of times like "2024-05-20T10:14:00" in a zone, remembered. Raises ValueError."""
+    """The epoch seconds of times like "2024-05-20T10:14:00" in a zone, cached. Raises ValueError."""
 
     def __init__(self, zone: tzinfo) -> None:
         super().__init__()

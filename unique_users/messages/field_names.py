@@ -1,6 +1,6 @@
 """The fields that frames have, for somebody who configured other ones. Pure.
 
-Only names are kept, never values. Fields of an object inside the frame are told as paths.
+Only names are kept, never values. Fields of an object inside the frame are shown as paths.
 """
 
 import re
@@ -28,7 +28,7 @@ _LIKELY = re.compile(
 
 
 class FirstFrames:
-    """Looks at frames until one is accepted; if none of the first 1,000 is, tells once which fields they have.
+    """Looks at frames until one is accepted; if none of the first 1,000 is, says once which fields they have.
 
     `uid` and `ts` are the settings `frame.uid` and `frame.ts`.
     """
@@ -54,7 +54,7 @@ class FirstFrames:
         return self.told() if self._read >= FRAMES_MAX else None
 
     def told(self) -> str | None:
-        """The line, if frames were read and none was accepted; None if it was told before."""
+        """The line, if frames were read and none was accepted; None if it was returned before."""
         if self.done or not self._read:
             return None
         self.done = True
@@ -84,7 +84,7 @@ class FirstFrames:
 
 
 def _objects(frame: bytes | None) -> list[dict[str, object]]:
-    """The object in a frame; of several, in an array or on lines, the first one."""
+    """The object in a frame; if there are several, in an array or on lines, the first one."""
     if not frame or len(frame) > FRAME_BYTES_MAX:
         return []
     root = _parsed(frame) or _parsed(frame.lstrip().partition(b"\n")[0])
@@ -101,7 +101,7 @@ def _parsed(text: bytes) -> object:
 
 
 def _leaves(root: dict[str, object]) -> Iterable[str]:
-    """The paths of values that are no objects."""
+    """The paths of values that are not objects."""
     found: set[str] = set()
     waiting = [("", root, 1)]
     while waiting:

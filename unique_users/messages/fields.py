@@ -1,4 +1,4 @@
-"""Where a frame keeps a value: fields at its root, or paths into nested objects, the first of several. Pure."""
+"""Where a frame keeps a value: fields at its root or paths into nested objects, in order of preference. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ RECORD_KEY, RECORD_TIME = "$key", "$timestamp"  # of the Kafka record, in place 
 
 
 class Field:
-    """The names under which a value is looked for: a name, or several to fall back on.
+    """The names under which a value is looked up: one name, or several as fallbacks.
 
-    A name with dots is looked for at the root as it stands, then as a path. The first value counts that is there and
-    is neither null nor the empty string.
+    A name with dots is looked up at the root as it is, then as a path. The first value that is present and neither null
+    nor the empty string counts.
     """
 
     def __init__(self, names: str | Sequence[str]) -> None:
@@ -30,7 +30,7 @@ class Field:
         return " or ".join(map(repr, self.names))
 
     def missing(self) -> str:
-        """What to say of a frame without it."""
+        """What to say about a frame without it."""
         if self.names in {(RECORD_KEY,), (RECORD_TIME,)}:
             return "the record has no key" if self.names == (RECORD_KEY,) else "the record has no time"
         return f"no {self}" + (" at the root" if len(self.paths) == 1 else "")
@@ -42,9 +42,9 @@ class Field:
     def find(self, root: Mapping[str, Any], record: Mapping[str, object]) -> object:
         """The value in a decoded frame, or in `record` for names of the record itself; msgspec.UNSET if there is none.
 
-        If only null or empty values are there, the first of them.
+        If all values present are null or empty, the first of them.
         """
-        first: object = msgspec.UNSET  # of what is null or empty
+        first: object = msgspec.UNSET  # of those that are null or empty
         for path in self.paths:
             value: Any = record if path[0] in record else root
             for name in path:
@@ -57,7 +57,7 @@ class Field:
 
 
 class Records(NamedTuple):
-    """What the records of a batch say beside their values; None where nobody asks."""
+    """What the records of a batch hold besides their values; None if nobody needs it."""
 
     keys: Sequence[bytes | None] | None = None
     timestamps_ms: Sequence[int] | None = None  # -1: none
@@ -91,13 +91,13 @@ class _Leaf(NamedTuple):
 def struct_of(fields: Sequence[tuple[Field, Any]]) -> tuple[type, list[Getters]]:
     """A msgspec struct that holds the values of `fields`, each with its type, and the getters of each field.
 
-    An object where a value is expected, and the other way round, does not fit the struct. The same is true of a field
-    with one name that is missing; of a field with several, each is msgspec.UNSET where it is missing. Raises ValueError
-    if two fields have a name in common.
+    Frames do not fit the struct if they have an object where a value is expected, or the other way round, or lack a
+    field with one name. Of a field with several names, each missing one is msgspec.UNSET. Raises ValueError if two
+    fields have a name in common.
     """
     tree: _Tree = {}
     leaves = [(path, _Leaf(kind, len(field.paths) > 1)) for field, kind in fields for path in field.json_paths()]
-    # Where a name is a value in some frames and an object in others, the longer path is left out.
+    # If a name is both a value and an object, the longer path is left out.
     reachable = {path for path, leaf in sorted(leaves, key=lambda found: len(found[0])) if _insert(tree, path, leaf)}
     getters: list[Getters] = [
         {path: _getter(_attributes(tree, path)) for path in field.json_paths() if path in reachable}
@@ -107,7 +107,7 @@ def struct_of(fields: Sequence[tuple[Field, Any]]) -> tuple[type, list[Getters]]
 
 
 def _getter(attributes: Sequence[str]) -> Callable[[Sequence[Any]], list[Any]]:
-    # Compiled, since this is half as expensive as operator.attrgetter; the names of the attributes are our own.
+    # Compiled, because this costs half as much as operator.attrgetter; the names of the attributes are our own.
     return eval(f"lambda frames: [frame.{'.'.join(attributes)} for frame in frames]")  # type: ignore[no-any-return]  # noqa: S307
 
 

@@ -1,4 +1,4 @@
-"""A frame: one JSON object with a user id and an event time; and what may be wrong with one. Pure."""
+"""A frame: one JSON object with a user id and an event time; and what can be wrong with it. Pure."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -42,12 +42,12 @@ class BadFrameError(Exception):
 
 
 class FrameFormat(NamedTuple):
-    """Where frames keep their user and their time, and in which form; the section `frame` of the configuration."""
+    """Where and in which form frames hold their user and their time; the section `frame` of the configuration."""
 
     uid: str | Sequence[str] = "uid"
     ts: str | Sequence[str] = "ts"
     ts_unit: str = "s"
     ts_min: date = date(1970, 1, 1)  # UTC
-    timezone: str | None = None  # of times without one
+    timezone: str | None = None  # for times without one
     registry_framing: str = "none"  # or json
     bytes_max: int = 1_048_576

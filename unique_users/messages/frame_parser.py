@@ -1,7 +1,7 @@
 """Parsing frames in batches. Pure.
 
-Only the user id and the event time are decoded. The rest is skipped: its structure is checked, but not the contents of
-strings. A broken character in a skipped string does not make a frame invalid.
+Only the user id and the event time are decoded. The rest is skipped: its structure is checked, but not what its strings
+contain. A broken character in a skipped string does not make a frame invalid.
 """
 
 import calendar
@@ -22,7 +22,7 @@ from unique_users.messages.lenient_json import DECODER, text_of
 from unique_users.messages.typical_frames import TypicalFrames
 
 _BOM = b"\xef\xbb\xbf"
-_FRAMING_MAGIC, _FRAMING_BYTES = b"\0", 5  # of the Schema Registry: a zero byte and the number of a schema
+_FRAMING_MAGIC, _FRAMING_BYTES = b"\0", 5  # of the Schema Registry: a zero byte and the id of a schema
 _REASONS_OF_SEVERAL = (Reason.NOT_JSON, Reason.NOT_AN_OBJECT, Reason.TOO_LARGE)  # for a message with several frames
 
 
@@ -42,7 +42,7 @@ class Refused(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a batch of messages holds: columns of equal length for the valid frames, and the others."""
+    """What a batch of messages holds: columns of equal length for the valid frames, and the refused ones."""
 
     uids: list[str]
     times: list[int]  # epoch seconds
@@ -51,15 +51,15 @@ class Parsed(NamedTuple):
     elements: Mapping[int, Element] = MappingProxyType({})  # by index in the columns, where a message holds several
 
 
-_Row = tuple[int, str, int, Element | None]  # of a valid frame: place, user id, time
+_Row = tuple[int, str, int, Element | None]  # of a valid frame: place, user id, time, element
 _NOTHING = Records()
 
 
 class FrameParser:
-    """Finds the user id and the event time in frames, wherever `FrameFormat` says. The last of two equal keys wins.
+    """Finds the user id and the event time in frames, where `FrameFormat` says. The last of two equal keys wins.
 
-    Typical frames are decoded and checked as columns. What does not fit is looked at alone, by the same rules. Raises
-    ValueError if the user id and the time are the same field.
+    Typical frames are decoded and checked as columns. What does not fit is looked at one by one, by the same rules.
+    Raises ValueError if the user id and the time are the same field.
     """
 
     def __init__(self, form: FrameFormat | None = None) -> None:
@@ -71,7 +71,7 @@ class FrameParser:
         self._typical = TypicalFrames(self._uid, self._ts, self._times)
 
     def parse_all(self, raws: Sequence[bytes | None], records: Records = _NOTHING) -> Parsed:
-        """Judge every frame in a batch of messages. `records` is needed for names of the record alone."""
+        """Judge every frame in a batch of messages. `records` is only needed for names of the record."""
         uids, times, places = self._typical.columns(self._decodable(raws), records)
         if len(places) == len(raws):
             return Parsed(uids, times, places, [])
@@ -86,7 +86,7 @@ class FrameParser:
         return Parsed([row[1] for row in rows], [row[2] for row in rows], [row[0] for row in rows], refused, elements)
 
     def _decodable(self, raws: Sequence[bytes | None]) -> Sequence[bytes]:
-        """The messages to decode; an empty one in place of each that has to be looked at alone."""
+        """The messages to decode, with an empty one in place of each that has to be looked at on its own."""
         if self._form.registry_framing != "none":
             raws = [raw and self._unframed(raw) for raw in raws]
         try:
@@ -137,7 +137,7 @@ class FrameParser:
     def _frame(self, text: bytes, place: int, records: Records) -> tuple[str, int]:
         """The user id and the time of one frame, whatever it looks like. Raises BadFrameError."""
         if len(text) > self._form.bytes_max:
-            raise BadFrameError(Reason.TOO_LARGE, f"{len(text)} bytes, at most {self._form.bytes_max} are taken")
+            raise BadFrameError(Reason.TOO_LARGE, f"{len(text)} bytes, at most {self._form.bytes_max} are allowed")
         root = _root(text)
         if not isinstance(root, dict):
             raise BadFrameError(Reason.NOT_AN_OBJECT, f"the root is {kind(root) if root != [] else 'an empty list'}")
@@ -151,7 +151,7 @@ class FrameParser:
             raise BadFrameError(Reason.BAD_UID, "the key of the record is not UTF-8")
         if user_ids.is_broken(uid) or user_ids.is_broken(ts):
             raise BadFrameError(
-                Reason.NOT_JSON, "a string that is read is not UTF-8, or holds half of a surrogate pair"
+                Reason.NOT_JSON, "the user id or the time is not UTF-8, or holds half of a surrogate pair"
             )
         try:
             uid = user_ids.user_id(uid)
@@ -164,14 +164,14 @@ class FrameParser:
 
 
 def _inside(setting: str, field: Field, value: object) -> str:
-    """The way out where a value is an object."""
+    """The setting to suggest if a value is an object."""
     if not isinstance(value, dict) or not value or len(field.names) > 1:
         return ""
-    return f": frame.{setting}: {field.names[0]}.{next(iter(value)):.40}, if that is the one"
+    return f": set frame.{setting}: {field.names[0]}.{next(iter(value)):.40} if that is the one you mean"
 
 
 def _root(text: bytes) -> object:
-    """The JSON value in `text`, where broken characters are lone surrogates. Raises BadFrameError."""
+    """The JSON value in `text`; broken characters become lone surrogates. Raises BadFrameError."""
     try:
         return DECODER.decode(text_of(text))
     except RecursionError:
@@ -182,5 +182,5 @@ def _root(text: bytes) -> object:
 
 def _why_no_json(text: bytes, error: ValueError) -> str:
     if text[:1] == _FRAMING_MAGIC and text[_FRAMING_BYTES : _FRAMING_BYTES + 1] in {b"{", b"["}:
-        return "begins with five bytes of a Schema Registry: frame.registry_framing: json"
+        return "begins with the five bytes of a Schema Registry: set frame.registry_framing: json"
     return str(error)

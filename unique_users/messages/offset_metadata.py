@@ -30,8 +30,8 @@ class OffsetMetadata(NamedTuple):
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
     missed: bool = False  # the frames right before the offset were deleted: the next one tells where that gap ends
-    reached: int = 0  # up to here there are no more frames, only what transactions leave; 0: up to the offset
-    began_with: int = 0  # partitions that feed had when the group began elsewhere than at its start; else 0
+    reached: int = 0  # no more frames up to here, only what transactions leave behind; 0: up to the offset
+    began_with: int = 0  # partitions that feed had when the group began, if not at the start; else 0
 
     def text(self) -> str:
         """As a broker stores it."""

@@ -15,12 +15,12 @@ Columns = tuple[list[str], list[int], Sequence[int]]  # user ids, epoch seconds,
 
 
 class TypicalFrames:
-    """Decodes messages that hold one frame as it usually looks. Whatever is not typical is left out, not judged."""
+    """Decodes messages that hold one frame of the usual form. Whatever is not typical is left out, not judged."""
 
     def __init__(self, uid: Field, ts: Field, times: EventTimes) -> None:
         self._uid, self._ts = uid, ts
         self._times = times
-        # A user id in one place is decoded as a short string until one comes that is none: that is the cheapest.
+        # A user id with one path is decoded as a short string until one comes that is not: that is the cheapest.
         self._short_strings = len(uid.paths) == 1 and uid.names != (RECORD_KEY,)
         self._expect(user_ids.SHORT_STRING if self._short_strings else user_ids.STRING_OR_INTEGER)
 
@@ -30,7 +30,7 @@ class TypicalFrames:
         self._uid_getters, self._ts_getters = getters
 
     def note_untypical(self) -> None:
-        """Be ready for all user ids from now on: a valid frame was left out."""
+        """Decode all kinds of user ids from now on, because a valid frame was left out."""
         if self._short_strings:
             self._short_strings = False
             self._expect(user_ids.STRING_OR_INTEGER)
@@ -61,7 +61,7 @@ class TypicalFrames:
     def _values(
         self, field: Field, getters: Getters, frames: list[Any], places: Sequence[int], records: Records
     ) -> list[Any]:
-        """The values of `field`; a falsy one is none, or not typical."""
+        """The values of `field`; a falsy one is missing or not typical."""
         columns = []
         for path in field.paths:
             if path[0] in {RECORD_KEY, RECORD_TIME}:
@@ -83,7 +83,7 @@ class TypicalFrames:
         return (uids, times) if uids and times else None
 
     def _mixed(self, uid_values: list[Any], ts_values: list[Any], places: Sequence[int]) -> Columns:
-        """Values that are not all of the same types: what is alike together, and the rest one by one."""
+        """Values that are not all of the same types: those of equal types together, and the rest one by one."""
         alike: defaultdict[tuple[type, type], list[int]] = defaultdict(list)
         for index, types in enumerate(zip(map(type, uid_values), map(type, ts_values), strict=True)):
             alike[types].append(index)

@@ -1,6 +1,6 @@
 """User ids: strings and integers in frames become strings. Pure.
 
-A string counts as it stands: no case folding, no trimming, no Unicode normalization. An integer counts as its digits.
+A string counts as it is: no case folding, no trimming, no Unicode normalization. An integer counts as its digits.
 """
 
 import re
@@ -14,8 +14,8 @@ from unique_users.messages.event_times import kind
 UID_BYTES_MAX = 256
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_ALWAYS_SHORT = UID_BYTES_MAX // 4  # characters: at most UID_BYTES_MAX bytes, whatever they are
-# The msgspec types of values that need no closer look, and never 0. Decoding short strings alone is the cheapest.
+_ALWAYS_SHORT = UID_BYTES_MAX // 4  # this many characters are at most UID_BYTES_MAX bytes, whatever they are
+# The msgspec types of values that need no closer look, and are never 0. Decoding only short strings is the cheapest.
 SHORT_STRING = Annotated[str, Meta(min_length=1, max_length=_ALWAYS_SHORT)]
 STRING_OR_INTEGER = str | Annotated[int, Meta(ge=1)]
 
@@ -35,12 +35,12 @@ def column(values: Sequence[Any]) -> list[str] | None:
 
 
 def is_broken(value: object) -> bool:
-    """Whether a string was not UTF-8, or holds half of a surrogate pair: no string that could be written again."""
+    """Whether a string was not UTF-8 or holds half of a surrogate pair, so that it cannot be encoded."""
     return isinstance(value, str) and not value.isascii() and _SURROGATE.search(value) is not None
 
 
 def user_id(value: object) -> str:
-    """Convert one value. Raises ValueError, whose message goes on after the name of the field."""
+    """Convert one value. Raises ValueError; its message continues after the name of the field."""
     if type(value) is int:
         value = str(value) if value.bit_length() <= UID_BYTES_MAX * 4 else "0" * (UID_BYTES_MAX + 1)
     if not isinstance(value, str):
@@ -49,5 +49,5 @@ def user_id(value: object) -> str:
         raise ValueError("is empty")
     size = len(value.encode(errors="replace"))
     if size > UID_BYTES_MAX:
-        raise ValueError(f"has {size} bytes, at most {UID_BYTES_MAX} are taken")
+        raise ValueError(f"has {size} bytes, at most {UID_BYTES_MAX} are allowed")
     return value

@@ -1,8 +1,8 @@
 """Decompressing files of any number of members, frames or streams, piece by piece, in bounded memory.
 
-The standard readers fall short: gzip's gives nothing of a damaged block, zstd's takes a truncated file for a whole one,
-zstd's objects return at once everything that a few bytes unpack to, even gigabytes, and those of bz2 and xz take what
-follows the last stream for nothing.
+The standard readers fall short. gzip's returns nothing of a damaged block, and zstd's takes a truncated file for a
+whole one. zstd's objects return everything that a few bytes unpack to at once, even gigabytes. Those of bz2 and xz
+ignore what follows the last stream.
 """
 
 import bz2
@@ -14,13 +14,13 @@ from typing import Any
 
 import zstandard
 
-COMPRESSED_BYTES = 32 * 1024  # read at a time; of zstd it is a block
-FED_BYTES = 256  # of bz2 and xz at a time: what these unpack to is lost where damage follows
-UNPACKED_BYTES = 512 * 1024  # returned at a time; of zstd it is a block, 128 KiB at most
+COMPRESSED_BYTES = 32 * 1024  # read at a time; for zstd it is a block
+FED_BYTES = 256  # at a time, for bz2 and xz: what these bytes unpack to is lost if damage follows
+UNPACKED_BYTES = 512 * 1024  # returned at a time; for zstd it is a block, at most 128 KiB
 
-# The window that a frame or a stream may ask for: as much as the zstd tool grants by default.
+# The window that a frame or a stream may ask for: what the zstd tool allows by default.
 WINDOW_BYTES_MAX = 128 * 1024 * 1024
-_XZ_BYTES_MAX = WINDOW_BYTES_MAX + 1024 * 1024  # xz counts what it needs itself, too
+_XZ_BYTES_MAX = WINDOW_BYTES_MAX + 1024 * 1024  # xz also counts what it needs itself
 
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # the first four bytes of data that is not the file's content
 _HEADER_START_BYTES = 5  # tell how long a frame's header is
@@ -28,7 +28,7 @@ _RLE_BLOCK = 1  # a byte and how often it is repeated
 
 
 class WindowError(Exception):
-    """What was compressed asks for more memory than is granted."""
+    """Decompressing needs more memory than is allowed."""
 
 
 def is_zstd(start: bytes) -> bool:
@@ -102,13 +102,13 @@ def unpacked_xz(file: Any) -> Iterator[bytes]:
 def _unpacked_streams(file: Any, new: Callable[[], Any]) -> Iterator[bytes]:
     compressed = b""
     while compressed := compressed or file.read1(COMPRESSED_BYTES):
-        # Zeros may stand between two streams of xz.
+        # Two xz streams may have zeros between them.
         if compressed := compressed.lstrip(b"\0"):
             compressed = yield from unpacked_stream(file, new(), compressed)
 
 
 def unpacked_stream(file: Any, decompressor: Any, compressed: bytes = b"") -> Generator[bytes, None, bytes]:
-    """The content of a stream of bz2 or xz that begins with `compressed`; returns what was read after it."""
+    """The content of a bz2 or xz stream that begins with `compressed`; returns what was read after it."""
     while not decompressor.eof:
         compressed = _exactly(compressed or file.read1(COMPRESSED_BYTES), 1)
         compressed = yield from _fed(decompressor, compressed)
@@ -151,7 +151,7 @@ def _frame(file: Any, start: bytes) -> Iterator[bytes]:
     frame = zstandard.get_frame_parameters(header)
     if frame.window_size > WINDOW_BYTES_MAX:
         message = (
-            f"needs a window of {frame.window_size:,} bytes to decompress, {WINDOW_BYTES_MAX:,} is the limit:"
+            f"needs a window of {frame.window_size:,} bytes to decompress, but the limit is {WINDOW_BYTES_MAX:,}:"
             " compress it without --long, or with --long=27"
         )
         raise WindowError(message)

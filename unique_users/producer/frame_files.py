@@ -1,4 +1,4 @@
-"""Files of frames, and pipes: unpacked, split into frames, and refused where they hold something else."""
+"""Files and pipes of frames: unpacked, split into frames, and refused if they hold something else."""
 
 import lzma
 import os
@@ -28,20 +28,20 @@ _DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError)
 class FrameFile:
     """The frames of a file or a pipe, or of stdin for `-`. A context manager.
 
-    A frame is a line, without its line end; blank lines are skipped. Where the file is a JSON array, or objects take
-    several lines, it is an element or an object, as its bytes. One that is too long becomes a CutLine.
+    A frame is a line, without its line end; blank lines are skipped. In a JSON array it is the bytes of an element; if
+    objects take several lines, it is the bytes of an object. One that is too long becomes a CutLine.
 
-    Iterating gives lists of frames: of a file, many at a time; of a pipe, those available, or an empty list ten times a
-    second while there are none. Raises InputError if the file is damaged or truncated; what came before was whole.
-    Raises UsageError if it holds no frames but something else: of a file before it is iterated, and always before any
-    of its frames.
+    Iterating gives lists of frames. From a file, they are many at a time; from a pipe, those available, or an empty
+    list ten times a second while there are none. Raises InputError if the file is damaged or truncated; what came
+    before was whole. Raises UsageError if it holds something other than frames: for a file, before it is iterated, and
+    always before any of its frames.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.blank_lines = 0
         self.blank_lines_first = 0  # before the first line that is not blank
-        self.has_begun = False  # there was a frame
+        self.has_begun = False  # a frame has been read
         self._file: Any = None
         self._layout: Layout | None = None
         self._start = b""
@@ -101,7 +101,7 @@ class FrameFile:
         yield self._kept(last)
 
     def _recognised(self) -> Iterator[list[bytes]]:
-        """Read until it is known what the text is, and meanwhile return nothing, as a pipe does that has nothing."""
+        """Read until it is known what the text is; until then return nothing, like a pipe that has nothing yet."""
         try:
             for block in self._blocks:
                 self._start += block
@@ -110,7 +110,7 @@ class FrameFile:
                     return
                 yield []
         except (WindowError, *_DAMAGED) as error:
-            self._error = error  # it comes after the frames before it
+            self._error = error  # raised after the frames before it
         self._layout = layout_of(self._start, self._origin, ended=True)
 
     def _unpacked(self) -> Iterator[bytes]:
@@ -123,7 +123,7 @@ class FrameFile:
 
     def _open(self) -> None:
         path = self.path
-        # stdin gets a reader of its own: Python cannot exit while a thread waits in that of `sys`.
+        # stdin gets a reader of its own: Python cannot exit while a thread waits in the one of `sys`.
         self._file = (
             open(sys.stdin.fileno(), "rb", closefd=False) if path in STDIN else Path(path).open("rb")  # noqa: SIM115
         )
@@ -154,8 +154,8 @@ class FrameFile:
 class FrameFiles:
     """The frames of one or more files in order, each as a FrameFile gives them. A context manager.
 
-    Those that are no pipes are looked at before the first one is read: a wrong one is told before any frame is used.
-    Where one is damaged, those after it are not read.
+    All except pipes are checked before the first one is read, so a wrong one is reported before any frame is used. If
+    one is damaged, those after it are not read.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ class FrameFiles:
 
     @property
     def path(self) -> str:
-        """Of the file, or how many they are."""
+        """Of the file, or how many files there are."""
         return self._paths[0] if len(self._paths) == 1 else f"{len(self._paths)} files"
 
     @property
@@ -183,7 +183,7 @@ class FrameFiles:
 
     @property
     def skipped_lines(self) -> int | None:
-        """The blank lines before the first frame; None if a frame's number does not tell its line."""
+        """The blank lines before the first frame; None if a frame's number does not determine its line."""
         file = self._files[0]
         known = len(self._paths) == 1 and file.has_lines and file.blank_lines == file.blank_lines_first
         return file.blank_lines_first if known else None
@@ -212,8 +212,8 @@ class FrameFiles:
 
 
 def _bytes_total(path: str) -> int | None:
-    """The size of a file, which is looked at; None for a pipe. Raises UsageError, InputError."""
-    if path in STDIN:  # what is read of it could not be read again
+    """The size of a file, after a check that it can be read; None for a pipe. Raises UsageError, InputError."""
+    if path in STDIN:  # what is read from it could not be read again
         return None
     with FrameFile(path) as file:
         return file.bytes_total

@@ -1,8 +1,8 @@
 """Splitting JSON that is not laid out in lines: arrays, and objects that take several lines each.
 
-A value is returned as its bytes, so numbers, equal keys and broken characters stay what they are. ijson, which reads
-JSON piece by piece too, gives decoded values and no bytes, and ends at what it cannot decode; here a value
-that is not JSON inside is still a value, and is rejected alone.
+A value is returned as its bytes, so numbers, repeated keys and broken characters stay as they are. ijson also reads
+JSON piece by piece, but it returns decoded values instead of bytes, and stops at what it cannot decode. Here a value
+that is not JSON inside is still a value, and only that value is rejected.
 """
 
 import re
@@ -10,7 +10,7 @@ import re
 from unique_users.messages.frame import CutLine
 from unique_users.producer.lines import Unfinished
 
-# Strings are skipped as a whole. Where a quote follows these, the end of its string is not in the block.
+# Strings are skipped as a whole. If a quote follows a match, its string does not end in this block.
 _STRINGS = rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"%b*+)*+'
 _OUTSIDE = rb'[^"{}\[\]]'
 _INSIDE_VALUE = re.compile(_OUTSIDE + b"*+" + _STRINGS % _OUTSIDE, re.DOTALL)
@@ -24,18 +24,18 @@ _ARRAY, _ARRAY_END = b"[]"
 
 
 class JsonValues:
-    """Splits blocks of bytes into the values at their root, and those of arrays there, wherever a block ends.
+    """Splits blocks of bytes into the values at the root, and the elements of arrays there, wherever a block ends.
 
-    Commas between them, and white space, are left out. A value too long to keep becomes a CutLine.
+    Commas and white space between them are left out. A value too long to keep becomes a CutLine.
     """
 
     def __init__(self) -> None:
         self._unfinished = Unfinished()
         self._in_array = False
-        self._depth = 0  # of brackets that are open in the current value
-        self._in_scalar = False  # or in what is not JSON
+        self._depth = 0  # how many brackets are open in the current value
+        self._in_scalar = False  # or in something that is not JSON
         self._in_string = False
-        self._escaped = False  # the next byte, which is in the next block
+        self._escaped = False  # the next byte, which comes with the next block
         self._count = 0
 
     def feed(self, block: bytes) -> list[bytes]:
@@ -58,7 +58,7 @@ class JsonValues:
         return values
 
     def end(self) -> list[bytes]:
-        """The last value, whose end is that of the file. Raises EOFError if it lacks one."""
+        """The last value, if the end of the file ends it. Raises EOFError if a value or an array is unfinished."""
         if self._depth or self._in_string or self._in_array:
             what = "value" if self._depth or self._in_string else "array"
             raise EOFError(f"the end of the {what} is missing, after {self._count:,} whole values")
@@ -99,7 +99,7 @@ class JsonValues:
         return at + 1
 
     def _between(self, block: bytes, at: int) -> int:
-        """Begin what stands at a place between two values."""
+        """Begin whatever follows at a place between two values."""
         if at == len(block):
             return at
         byte = block[at]
@@ -120,5 +120,5 @@ class JsonValues:
 
 def _end_of(pattern: "re.Pattern[bytes]", block: bytes, at: int) -> int:
     found = pattern.match(block, at)
-    assert found is not None, "it matches nothing, too"
+    assert found is not None, "it also matches the empty string"
     return found.end()

@@ -1,6 +1,6 @@
-"""How frames are laid out in text: in lines, or as JSON of another layout. What is no frames is refused.
+"""How frames are laid out in text: in lines, or as JSON in another layout. What does not hold frames is refused.
 
-It is told from the start of the text, without waiting for more of a pipe than telling it takes.
+The layout is recognised by the start of the text, without waiting for more of a pipe than that takes.
 """
 
 import csv
@@ -19,7 +19,7 @@ from unique_users.producer.refusals import Origin, refused_table, refused_text, 
 
 Layout = Lines | JsonValues
 
-TABLE_BYTES = 64 * 1024  # in which the first two rows of a CSV file are looked for
+TABLE_BYTES = 64 * 1024  # where the first two rows of a CSV file are looked for
 _TAR_BYTES = 512  # of a tar archive's first header
 _TAR_SUM = slice(148, 156)
 _MARKS = {  # the longer ones first
@@ -35,16 +35,16 @@ _ZEROS = {
     (False, True, True, True): "UTF-32LE",
     (True, True, True, False): "UTF-32BE",
 }
-_SHORTEST = 4  # bytes that tell the encoding
+_SHORTEST = 4  # bytes that reveal the encoding
 _WRAPPER = re.compile(rb'\{\s*"((?:[^"\\]|\\.)*+)"\s*:\s*\[\s*\{', re.DOTALL)
 _MARKUP = re.compile(rb"<(\?xml|!doctype|html)", re.IGNORECASE)
 _MARKUP_BYTES = 9
 
 
 def layout_of(start: bytes, origin: Origin, *, ended: bool) -> Layout | None:
-    """What splits the text that starts like this; None if its start does not tell, and it has not ended.
+    """What splits the text that starts like this; None if the start is too short to tell and the text has not ended.
 
-    Raises UsageError for what is no text in UTF-8, or no frames.
+    Raises UsageError if it is not UTF-8 text or does not hold frames.
     """
     if not ended and len(start) < _SHORTEST and (b"\n" not in start or b"\0" in start):
         return None
@@ -102,7 +102,7 @@ def _object(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
 
 
 def _is_laid_out(last: bytes, follows: bytes) -> bool:
-    """Whether a value goes on after a line that ends and is followed like this; otherwise it is a broken line."""
+    """Whether a value continues after a line that ends with `last` if `follows` is next; else the line is broken."""
     if follows == b"{":
         return last in {b"[", b":"}
     return follows in {b"}", b"]", b","} or last in {b"{", b"[", b",", b":"}
@@ -121,7 +121,7 @@ def _refuse_wrapper(value: bytes, origin: Origin) -> None:
 
 
 def _refuse_long_wrapper(text: bytes, origin: Origin) -> None:
-    """Refuse what is longer than any frame and begins as a wrapper does."""
+    """Refuse a value that is longer than any frame and begins like a wrapper."""
     if found := _WRAPPER.match(text):
         raise refused_wrapper(found[1].decode(errors="replace"), origin)
 
@@ -137,7 +137,7 @@ def _markup(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
     if len(text) < _MARKUP_BYTES and b"\n" not in text and not ended:
         return None
     if _MARKUP.match(text):
-        message = f"{origin.path}: is XML or HTML, not JSON: export it as JSON, one object a line"
+        message = f"{origin.path}: is XML or HTML, not JSON: export it as JSON, one object per line"
         raise UsageError(message)
     return Lines()
 

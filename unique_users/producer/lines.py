@@ -8,7 +8,7 @@ MARK = b"\xef\xbb\xbf"  # a byte order mark in UTF-8, which some programs put at
 
 
 class Unfinished:
-    """The line whose end has not arrived: its first bytes, and how many followed. False if it has none."""
+    """The line whose end has not arrived: its first bytes, and how many followed. False if it is empty."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -18,7 +18,7 @@ class Unfinished:
         return len(self._held) + self._dropped
 
     def add(self, more: bytes) -> None:
-        """Continue it, in memory up to LINE_BYTES_MAX and one more, which may belong to the line end."""
+        """Continue it, keeping LINE_BYTES_MAX bytes and one more, which may belong to the line end."""
         room = LINE_BYTES_MAX + 1 - len(self._held)
         self._held += more[:room]
         self._dropped += max(0, len(more) - room)
@@ -66,5 +66,5 @@ class Lines:
 
 
 def without_mark(line: bytes) -> bytes:
-    """A line without the byte order mark that it may begin with: files put together have one in the middle."""
+    """A line without the byte order mark that it may begin with: concatenated files have one in the middle."""
     return line if isinstance(line, CutLine) else line.removeprefix(MARK)

@@ -1,4 +1,4 @@
-"""Files that are not frames: what they are, and the command that makes frames of them."""
+"""Files that do not hold frames: what they are, and the command that turns them into frames."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ _TO_JSON_LINES = (
 
 @dataclass
 class Origin:
-    """Where frames come from, and the tools that would unpack it as far as it is unpacked here."""
+    """Where frames come from, and the tools that would unpack it as far as it has been unpacked here."""
 
     path: str
     regular: bool  # a file that can be read again, not a pipe
     tools: list[str] = field(default_factory=list)
 
     def refused(self, what: str, command: str) -> UsageError:
-        """The error that says what it is, and the command that makes frames of it; `command` reads stdin."""
+        """The error that says what it is, and the command that turns it into frames; `command` reads stdin."""
         if not self.regular:
             return self._refused(what, f"… | {command}")
         if not self.tools:
@@ -35,7 +35,7 @@ class Origin:
         return self._refused(what, command.replace("{file}", shlex.quote(self.path) if there else "FILE"))
 
     def _refused(self, what: str, command: str) -> UsageError:
-        return UsageError(f"{self.path}: {what}: pipe in what this gives, with `-` as the file: {command}")
+        return UsageError(f"{self.path}: {what}: pipe in the output of this, with `-` as the file: {command}")
 
 
 class _Binary(NamedTuple):
@@ -67,7 +67,7 @@ _BINARIES = [
         for start in (b"x\x01", b"x\x9c", b"x\xda")
     ),
 ]
-# What has no general way out.
+# What no single command can convert.
 _OTHERS = {
     b"%PDF": "a PDF",
     b"\x89HDF\r\n\x1a\n": "HDF5",
@@ -75,8 +75,8 @@ _OTHERS = {
     b"SEQ\x06": "a Hadoop SequenceFile",
     b"ARROW1": "Arrow",
     b"FEA1": "Feather",
-    b"PGDMP": "a dump of PostgreSQL",
-    b"REDIS0": "a dump of Redis",
+    b"PGDMP": "a PostgreSQL dump",
+    b"REDIS0": "a Redis dump",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Office document",
     b"\x89PNG\r\n\x1a\n": "an image",
     b"\xff\xd8\xff": "an image",
@@ -92,30 +92,30 @@ STARTS = [binary.start for binary in _BINARIES] + list(_OTHERS)
 
 
 def refuse_binary(start: bytes, origin: Origin) -> None:
-    """Raise UsageError if a file that starts like this is a known binary form."""
+    """Raise UsageError if a file that starts like this has a known binary format."""
     for binary in _BINARIES:
         if start.startswith(binary.start):
             refused = origin.refused_file if "{file}" in binary.command else origin.refused
             raise refused(f"is {binary.what}, not JSON", binary.command)
     for other, what in _OTHERS.items():
         if start.startswith(other):
-            message = f"{origin.path}: is {what}, not JSON: export it as JSON, one object a line"
+            message = f"{origin.path}: is {what}, not JSON: export it as JSON, one object per line"
             raise UsageError(message)
 
 
 def refused_text(encoding: str, origin: Origin) -> UsageError:
-    """The error for text in another encoding than UTF-8."""
-    return origin.refused(f"is text in {encoding}, not in UTF-8", f"iconv -f {encoding} -t UTF-8")
+    """The error for text in an encoding other than UTF-8."""
+    return origin.refused(f"is text in {encoding}, not UTF-8", f"iconv -f {encoding} -t UTF-8")
 
 
 def refused_table(delimiter: str, origin: Origin) -> UsageError:
     """The error for CSV."""
     named = "" if delimiter == "," else f", delimiter={delimiter!r}".replace("'", '"')
-    what = f"looks like CSV{'' if delimiter == ',' else f' with {delimiter!r} between its fields'}, not like JSON"
+    what = f"looks like CSV{'' if delimiter == ',' else f' with {delimiter!r} between its fields'}, not JSON"
     return origin.refused(what, _TO_JSON_LINES.replace("{delimiter}", named))
 
 
 def refused_wrapper(key: str, origin: Origin) -> UsageError:
-    """The error for an object with nothing but an array of others; `key` has the escapes that it has in JSON."""
+    """The error for an object that holds nothing but an array of objects; `key` keeps its JSON escapes."""
     path = f".{key}[]" if key.isidentifier() and key.isascii() else f'.["{key}"][]'
-    return origin.refused(f"is one object with nothing but an array in it, {key!r}", f"jq -c {shlex.quote(path)}")
+    return origin.refused(f"is one object that holds nothing but the array {key!r}", f"jq -c {shlex.quote(path)}")

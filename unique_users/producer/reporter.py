@@ -15,7 +15,7 @@ from unique_users.runtime.timer import Timer
 
 
 class Reporter:
-    """Passes reports to every output: the first once something is acknowledged, then every `seconds`."""
+    """Passes reports to every output: the first as soon as something is acknowledged, then every `seconds`."""
 
     def __init__(
         self,

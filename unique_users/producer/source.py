@@ -1,4 +1,4 @@
-"""Bytes as they arrive, from a file, a pipe or another layer of compression, with a look at the first ones."""
+"""Bytes as they arrive from a file, a pipe or another layer of compression; the first ones can be looked at ahead."""
 
 from collections.abc import Callable, Iterator
 from typing import Self
@@ -7,7 +7,7 @@ PLAIN_BYTES = 256 * 1024  # read at a time
 
 
 class Source:
-    """Reads like a file that cannot seek: `more` gives up to so many bytes, and none at the end."""
+    """Reads like a file that cannot seek: `more(size)` gives up to `size` bytes, and none at the end."""
 
     def __init__(self, more: Callable[[int], bytes]) -> None:
         self._more = more
@@ -23,7 +23,7 @@ class Source:
     def start(self, is_enough: Callable[[bytes], bool]) -> bytes:
         """The first bytes, as many as are enough, or all there are. They are still to be read.
 
-        An error comes when the bytes before it have been read.
+        An error is raised once the bytes before it have been read.
         """
         while not is_enough(self._held) and self._error is None:
             try:
@@ -53,7 +53,7 @@ class Source:
         return read
 
     def blocks(self) -> Iterator[bytes]:
-        """All bytes that are left."""
+        """All remaining bytes."""
         if self._held:
             held, self._held = self._held, b""
             yield held

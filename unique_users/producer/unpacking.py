@@ -1,4 +1,4 @@
-"""What a file or a pipe holds below its layers of compression, each recognised by its first bytes."""
+"""What a file or a pipe holds under its layers of compression, each recognised by its first bytes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from unique_users.producer.refusals import STARTS, Origin, refuse_binary
 from unique_users.producer.source import Source
 from unique_users.producer.zip_archives import unpacked_zip, unpacked_zip_of_pipe
 
-LAYERS_MAX = 3  # a gzip file can be made that holds itself
+LAYERS_MAX = 3  # a gzip file can be made to contain itself
 
 
 class _Layer(NamedTuple):
@@ -25,14 +25,14 @@ _LAYERS = [
     _Layer((b"BZh",), unpacked_bz2, "bzip2 -dc"),
     _Layer((b"\xfd7zXZ\0",), unpacked_xz, "xz -dc"),
 ]
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, without any, and in several parts
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, empty, and in several parts
 _STARTS = (*(start for layer in _LAYERS for start in layer.starts), *_ZIP, *STARTS)
 
 
 def unpacked(file: Any, origin: Origin) -> Iterator[bytes]:
     """The bytes in a file as they arrive, unpacked; `origin` learns of each layer.
 
-    Raises UsageError for what is known to hold no frames, and the packages' own errors for what is damaged.
+    Raises UsageError if it is known to hold no frames, and the packages' own errors if it is damaged.
     """
     source = Source(file.read1)
     for _ in range(LAYERS_MAX):

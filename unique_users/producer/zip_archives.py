@@ -1,4 +1,4 @@
-"""The only file in a zip archive: the directory at the archive's end tells what it holds, before anything is read."""
+"""The only file in a zip archive: the directory at the archive's end says what it holds before anything is read."""
 
 import struct
 import tempfile
@@ -21,7 +21,7 @@ _LEFT_BY_SYSTEMS = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def unpacked_zip_of_pipe(source: Source, origin: Origin) -> Iterator[bytes]:
-    """As `unpacked_zip`, after copying what is left of a source to a temporary file.
+    """Like `unpacked_zip`, after copying what is left of a source to a temporary file.
 
     Raises InputError if there is no room for it.
     """
@@ -42,8 +42,9 @@ def unpacked_zip_of_pipe(source: Source, origin: Origin) -> Iterator[bytes]:
 def unpacked_zip(file: IO[bytes], origin: Origin) -> Iterator[bytes]:
     """The content of the only file in an archive, up to any damage; `origin` learns of this layer.
 
-    Raises UsageError if it does not hold exactly one that can be read here; zlib.error, OSError, or EOFError if it is
-    truncated: then the directory is missing, and the first file is given as far as it goes.
+    Raises UsageError unless it holds exactly one file that can be read here. Raises zlib.error or OSError if it is
+    damaged, and EOFError if it is truncated. Then the directory is missing, and the first file is read as far as it
+    goes.
     """
     try:
         with zipfile.ZipFile(file) as archive:

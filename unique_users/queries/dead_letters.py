@@ -14,7 +14,7 @@ from unique_users.reports.bucket_count import Format
 from unique_users.reports.examples import Example
 
 POLL_SECONDS = 0.5
-SILENT_POLLS_MAX = 40  # in a row, before the broker counts as away
+SILENT_POLLS_MAX = 40  # in a row before the broker counts as away
 
 
 class Found(NamedTuple):
@@ -62,7 +62,7 @@ def _fields(letter: DeadLetter) -> dict[str, object]:
 
 
 def _text(data: bytes | None) -> str | dict[str, str] | None:
-    """Bytes as JSON has them: a string, or an object with their base64 if they are not UTF-8."""
+    """Bytes for JSON: a string, or an object with their base64 if they are not UTF-8."""
     if data is None:
         return None
     try:
@@ -72,9 +72,9 @@ def _text(data: bytes | None) -> str | dict[str, str] | None:
 
 
 def read_letters(reader: Consumer, begin: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[Found]]:
-    """The dead letters from `begin` to `ends`, as they arrive, those of one partition in its order.
+    """The dead letters from `begin` to `ends`, as they arrive; those of one partition are in order.
 
-    `reader` is new, and has all partitions. Records that are no dead letters are left out. Raises BrokerAwayError.
+    `reader` is new and reads all partitions. Records that are not dead letters are left out. Raises BrokerAwayError.
     """
     left = {partition for partition, end in ends.items() if begin[partition] < end}
     begun: set[int] = set()

@@ -9,18 +9,18 @@ _MEDIANS = 9
 class PlainClock:
     """Judges whether frames are late, one after the other.
 
-    Each 101 accepted times give a median; the clock is the highest value so far of the median of the last nine of
-    them. A frame is late when it is more than the allowed lateness behind the clock.
+    Every 101 accepted times give a median. The clock is the highest value so far of the median of the last nine of
+    these. A frame is late if it is behind the clock by more than the allowed lateness.
     """
 
     def __init__(self, allowed_lateness_seconds: int) -> None:
         self._allowed = allowed_lateness_seconds
         self._times: list[int] = []
         self._medians: list[int] = []
-        self.watermark: int | None = None  # an earlier time is late
+        self.watermark: int | None = None  # earlier times are late
 
     def admits(self, ts: int) -> bool:
-        """Whether a frame of this time is in time; if so, it moves the clock."""
+        """Whether a frame with this time is in time; if so, it moves the clock."""
         if self.watermark is not None and ts < self.watermark:
             return False
         self._times.append(ts)

@@ -1,6 +1,6 @@
 """Reading frames with the standard library alone, one at a time: the rules of docs/frames.md, written a second time.
 
-It shares no code with the parser of the bucketer, which is checked against it.
+It shares no code with the bucketer's parser, which is checked against it.
 """
 
 import json
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 
 _UID_BYTES_MAX = 256
-_IN_A_ROW_BYTES_MAX = 1_048_576  # of a message whose values follow each other without a line end
+_IN_A_ROW_BYTES_MAX = 1_048_576  # of a message whose values follow each other without line ends
 _NOT_THERE = object()
 _WHITESPACE = " \t\r\n"
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -32,7 +32,7 @@ _LAST = 253_402_300_799  # 9999-12-31T23:59:59Z
 def frames_in(message: bytes, form: FrameFormat) -> Iterator[tuple[bytes, tuple[str, int] | BadFrameError]]:
     """Each frame in a message, with its user id and its event time in whole epoch seconds, or what is wrong with it.
 
-    It is the message itself, or several: the elements of an array, one on each line, or one after the other.
+    A frame is the message itself, or one of several in it: elements of an array, one per line, or one after the other.
     """
     if form.registry_framing == "json" and message[:1] == b"\0":
         message = message[5:]
@@ -89,7 +89,7 @@ def _elements(text: str) -> list[str] | None:
 
 
 def _values(text: str, at_most: int | None = None) -> list[str] | None:
-    """JSON values that follow each other; None if that is not all."""
+    """JSON values that follow each other; None if the text holds anything else."""
     found, at = [], 0
     while at < len(text):
         try:
@@ -149,7 +149,7 @@ def _user(value: object) -> str:
     if not isinstance(value, str):
         raise BadFrameError(Reason.BAD_UID, f"{value!r:.80}")
     if not 0 < len(value.encode()) <= _UID_BYTES_MAX:
-        raise BadFrameError(Reason.BAD_UID, f"{value!r:.80}: 1 to {_UID_BYTES_MAX} bytes are taken")
+        raise BadFrameError(Reason.BAD_UID, f"{value!r:.80}: 1 to {_UID_BYTES_MAX} bytes are allowed")
     return value
 
 

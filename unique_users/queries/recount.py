@@ -28,7 +28,7 @@ from unique_users.queries.plain_frames import frames_in
 from unique_users.reports.bucket_count import BucketCount, Format
 from unique_users.reports.examples import Example
 
-START_BYTES = 1_000  # of a rejected frame: more than is shown of it
+START_BYTES = 1_000  # of a rejected frame: more than is ever shown
 
 
 class FirstRejected(NamedTuple):
@@ -40,7 +40,7 @@ class FirstRejected(NamedTuple):
     start: bytes  # of the frame, START_BYTES at most
 
     def words(self, skipped_lines: int | None) -> str:
-        """On one line, safe for a terminal; `skipped_lines` blank lines come before it, None if that is not known."""
+        """On one line, safe for a terminal. `skipped_lines`: how many blank lines come before it, None if unknown."""
         where = f"frame {self.number}" if skipped_lines is None else f"line {self.number + skipped_lines}"
         return Example(self.reason, self.detail, where, self.start).words()
 
@@ -54,7 +54,7 @@ class Recount(NamedTuple):
     other_fields: str | None = None  # which fields there are, if none of the first frames was accepted
 
     def rejected_lines(self, skipped_lines: int | None) -> list[str]:
-        """An example for each reason, and the fields that there are; `skipped_lines` as in FirstRejected."""
+        """An example for each reason, and the line about other fields; `skipped_lines` as in FirstRejected."""
         lines = [
             f"rejected: {first.words(skipped_lines)} ({self.counts.rejected[first.reason]:,} for this reason)"
             for first in self.first_rejected
@@ -95,7 +95,7 @@ def recount(messages: Iterable[bytes], config: Config, timestamp_ms: int) -> Rec
     rules = config.bucketer
     form = FrameFormat(**asdict(config.frame))
     if names := {RECORD_KEY, RECORD_TIME}.intersection(Field(form.uid).names + Field(form.ts).names):
-        message = f"frame: {' and '.join(sorted(names))}: only a Kafka record has that, so there is nothing to recount"
+        message = f"frame: {' and '.join(sorted(names))}: only Kafka records have that, so there is nothing to recount"
         raise InputError(message)
     clock = PlainClock(rules.allowed_lateness_seconds)
     last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
@@ -134,7 +134,7 @@ def _rejection(
 
 
 def _first_rejected(number: int, frame: bytes, error: BadFrameError, form: FrameFormat) -> FirstRejected:
-    # The judgement is the recount's own; the words are the bucketer's, which name the setting that would fit.
+    # The judgement is the recount's own; the wording is the bucketer's, which names the setting that would fit.
     words = next((refused.error.detail for refused in FrameParser(form).parse_all([frame]).refused), error.detail)
     return FirstRejected(number, error.reason.value, words, bytes(frame[:START_BYTES]))
 
@@ -198,7 +198,7 @@ def differences(
 def within_time(
     published: Mapping[Bucket, PublishedBucket], buckets: Iterable[BucketCount]
 ) -> dict[Bucket, PublishedBucket]:
-    """Those published buckets that lie between the first and the last recounted one of their interval."""
+    """The published buckets between the first and the last recounted one of their interval."""
     starts: defaultdict[str, list[int]] = defaultdict(list)
     for bucket in buckets:
         starts[bucket.interval].append(bucket.start)
@@ -211,7 +211,7 @@ class Verdict(NamedTuple):
 
     different: int
     compared: int
-    left_out: int = 0  # published ones outside the time of the recounted frames
+    left_out: int = 0  # published ones outside the time range of the recounted frames
 
     def words(self, counts: FrameCounts) -> str:
         """On one line; `counts` are those of the recount."""
@@ -222,16 +222,16 @@ class Verdict(NamedTuple):
         if counts.rejected:
             text += f", counting the {_share(counts)} of the frames that were accepted"
         if self.left_out:
-            text += f"; {self.left_out:,} published ones lie outside the file's time: --all compares them"
+            text += f"; {self.left_out:,} published ones are outside the files' time: --all compares them"
         return text
 
 
 def accepted_words(counts: FrameCounts) -> str:
-    """The sum of the frames, and what share of them was accepted."""
+    """The sum of the frames, and the share that was accepted."""
     return f"{counts}, {_share(counts)} accepted" if counts.rejected else str(counts)
 
 
 def _share(counts: FrameCounts) -> str:
-    """In percent, rounded down: only all are 100."""
+    """In percent, rounded down, so that 100 means all of them."""
     tenths = 1_000 * counts.accepted // max(1, counts.read)
     return f"{tenths // 10}.{tenths % 10} %"

@@ -1,11 +1,11 @@
 """Sending dead letters to `feed` again, after a setting was corrected.
 
-1. read them, from where the last replay ended
-2. send each to the partition that it came from, with its key, its headers, its time, and one header more
-3. wait until all are acknowledged, then commit how far this is, in the name of a group of its own
+1. read them from where the last replay ended
+2. send each to the partition that it came from, with its key, its headers, its time, and one more header
+3. wait until all are acknowledged, then commit the progress in the name of a group of its own
 
-An interrupted replay goes on where it last committed. What is sent twice changes no count. What is rejected again has
-the header and is left out by the next replay, so nothing can go round.
+An interrupted replay resumes where it last committed. Sending a letter twice changes no count. What is rejected again
+has the header, and the next replay leaves it out, so nothing can go in circles.
 """
 
 from collections import Counter
@@ -21,19 +21,19 @@ from unique_users.messages.dead_letters import NO_TIME, REPLAYED, DeadLetter
 from unique_users.queries.dead_letters import Found, read_letters
 from unique_users.reports.bucket_count import Format
 
-STEP_LETTERS = 500  # between two looks at what is in flight
+STEP_LETTERS = 500  # between two checks of what is in flight
 COMMIT_LETTERS = 10_000
-PATIENCE = 3  # times that an answer is waited for
+PATIENCE = 3  # how often to wait for an answer
 
 BEFORE = "replayed before"
 SAID = {
     BEFORE: "were replayed before (--again sends them once more)",
-    "rejected again": "were replayed before and rejected again: the letters that they were made from stand for them",
-    "of another topic": "are records of another topic than feed: what came late for the counter cannot be replayed",
-    "a line": "are lines too long for Kafka, which producer.py put there: replay their file",
+    "rejected again": "were replayed before and rejected again: their original letters stand for them",
+    "of another topic": "are not from feed: what the counter rejected as late cannot be replayed",
+    "a line": "are lines too long for Kafka, sent there by producer.py: replay their file",
     "cut": "were cut to fit into rejected",
     "no value": "have no value: tombstones, and records that could not be unpacked",
-    "too old": "are older than what feed keeps, and frame.ts is the record's own time",
+    "too old": "are older than feed keeps, and frame.ts is the record's own time",
 }
 
 
@@ -48,14 +48,14 @@ class Feed(NamedTuple):
 
 @dataclass
 class Memory:
-    """How far a partition of `rejected` was replayed: all of it up to `offset`, and further for some reasons."""
+    """How far a partition of `rejected` was replayed: everything up to `offset`, and further for some reasons."""
 
     offset: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, position: Position | None, end: int) -> "Memory":
-        """From what was committed. A position after the end is of a topic that was deleted."""
+        """From what was committed. A position after the end belongs to a topic that was deleted."""
         if position is None or position.offset > end:
             return cls()
         try:
@@ -70,7 +70,7 @@ class Memory:
         return found.offset < max(self.offset, self.by_reason.get(found.letter.reason, 0))
 
     def after(self, end: int, reason: str | None) -> "Memory":
-        """This, once what is before `end` was replayed, of one reason or of all."""
+        """The progress after everything before `end` was replayed, for one reason or for all."""
         if reason is None:
             end = max(end, self.offset)
             return Memory(end, {other: at for other, at in self.by_reason.items() if at > end})
@@ -86,7 +86,7 @@ class Outcome:
     """What was sent, and what was not, by a key of SAID."""
 
     sent: int = 0
-    time_of_now: int = 0  # of those sent: their own time is so old that feed would delete them
+    time_of_now: int = 0  # of those sent: with the current time, because feed would delete records as old as theirs
     left_out: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
 
@@ -97,12 +97,12 @@ class Outcome:
             return [orjson.dumps({**fields, "left_out": dict(self.left_out)}).decode()]
         lines = [f"{self.sent:,} dead letters sent to feed again{', stopped before the end' if self.stopped else ''}"]
         if self.time_of_now:
-            lines.append(f"{self.time_of_now:,} of them with the time of now: feed deletes records as old as they are")
+            lines.append(f"{self.time_of_now:,} of them with the current time: feed deletes records as old as these")
         return lines + [f"{self.left_out[why]:,} {SAID[why]}" for why in SAID if self.left_out[why]]
 
 
 class LetterReplay:
-    """Sends dead letters to `feed` again. `reader` is of `rejected`, with the group whose commits tell how far."""
+    """Sends dead letters to `feed` again. `reader` reads `rejected`, with the group that commits the progress."""
 
     def __init__(
         self, reader: Consumer, producer: Producer, feed: Feed, now_ms: int, stopped: Callable[[], bool]
@@ -115,7 +115,7 @@ class LetterReplay:
         self._outcome = Outcome()
 
     def run(self, partitions: Iterable[int], reason: str | None, *, again: bool = False) -> Outcome:
-        """Replay what is there now: all of it, or what has this reason. `again`: also what was replayed before.
+        """Replay what is there now: everything, or what has this reason. `again`: also what was replayed before.
 
         Raises BrokerAwayError, DeliveryError.
         """
@@ -180,4 +180,4 @@ class LetterReplay:
         for _ in range(PATIENCE):
             if ready(REQUEST_SECONDS):
                 return
-        raise BrokerAwayError("the broker does not acknowledge: what was replayed is uncertain, replay it again")
+        raise BrokerAwayError("the broker does not acknowledge: some letters may not have been sent, replay them again")

@@ -18,7 +18,7 @@ class BucketCount(NamedTuple):
     total: Count
     new: int
     interval: str = MINUTE.name
-    why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole one
+    why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole bucket
 
     @property
     def unique_users(self) -> int:

@@ -1,4 +1,4 @@
-"""What is rejected, told by examples: one for each reason, now and then. Pure."""
+"""Examples of what is rejected: one for each reason, now and then. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Example(NamedTuple):
 
 
 class Examples:
-    """Chooses the examples to tell, and counts what they stand for."""
+    """Chooses the examples to log, and counts what they stand for."""
 
     def __init__(self) -> None:
         self._untold: Counter[str] = Counter()
@@ -47,14 +47,14 @@ class Examples:
 
 
 def shown_start(frame: bytes) -> str:
-    """The first characters of a frame, escaped, with `…` behind them if there are more."""
+    """The first characters of a frame, escaped, followed by `…` if there are more."""
     text = frame[: 4 * SHOWN_CHARACTERS].decode(errors="surrogateescape")
     more = "…" if len(text) > SHOWN_CHARACTERS or len(frame) > 4 * SHOWN_CHARACTERS else ""
     return escaped(text[:SHOWN_CHARACTERS]) + more
 
 
 def escaped(text: str) -> str:
-    """The text with everything escaped that is not printable: control characters, and those that change direction."""
+    """The text with all that is not printable escaped, such as control characters and those that change direction."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
@@ -62,7 +62,7 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # a byte that is not UTF-8, as surrogateescape has it
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # a byte that is not UTF-8, as surrogateescape decodes it
         return f"\\x{code - 0xDC00:02x}"
     if code <= 0xFF:  # noqa: PLR2004
         return f"\\x{code:02x}"

@@ -5,12 +5,12 @@ _GLUE = "\N{NO-BREAK SPACE}"
 
 
 def glued(words: str) -> str:
-    """Words that stay on one line."""
+    """Words that stay together on one line."""
     return words.replace(" ", _GLUE)
 
 
 def folded(start: str, text: str) -> list[str]:
-    """`text` behind `start`, on further lines that begin alike where it does not fit. Only glued words may exceed."""
+    """`text` after `start`, folded into lines that all begin with `start`. Only glued words may exceed the width."""
     lines: list[str] = []
     for word in text.split(" "):
         if lines and len(f"{lines[-1]} {word}".removesuffix(",")) <= COLUMNS:

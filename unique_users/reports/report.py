@@ -27,7 +27,7 @@ class Report:
     frames: FrameCounts | None = None  # None if unknown
 
     def lines(self, form: Format) -> list[str]:
-        """As lines of text of at most 80 columns, which all begin with the time; or as one line of JSON."""
+        """As lines of text of at most 80 columns that all begin with the time, or as one line of JSON."""
         at = iso_time(self.at)
         if form == "json":
             return [orjson.dumps({"report": at, **self._fields()}).decode()]
@@ -62,11 +62,11 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class ProducerReport(Report):
-    """What the producer read from its file and was acknowledged; a line too long for Kafka is rejected."""
+    """What the producer read from its files and the broker acknowledged; a line too long for Kafka is rejected."""
 
     ACCEPTED: ClassVar = "sent"
 
-    blank_lines: int = 0  # left out, not among the frames
+    blank_lines: int = 0  # skipped, not counted as frames
 
     def _left(self) -> Iterator[str]:
         if self.blank_lines:
@@ -84,7 +84,7 @@ class BucketerReport(Report):
     partitions: tuple[int, ...]  # of the topic, assigned to this process; with none it has nothing to do
     of: int | None  # how many the topic has; None if unknown
     missing: tuple[str, ...] = ()  # topics that are gone
-    in_transactions: int = 0  # records of feed behind the start of an open transaction, which are no lag
+    in_transactions: int = 0  # records of feed behind the start of an open transaction, which do not count as lag
 
     def _left(self) -> Iterator[str]:
         if self.lag is not None:
@@ -125,7 +125,7 @@ class CounterReport(BucketerReport):
     feed_behind_seconds: float | None = None  # of the newest of these; None if unknown
 
     def _texts(self) -> Iterator[str]:
-        """On a line each: together they seldom fit, and a line that folds now and then is harder to read."""
+        """One line each: together they seldom fit, and a line that folds only now and then is harder to read."""
         yield self._read()
         yield ", ".join(self._left())
 
@@ -160,7 +160,7 @@ class CounterReport(BucketerReport):
         )
 
 
-FEW_COLUMNS = 30  # so much of a line stays together
+FEW_COLUMNS = 30  # a text below this width stays on one line
 _COUNTERS = ("buckets_changed", "unreadable", "feed_lag", "feed_behind_seconds")
 
 

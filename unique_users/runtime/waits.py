@@ -1,4 +1,4 @@
-"""A wait tells the person who runs the program what it waits for, why, and how long so far."""
+"""Tells whoever runs the program what it is waiting for, why, and for how long so far."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 class Wait:
-    """Says what is waited for at once, then each minute, and once that it is over."""
+    """Says at once what the program waits for, then each minute, and once when the wait is over."""
 
     def __init__(self, log: logging.Logger, what: str, monotonic: Callable[[], float]) -> None:
         self._log = log
@@ -20,7 +20,7 @@ class Wait:
         self._repeat_due = Timer(REPEAT_SECONDS, monotonic)
 
     def goes_on(self, why: Callable[[], str | None]) -> None:
-        """Call it as often as you like; `why` is asked for the reason only when that is said."""
+        """Call it as often as you like; `why` is only called when a line is logged."""
         if self._since is None:
             self._since = self._monotonic()
             self._repeat_due = Timer(REPEAT_SECONDS, self._monotonic)
@@ -40,7 +40,7 @@ class Wait:
 
 
 def duration(seconds: float) -> str:
-    """A time of a minute or more, in its two largest units."""
+    """A duration of a minute or more, in its two largest units."""
     whole = round(seconds)
     days, hours, minutes = whole // _DAY, whole % _DAY // _HOUR, whole % _HOUR // _MINUTE
     if days:

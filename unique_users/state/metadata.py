@@ -23,8 +23,8 @@ class Facts(msgspec.Struct, frozen=True):
     former_gaps: tuple[Gap, ...] = ()  # no bucket held can overlap these any more, but published counts of others do
     withdrawn: tuple[Bucket, ...] = ()  # published counts that are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
-    feed_gap: int | None = None  # frames of feed are missing from this time on, until the next frame tells up to when
-    unsettled: bool = False  # what former states published is not compared with what the log holds yet
+    feed_gap: int | None = None  # frames of feed are missing from this time on, until the next frame shows up to when
+    unsettled: bool = False  # what former states published has not yet been compared with what the log holds
 
     @property
     def all_gaps(self) -> tuple[Gap, ...]:

@@ -11,7 +11,7 @@ NOW = 1_468_244_400
     ("timestamp_ms", "end"),
     [
         (0, "the record's time is 0, so its producer sets none"),
-        (NOW, "the record's time 1468244400 looks like seconds, Kafka's are milliseconds"),
+        (NOW, "the record's time 1468244400 looks like seconds, but Kafka's are in milliseconds"),
         ((NOW - 7_200) * 1000, "the record's time is 2016-07-11T11:40:00Z"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_topic_that_is_gone_is_created_as_configured_once_the_loop_has_heard_o
     assert looks.watch.recreated("feed") == 1
     assert looks.watch.current("feed").id == empty.topics["feed"].id
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "topic 'feed' was gone: it was created again as configured, empty"
+    assert line == "topic 'feed' was missing: recreated it as configured, empty"
 
 
 def test_a_loop_that_waits_for_the_topic_itself_does_not_keep_it_from_being_created(

@@ -94,7 +94,7 @@ def test_the_last_of_two_overrides_counts_and_a_value_may_hold_equals_signs(load
         ("countr: {}", "countr: unknown key: did you mean 'counter'?"),
         ("topics: {fed: {name: x}}", "topics.fed: unknown key: did you mean 'feed'?"),
         ("topics: {feed: {name: x, partition: 1}}", "topics.feed.partition: unknown key: did you mean 'partitions'?"),
-        ("producer: {qqq: 1}", "producer.qqq: unknown key: known here: file, compression, report_seconds"),
+        ("producer: {qqq: 1}", "producer.qqq: unknown key; the keys here are file, compression, report_seconds"),
         ("counter: {report_seconds: soon}", "counter.report_seconds: expected a number, got a string"),
         ("counter: {report_seconds: [1]}", "counter.report_seconds: expected a number, got a list"),
         ("counter: {report_seconds: true}", "counter.report_seconds: expected a number, got true or false"),

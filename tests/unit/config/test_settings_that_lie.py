@@ -94,9 +94,9 @@ def test_a_choice_on_the_command_line_is_named_as_such(load: Load) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("log: {format: text}\ncounter: {}\nlog: {format: json}", "line 3: this key stands in line 1 already"),
-        ("counter:\n  group: a\n  save_seconds: 1\n  group: b", "line 4: this key stands in line 2 already"),
-        ("counter: {group: a, 'group': b}", "line 1: this key stands in line 1 already"),
+        ("log: {format: text}\ncounter: {}\nlog: {format: json}", "line 3: this key is already set in line 1"),
+        ("counter:\n  group: a\n  save_seconds: 1\n  group: b", "line 4: this key is already set in line 2"),
+        ("counter: {group: a, 'group': b}", "line 1: this key is already set in line 1"),
         ("kafka:\n  bootstrap_servers: h:1\n  sasl_plain_password: a\n  sasl_plain_password: b", "line 4: this key"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_name_goes_before_all_topics_and_groups_and_the_state_has_a_folder_of_
 @pytest.mark.parametrize("name", ["..", ".a", "-", "a/b", "a b", "ä", "x" * 101])
 def test_a_name_that_is_no_prefix_is_refused(load: Load, name: str) -> None:
     assert "name: expected " in complaint(load, "", f"name='{name}'")
-    assert "name: expected a prefix with which topics have up to 249" in complaint(
+    assert "name: expected a prefix that keeps topic names within 249" in complaint(
         load, f"topics: {{feed: {{name: {'f' * 249}}}}}", "name=a"
     )
 
@@ -199,4 +199,4 @@ def test_a_start_is_one_of_two_words_or_a_time_quoted_or_not(load: Load, text: s
 @pytest.mark.parametrize("text", ["newest", "2024-01-01T00:00:00", "2024-01-01", "12:00Z", "1704067200"])
 def test_a_start_that_is_none_is_refused(load: Load, text: str) -> None:
     said = complaint(load, f"bucketer:\n  start: '{text}'")
-    assert said.startswith("config.yaml, line 2: bucketer.start: expected earliest, latest, or a time with its zone")
+    assert said.startswith("config.yaml, line 2: bucketer.start: expected earliest, latest, or a time with a zone")

@@ -154,4 +154,4 @@ def test_a_frame_that_asks_for_more_memory_than_is_granted_is_refused() -> None:
     seen, error = until_error(unpacked_zstd(reader(window_log_31 + bytes(100))))
     assert seen == b""
     assert isinstance(error, WindowError)
-    assert "needs a window of 2,147,483,648 bytes to decompress, 134,217,728 is the limit" in str(error)
+    assert "needs a window of 2,147,483,648 bytes to decompress, but the limit is 134,217,728" in str(error)

@@ -248,15 +248,15 @@ def test_what_is_no_frames_is_refused_at_once_in_one_line(file: Callable[[bytes]
         (
             "utf-16",
             "plain",
-            "is text in UTF-16, not in UTF-8: pipe in what this gives, with `-` as the file: iconv",
+            "is text in UTF-16, not UTF-8: pipe in the output of this, with `-` as the file: iconv",
         ),
         ("utf-16", "gzip", "gzip -dc {} | iconv -f UTF-16 -t UTF-8"),
         ("utf-16 be without a mark", "plain", "iconv -f UTF-16BE -t UTF-8 < {}"),
-        ("tar", "xz", "is a tar archive: pipe in what this gives, with `-` as the file: xz -dc {} | tar -xOf -"),
-        ("csv", "plain", "looks like CSV, not like JSON"),
+        ("tar", "xz", "is a tar archive: pipe in the output of this, with `-` as the file: xz -dc {} | tar -xOf -"),
+        ("csv", "plain", "looks like CSV, not JSON"),
         ("tsv", "zip", 'newline=""), delimiter="\\t")]\''),
         ("records", "plain", "jq -c '.Records[]' < {}"),
-        ("parquet", "plain", "is Parquet, not JSON: pipe in what this gives, with `-` as the file: duckdb"),
+        ("parquet", "plain", "is Parquet, not JSON: pipe in the output of this, with `-` as the file: duckdb"),
         ("zip of two", "plain", "is a zip archive of 2 files, and only one can be read"),
         ("zip with lzma", "plain", "7z x -so {}"),
         ("lz4", "plain", "lz4 -dc < {}"),
@@ -275,7 +275,7 @@ def test_a_wrapper_longer_than_any_frame_is_refused_before_its_end(
     monkeypatch.setattr(lines, "LINE_BYTES_MAX", 10_000)
     monkeypatch.setattr(frame_files, "JOINED_BYTES", 1_000)
     for text in (json.dumps({"a b": OBJECTS * 50}), json.dumps({"a b": OBJECTS * 50}, indent=2)):
-        with pytest.raises(UsageError, match="nothing but an array in it, 'a b'"):
+        with pytest.raises(UsageError, match="holds nothing but the array 'a b'"):
             FrameFile(file(text.encode()))
 
 

@@ -165,7 +165,7 @@ def test_a_bucket_missing_in_the_middle_of_the_file_is_compared() -> None:
         (
             Verdict(0, 5, 1_031),
             0,
-            "exact: no bucket differs; 1,031 published ones lie outside the file's time: --all compares them",
+            "exact: no bucket differs; 1,031 published ones are outside the files' time: --all compares them",
         ),
     ],
 )

@@ -171,7 +171,7 @@ class KafkaPythonConsumer:
         return {partition.partition: end for partition, end in ends.items()}
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        ends = self.ends(partitions)  # asked first: what arrives in between has a later time
         asked = {self._partition(partition): at_ms for partition in ends}
         if not asked:
             return {}
@@ -181,13 +181,13 @@ class KafkaPythonConsumer:
         return {tp.partition: ends[tp.partition] if at is None else at.offset for tp, at in found.items()}
 
     def _check_times(self, partitions: list[TopicPartition], ends: Mapping[int, int]) -> None:
-        """Raise BrokerError for records without a time: the client takes these for records that are all earlier."""
+        """Raise BrokerError for records without a time: the client would take all of these for earlier ones."""
         if not partitions:
             return
         first = self._consumer.beginning_offsets(partitions, timeout_ms=REQUEST_SECONDS * 1000)
         any_time = self._consumer.offsets_for_times(dict.fromkeys(partitions, 0), timeout_ms=REQUEST_SECONDS * 1000)
         if any(any_time[tp] is None and first[tp] < ends[tp.partition] for tp in partitions):
-            raise BrokerError(f"the records of {self._topic} have no times: the first of a time cannot be found")
+            raise BrokerError(f"the records of {self._topic} have no times, so none can be found by its time")
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=CLOSE_SECONDS * 1000)

@@ -47,7 +47,8 @@ def columns(partition: int, messages: Sequence[Message]) -> Batch:
 def _headers(messages: Sequence[Message], place: int) -> Headers:
     """A message's headers, or none if their names are not UTF-8, which librdkafka's package cannot return.
 
-    Called by map, the package's mistake raises here; called directly, it raises wherever Python looks next.
+    The package returns with an error set. Called through map, that raises here; called directly, it would raise
+    wherever Python checks for errors next.
     """
     try:
         return next(map(_HEADERS, messages[place : place + 1])) or []

@@ -71,7 +71,7 @@ class LibrdkafkaConsumer:
             del settings["partition.assignment.strategy"]  # then the broker decides
         self._incremental = "cooperative" in settings.get("partition.assignment.strategy", "cooperative")
         if alone:
-            # It must have a group; without commits, nothing is requested or stored in its name.
+            # The client requires a group; without commits, nothing is requested or stored in its name.
             settings = {name: value for name, value in settings.items() if name not in OF_GROUPS}
             settings["group.id"] = group or "reader"
             self._incremental = False
@@ -241,7 +241,7 @@ class LibrdkafkaConsumer:
         return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        ends = self.ends(partitions)  # before the question: what comes in between has a later time
+        ends = self.ends(partitions)  # asked first: what arrives in between has a later time
         found = self._offsets(ends, at_ms, monotonic() + REQUEST_SECONDS) if ends else {}
         return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
 
@@ -331,7 +331,7 @@ class LibrdkafkaConsumer:
         return records, failed
 
     def _is_of_no_group(self, error: KafkaError) -> bool:
-        """Whether the error is about the group that a reader without one has to name."""
+        """Whether the error is about the group that even a reader without one has to name."""
         return self._group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def _search(self, partition: int, base: int) -> None:

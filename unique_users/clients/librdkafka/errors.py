@@ -89,7 +89,7 @@ def explained_error(config: Config, error: KafkaError) -> BrokerError:
 def _wrong_login(said: str) -> str:
     """What to change when a login fails; librdkafka has one code for all reasons."""
     if "not valid in current SASL state" in said:
-        return "security_protocol, for it takes no login there,"
+        return "security_protocol, as that listener takes no login,"
     return "sasl_mechanism" if "Unsupported SASL mechanism" in said else "user and password"
 
 

@@ -41,7 +41,7 @@ CONSUMER: dict[str, Any] = {
     "fetch.message.max.bytes": 1024 * 1024,
     "fetch.max.bytes": 16 * 1024 * 1024,
 }
-# What a consumer that joins no group has no use for.
+# What a consumer that joins no group does not need.
 OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
 PRODUCER: dict[str, Any] = {
     "acks": "all",

@@ -114,7 +114,7 @@ def columns(record: Any) -> Columns:
 
 
 def time_of(record: Any) -> int:
-    """The Kafka time of a record in an older format in milliseconds, -1 if it has none, as before Kafka 0.10."""
+    """The Kafka time, in milliseconds, of a record in an older format; -1 if it has none, as before Kafka 0.10."""
     return -1 if record.timestamp is None else record.timestamp
 
 

@@ -26,7 +26,7 @@ class Columns(NamedTuple):
     offsets: Sequence[int]
     unreadable: str = ""  # see protocols.Batch
     leader_epoch: int = -1  # of the leader that took the last one, -1 if unknown
-    headers: Mapping[int, bytes] = {}  # as they are encoded, by the index of their record; most records have none
+    headers: Mapping[int, bytes] = {}  # still encoded, by the index of their record; most records have none
 
 
 def end_of(batches: bytes) -> tuple[int, int] | None:
@@ -108,7 +108,7 @@ def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, 
             values.append(data[at : at + (number >> 1)])
             at += number >> 1
         at += 1
-        if at != end:  # the byte that says that there are no headers is not the last one
+        if at != end:  # the byte that says there are no headers is not the last one
             if at > end:
                 raise ValueError("a record is longer than it says")
             headers[len(values) - 1] = data[at - 1 : end]
@@ -119,7 +119,7 @@ def _decoded(data: bytes, batch: DefaultRecordBatch) -> Columns:  # noqa: C901, 
 
 
 def decode_headers(data: bytes) -> list[tuple[str, bytes | None]]:
-    """A record's headers. Those behind a malformed one are left out: they must not keep the record from being read."""
+    """A record's headers. Those after a malformed one are left out: they must not keep the record from being read."""
     headers: list[tuple[str, bytes | None]] = []
     try:
         number, at = _rest(data[0], data, 1) if data[0] > _LOW else (data[0], 1)
@@ -133,7 +133,7 @@ def decode_headers(data: bytes) -> list[tuple[str, bytes | None]]:
 
 
 def _text(data: bytes, at: int) -> tuple[bytes | None, int]:
-    """The bytes after their length, None for a length below 0, and where they end. Raises ValueError."""
+    """The bytes after their length, or None for a length below 0; and where they end. Raises ValueError."""
     number, at = _rest(data[at], data, at + 1) if data[at] > _LOW else (data[at], at + 1)
     if number & 1:
         return None, at

@@ -91,7 +91,7 @@ def _snappy_block(data: bytes) -> bytes:
             break
     if size > UNPACKED_BYTES_MAX:
         raise UnreadableError(f"its batch unpacks to more than {UNPACKED_BYTES_MAX} bytes")
-    # Not kafka-python's function, which would take a block for framed ones again, and unpack these unmeasured.
+    # Not kafka-python's function, which would look for framed blocks inside a block and unpack them without a limit.
     block: bytes = snappy.uncompress(data)
     return block
 
