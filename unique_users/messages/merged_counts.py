@@ -221,11 +221,11 @@ def _part(counts: Sequence[tuple[_Part, _Part]], told: PublishedGaps | None, buc
 
 
 def _told_since(last: _Part, told: PublishedGaps | None, bucket: Bucket) -> tuple[str, ...]:
-    """What the gaps of a partition say of the last count that it has published.
+    """What the gaps of a partition say about the last count that it published.
 
-    A state publishes its counts with their marks, but for those of buckets that were closed before it found that the
-    log was cut back. What a former state has published lacks what its successor has missed. That the former state was
-    lost does not matter here: it had counted what it published.
+    A state publishes its counts with their marks, except for buckets that were closed before it found that the log was
+    cut back. What a former state published lacks what its successor missed. It does not matter here that the former
+    state was lost: it had counted what it published.
     """
     if told is None or last.generation > told.generation:
         return ()
