@@ -105,7 +105,7 @@ def _chosen(config: Config) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise
-        message = f"client: {config.client} needs the package confluent-kafka: pip install '.[{config.client}]'"
+        message = f"client: {config.client} needs the package confluent-kafka: pip install -e '.[{config.client}]'"
         raise UsageError(message) from None
 
 

@@ -31,7 +31,9 @@ EXAMPLES = """\
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when everything was shown, or every letter that can be replayed was acknowledged."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("--reason", choices=[*Reason], help="only what was rejected for this reason")
+    parser.add_argument(
+        "--reason", choices=[reason.value for reason in Reason], help="only what was rejected for this reason"
+    )
     parser.add_argument("--limit", metavar="N", help=f"show the last N, or `all`; default: {LIMIT}")
     parser.add_argument("--raw", action="store_true", help="only the values, one per line, unchanged")
     add_format(parser)

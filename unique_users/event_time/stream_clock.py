@@ -6,6 +6,8 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 
+from unique_users.event_time.buckets import iso_time
+
 BLOCK = 101  # accepted times that give one median
 MEDIANS = 9  # the clock follows their median: five of them, so 505 times, have to agree before it moves
 _FORM = "clock2:"
@@ -38,7 +40,8 @@ class StreamClock:
 
     def lateness(self, ts: int) -> str:
         """Why a time is late, in words."""
-        return f"{ts} is before {self._watermark}, from which on frames are taken; the stream is at {self._now}"
+        floor, now = (iso_time(time or 0) for time in (self._watermark, self._now))
+        return f"{iso_time(ts)} is before {floor}, the earliest time that is still accepted; the stream is at {now}"
 
     def admit(self, times: Sequence[int]) -> list[int]:
         """Judge `times` one after the other, in arrival order, and return the indices of the late ones."""

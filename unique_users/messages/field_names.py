@@ -21,7 +21,7 @@ SHARE_MIN = 0.01  # rarer names are data: the keys of a map
 FRAME_BYTES_MAX = 1_048_576
 
 # The reasons for which another field may be the right one.
-_WRONG_FIELD = {Reason.NO_UID, Reason.BAD_UID, Reason.NO_TS, Reason.BAD_TS}
+_WRONG_FIELD = {Reason.NO_UID, Reason.NO_TS}
 _LIKELY = re.compile(
     r"user|uid|(?:^|[._])id$|Id$|actor|login|account|time|date|when|(?:^|[._])ts$|(?:_a|A)t$", re.IGNORECASE
 )

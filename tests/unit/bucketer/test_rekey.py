@@ -174,4 +174,7 @@ def test_what_was_late_stays_late_with_more_allowed_lateness_and_says_since_when
     wider = StreamClock.from_metadata(4_000, clock.to_metadata())
     rekeyed = rekeyer().rekey([b'{"uid":"a","ts":4899}'], [5_000_000], wider)
     (rejected,) = rekeyed.rejected
-    assert rejected.detail == "4899 is before 4900, from which on frames are taken; the stream is at 5000"
+    assert rejected.detail == (
+        "1970-01-01T01:21:39Z is before 1970-01-01T01:21:40Z, the earliest time that is still accepted;"
+        " the stream is at 1970-01-01T01:23:20Z"
+    )
