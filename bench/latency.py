@@ -98,7 +98,7 @@ def measure(config: Config, frames: int, rate: int) -> list[float]:
             now = time.monotonic()
             producer.send_all(config.topics.feed.name, [(FRAME % (len(sent) + i)).encode() for i in range(due)])
             sent += [now] * due
-        producer.has_room(0)
+        producer.backpressure_eased(0)
         time.sleep(0.005)
     watcher.join(PATIENCE_SECONDS)
     producer.close()

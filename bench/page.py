@@ -150,7 +150,7 @@ def paced(config: Config, rate: int, frames: int, ts: int | None) -> list[float]
             lines = [(FRAME % (len(sent) + i, event)).encode() for i in range(due)]
             producer.send_all(config.topics.feed.name, lines)
             sent += [now] * due
-        producer.has_room(0)
+        producer.backpressure_eased(0)
         time.sleep(0.005)
     producer.close()
     return sent

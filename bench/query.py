@@ -99,7 +99,7 @@ def keep_busy(config: Config, done: threading.Event) -> None:
     while not done.wait(0.1):
         users = [f"new-{number}-{user}" for user in range(100)]
         producer.send(config.topics.bucketed.name, orjson.dumps({"uids": users}), b"%d" % (START + 60 * MINUTES))
-        producer.has_room(0)
+        producer.backpressure_eased(0)
         number += 1
     producer.close()
 

@@ -39,7 +39,7 @@ def test_starts_and_ends_are_those_of_what_is_kept(system: System, new_topic: Ca
     system.trim(topic, 0, 3)
     send(system, topic, b"0", partition=1)
     admin = system.admin()
-    assert (admin.starts(topic), admin.ends(topic)) == ({0: 3, 1: 0}, {0: 3, 1: 1})
+    assert (admin.starts(topic), admin.high_watermark_offsets(topic)) == ({0: 3, 1: 0}, {0: 3, 1: 1})
 
 
 def test_creating_a_topic_that_exists_leaves_it_as_it_is(system: System, new_topic: Callable[..., str]) -> None:
@@ -112,9 +112,9 @@ def test_an_admin_tells_the_ends_of_a_topic(system: System, new_topic: Callable[
     send(system, topic, b"0", b"1", b"2", partition=2)
     system.trim(topic, 2, 2)
     admin = system.admin()
-    assert admin.ends(topic) == {0: 2, 1: 0, 2: 3}
+    assert admin.high_watermark_offsets(topic) == {0: 2, 1: 0, 2: 3}
     with pytest.raises(BrokerAwayError):
-        admin.ends(unique_name("missing"))
+        admin.high_watermark_offsets(unique_name("missing"))
 
 
 def test_an_admin_tells_the_time_of_the_newest_record_of_each_partition(

@@ -76,12 +76,12 @@ def test_the_end_of_a_partition_is_the_position_of_a_reader_that_caught_up(
     member = Member(system, topic, unique_name("group"), starts=False)
     poll_until(lambda: member.owned == {0}, member)
     member.consumer.seek(0, 0)
-    assert member.consumer.bounds([0]) == {0: (0, 2)}
+    assert member.consumer.watermark_offsets([0]) == {0: (0, 2)}
     assert member.consumer.position(0) == 0
     poll_until(lambda: len(member.values()) == 2, member)
     assert member.consumer.position(0) == 2
     send(system, topic, b"2")
-    assert member.consumer.bounds([0]) == {0: (0, 3)}
+    assert member.consumer.watermark_offsets([0]) == {0: (0, 3)}
 
 
 def test_bounds_tell_the_first_offset_that_retention_left(
@@ -91,10 +91,10 @@ def test_bounds_tell_the_first_offset_that_retention_left(
     send(system, topic, b"0", b"1", b"2", partition=1)
     system.trim(topic, 1, 2)
     consumer = system.consumer(topic, unique_name("group"))
-    assert consumer.bounds([0, 1]) == {0: (0, 0), 1: (2, 3)}
-    assert consumer.ends([0, 1]) == {0: 0, 1: 3}
-    assert consumer.bounds([]) == {}
-    assert consumer.ends([]) == {}
+    assert consumer.watermark_offsets([0, 1]) == {0: (0, 0), 1: (2, 3)}
+    assert consumer.high_watermark_offsets([0, 1]) == {0: 0, 1: 3}
+    assert consumer.watermark_offsets([]) == {}
+    assert consumer.high_watermark_offsets([]) == {}
 
 
 def test_a_partition_is_read_on_from_its_first_record_when_the_wanted_one_was_deleted(
@@ -154,8 +154,8 @@ def test_the_first_record_of_a_time_is_found_and_the_end_where_there_is_none(
     topic = new_topic(2)
     for value in (b"0", b"1", b"2"):
         send(system, topic, value, partition=0)
-    peek = system.peek(topic)
-    times = [record.timestamp_ms for n in range(3) if (record := peek.record_at(0, n, PATIENCE_SECONDS))]
+    lookup = system.record_lookup(topic)
+    times = [record.timestamp_ms for n in range(3) if (record := lookup.record_at(0, n, PATIENCE_SECONDS))]
     consumer = system.consumer(topic, unique_name("group"))
     for at in times:
         assert consumer.offsets_at([0, 1], at) == {0: times.index(at), 1: 0}

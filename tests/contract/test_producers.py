@@ -78,7 +78,7 @@ def test_what_is_flushed_can_be_consumed(system: System, new_topic: Callable[...
     for _ in range(1_000):
         producer.send(topic, b"x" * 100)
     assert producer.flush(PATIENCE_SECONDS) is True
-    assert consumer.bounds([0]) == {0: (0, 1_000)}
+    assert consumer.watermark_offsets([0]) == {0: (0, 1_000)}
     assert producer.flush(PATIENCE_SECONDS) is True
 
 
@@ -87,10 +87,10 @@ def test_there_is_room_below_the_bound_and_again_when_the_broker_has_taken_some(
 ) -> None:
     topic = new_topic()
     producer = system.producer()
-    assert producer.has_room(0)
+    assert producer.backpressure_eased(0)
     for _ in range(40):
         producer.send(topic, bytes(MIB - 1000))
-    assert producer.has_room(PATIENCE_SECONDS)
+    assert producer.backpressure_eased(PATIENCE_SECONDS)
     assert producer.flush(PATIENCE_SECONDS)
 
 
@@ -226,7 +226,7 @@ def test_a_record_that_is_too_large_is_told(
     topic = new_topic()
     with pytest.raises(TooLargeError):
         send(system, topic, bytes(megabytes * MIB))
-    assert system.consumer(topic, unique_name("group")).bounds([0]) == {0: (0, 0)}
+    assert system.consumer(topic, unique_name("group")).watermark_offsets([0]) == {0: (0, 0)}
 
 
 def test_a_record_for_a_topic_that_allows_its_size_is_taken(

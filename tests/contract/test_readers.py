@@ -30,7 +30,7 @@ def test_a_reader_reads_all_partitions_to_their_ends(system: System, new_topic: 
     send(system, topic, b"0", b"1", b"2", partition=0)
     send(system, topic, b"3", partition=2)
     reader = system.reader(topic)
-    ends = reader.ends(range(3))
+    ends = reader.high_watermark_offsets(range(3))
     assert ends == {0: 3, 1: 0, 2: 1}
     assert read_to(reader, ends) == {0: [b"0", b"1", b"2"], 1: [], 2: [b"3"]}
 

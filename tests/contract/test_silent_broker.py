@@ -30,7 +30,7 @@ def test_a_consumer_whose_broker_falls_silent_polls_nothing_and_says_so_when_ask
     assert member.consumer.poll(0.2).batches == []
     assert member.consumer.position(0) == 1
     with pytest.raises(BrokerAwayError):
-        member.consumer.bounds([0], 0.5)
+        member.consumer.watermark_offsets([0], 0.5)
     with pytest.raises(BrokerAwayError):
         member.consumer.committed([0])
     with pytest.raises(BrokerAwayError):
@@ -64,16 +64,16 @@ def test_a_producer_whose_broker_falls_silent_has_not_flushed(system: System, ne
     producer.send(topic, b"1")
     started = time.monotonic()
     assert producer.flush(0.5) is False
-    assert producer.has_room(0.5) is True
+    assert producer.backpressure_eased(0.5) is True
     for _ in range(40):
         producer.send(topic, bytes(MIB - 1000))
-    assert producer.has_room(0.5) is False
+    assert producer.backpressure_eased(0.5) is False
     assert producer.flush(0.5) is False
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-@pytest.mark.parametrize("kind", ["consumer", "producer", "admin", "peek"])
+@pytest.mark.parametrize("kind", ["consumer", "producer", "admin", "lookup"])
 def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_leaves_no_thread_behind(
     unique_name: Names, kind: str, client: str
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_client_of_a_port_where_nothing_listens_raises_broker_away_error_and_l
         "consumer": lambda: connect.get_consumer(config, unique_name("topic"), unique_name("group")),
         "producer": lambda: connect.get_producer(config),
         "admin": lambda: connect.get_admin(config),
-        "peek": lambda: connect.get_peek(config, unique_name("topic")),
+        "lookup": lambda: connect.get_record_lookup(config, unique_name("topic")),
     }
     before = set(threading.enumerate())
     with pytest.raises(BrokerAwayError, match=config.bootstrap_servers[0]):

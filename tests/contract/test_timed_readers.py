@@ -27,7 +27,7 @@ def test_a_reader_starts_at_any_offset_and_again_at_another(system: System, new_
         send(system, topic, b"0", b"1", b"2", partition=partition)
     system.trim(topic, 1, 1)
     reader = system.timed_reader(topic)
-    assert reader.bounds() == {0: (0, 3), 1: (1, 3)}
+    assert reader.watermark_offsets() == {0: (0, 3), 1: (1, 3)}
     reader.start({0: 2, 1: 1})
     assert values_of(reader, 3) == [(0, b"2"), (1, b"1"), (1, b"2")]
     assert (reader.position(0), reader.position(1)) == (3, 3)
@@ -59,9 +59,9 @@ def test_a_missing_topic_or_a_silent_broker_is_away(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:
     with pytest.raises(BrokerAwayError):
-        system.timed_reader(unique_name("missing")).bounds()
+        system.timed_reader(unique_name("missing")).watermark_offsets()
     reader = system.timed_reader(new_topic())
     system.go_away()
     with pytest.raises(BrokerAwayError):
-        reader.bounds()
+        reader.watermark_offsets()
     assert reader.poll(0.1) == []

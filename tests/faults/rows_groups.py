@@ -49,7 +49,7 @@ def members_come_and_go(run: Run) -> None:
         system.until_caught_up()
         published = system.read(system.config.topics.counts.name)
         run.verify(system, frames, states=[groups.all[1].state(place) for place in range(MEMBERS)])
-        ends = system.ends(system.config.topics.feed.name)
+        ends = system.high_watermark_offsets(system.config.topics.feed.name)
         run.expect(len(ends) == GROWN and all(ends.values()), f"feed grew, but holds {ends}")
     for what, seconds in longest_pauses(published, groups.disturbances).items():
         run.measure(f"seconds of pause at {what}", seconds)

@@ -9,7 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from system import System
 
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.queries.recount import Recount, recount
 
 MEBIBYTE = 1 << 20
@@ -51,7 +51,7 @@ def large(run: Run) -> None:
         check_letters(run, system, huge)
         frames = [*sample, *huge, *sample[:100]]
         counted = recount(frames, system.config, int(time.time() * 1000))
-        passed = FrameCounts(sum(bombs), 0, Counter({Reason.TOO_LARGE.value: sum(bombs)}))
+        passed = FrameTotals(sum(bombs), 0, Counter({Reason.TOO_LARGE.value: sum(bombs)}))
         run.verify(system, frames, Recount(counted.users, counted.counts + passed))
         run.measure("MB in a process", max(worker.rss_bytes_max for worker in system.workers) / 1e6)
 

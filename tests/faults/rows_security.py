@@ -151,7 +151,7 @@ def state(system: System) -> dict[str, dict[int, int]]:
     """All that reading and writing would change."""
     config = system.config
     topics = config.topics.feed, config.topics.bucketed, config.topics.counts, config.topics.rejected
-    found = {topic.name: system.ends(topic.name) for topic in topics}
+    found = {topic.name: system.high_watermark_offsets(topic.name) for topic in topics}
     for group, topic in ((config.bucketer.group, topics[0]), (config.counter.group, topics[1])):
         found[group] = system.committed(group, topic.name)
     return found

@@ -13,7 +13,7 @@ from verdict import expected_counts, with_closed
 from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import Count
 from unique_users.event_time.buckets import Bucket
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.queries.recount import Recount, recount
 from unique_users.state.store import Store
 
@@ -67,7 +67,7 @@ def check_saved_state(run: Run, system: System) -> None:
         return
     store = Store(copy, Origin(*origin))
     users = users_in_bucketed(system.read(system.config.topics.bucketed.name)[: store.next_offset or 0])
-    expected = expected_counts(system, Recount(users, FrameCounts()))
+    expected = expected_counts(system, Recount(users, FrameTotals()))
     run.expect(store.counts == expected, "the saved counts are not those of the position")
     minutes = {Bucket("minute", start): found for start, found in users.items()}
     run.expect(

@@ -18,7 +18,7 @@ from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Batch
 from unique_users.event_time.buckets import Bucket
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.queries.recount import Recount, recount
 
 # A consumer looks for topics that were recreated this often; five minutes by default.
@@ -159,7 +159,7 @@ def feed_trimmed(run: Run) -> None:
         system.until_bucketed()
         bucketer.end()
         replay(run, system, frames[1000:])
-        read, ends = system.committed(system.config.bucketer.group, feed), system.ends(feed)
+        read, ends = system.committed(system.config.bucketer.group, feed), system.high_watermark_offsets(feed)
         partition = run.random.choice([number for number, end in ends.items() if end > read[number] + 1])
         first = run.random.randrange(read[partition] + 1, ends[partition])
         parts: dict[int, list[bytes]] = {number: [] for number in ends}
@@ -231,7 +231,7 @@ def check_counts(
     run: Run, system: System, counts: Mapping[Bucket, Count], records: Sequence[Record], what: str
 ) -> None:
     """`counts` are those of these records of bucketed."""
-    expected = expected_counts(system, Recount(users_in_bucketed(records), FrameCounts()))
+    expected = expected_counts(system, Recount(users_in_bucketed(records), FrameTotals()))
     run.add(weigh(expected, {what: with_closed(system, expected, counts)}), len(records))
 
 

@@ -14,7 +14,7 @@ from unique_users.aggregation.sketches import Sketch
 from unique_users.config.schema import Config
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count, key_of
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.queries.recount import Recount
 
 HOUR, DAY = Bucket("hour", 1_704_063_600), Bucket("day", 1_704_067_200 - 86_400)
@@ -25,7 +25,7 @@ Counts = Mapping[Bucket, Count]
 
 def counts_of(users: list[str]) -> dict[Bucket, Count]:
     """Of an hour, exactly, and of the day that holds it, as an estimate: as an undisturbed run says it."""
-    truth = Recount({HOUR.start: set(users)}, FrameCounts())
+    truth = Recount({HOUR.start: set(users)}, FrameTotals())
     buckets = truth.buckets(["hour", "day"], Calendar(), ["day"])
     return {Bucket(bucket.interval, bucket.start): bucket.total for bucket in buckets}
 

@@ -1,7 +1,7 @@
 """What a member does that the group has given up, in the order that the matrix met by chance (row 4, seed 426708)."""
 
 from brokers import config_for
-from fakes import FakeClock, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
+from fakes import FakeClock, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup, FakeStop, FakeTopics
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
@@ -16,7 +16,7 @@ from unique_users.partition_log.cut_back import HistoryCheck
 def bucketing_on(kafka: FakeKafka, clock: FakeClock) -> tuple[Bucketing, FakeConsumer]:
     consumer = FakeConsumer(kafka, "feed", "bucketer")
     config, topics = config_for("fake:1"), FakeTopics(kafka)
-    history = HistoryCheck("feed", consumer, lambda: FakePeek(kafka, "feed"), kafka.answers)
+    history = HistoryCheck("feed", consumer, lambda: FakeRecordLookup(kafka, "feed"), kafka.answers)
     partitions = FeedPartitions(config, consumer, topics, history)
     bucketing = Bucketing(
         config,

@@ -12,7 +12,7 @@ from running import Running
 
 from unique_users.aggregation.counts import users_in
 from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.clients.topics import current_state, ends_now
+from unique_users.clients.topics import current_state, high_watermark_offsets_now
 from unique_users.counter.counts_topic import read_counts
 from unique_users.demo.sample import frames as sample_frames
 from unique_users.event_time.buckets import INTERVALS
@@ -74,7 +74,7 @@ def published(running: Running) -> Counts:
     topic = running.topic("counts")
     consumer = get_consumer(config, topic, f"{running.name}-test")
     try:
-        found = read_counts(consumer, ends_now(consumer, current_state(admin, topic))).merged()
+        found = read_counts(consumer, high_watermark_offsets_now(consumer, current_state(admin, topic))).merged()
     finally:
         consumer.close()
         admin.close()

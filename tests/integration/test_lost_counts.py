@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from running import CLIENT, Running
 
 from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.clients.topics import current_state, ends_now
+from unique_users.clients.topics import current_state, high_watermark_offsets_now
 from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.merged_counts import PublishedBucket
@@ -42,7 +42,7 @@ def published(running: Running) -> dict[Bucket, PublishedBucket]:
     admin, topic = get_admin(config), running.topic("counts")
     consumer = get_consumer(config, topic, f"{running.name}-test")
     try:
-        return read_counts(consumer, ends_now(consumer, current_state(admin, topic))).merged()
+        return read_counts(consumer, high_watermark_offsets_now(consumer, current_state(admin, topic))).merged()
     finally:
         consumer.close()
         admin.close()

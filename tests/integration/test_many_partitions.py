@@ -14,7 +14,7 @@ from unique_users.bucketer.loop import Bucketing
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
-from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
+from unique_users.clients.connect import get_admin, get_consumer, get_producer, get_record_lookup
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Topic
 from unique_users.messages.frame_parser import FrameParser
@@ -22,7 +22,7 @@ from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.signals import Stop
 
 PARTITIONS = 300
-QUESTIONS = ("committed", "bounds", "ends", "position")
+QUESTIONS = ("committed", "watermark_offsets", "high_watermark_offsets", "position")
 
 
 class Asked:
@@ -69,7 +69,9 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
 
     watch = Watch(states)
     consumer = Asked(get_consumer(config, topics.feed.name, config.bucketer.group))
-    history = HistoryCheck(topics.feed.name, consumer, lambda: get_peek(config, topics.feed.name), lambda: (0.0, 0))
+    history = HistoryCheck(
+        topics.feed.name, consumer, lambda: get_record_lookup(config, topics.feed.name), lambda: (0.0, 0)
+    )
     partitions = FeedPartitions(config, consumer, watch, history)
     bucketing = Bucketing(
         config,

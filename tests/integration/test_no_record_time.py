@@ -11,7 +11,7 @@ from brokers import config_for
 from kafka import KafkaProducer
 from running import Running
 
-from unique_users.clients.connect import get_admin, get_consumer, get_peek
+from unique_users.clients.connect import get_admin, get_consumer, get_record_lookup
 from unique_users.config.schema import Topic
 from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port
@@ -67,11 +67,11 @@ def test_a_frame_whose_record_has_no_time_is_counted_and_never_ahead_of_it(
 def test_a_single_record_without_a_time_has_none(old_broker: str, old_topic: Callable[..., None], client: str) -> None:
     name = f"old-{uuid.uuid4().hex}"
     old_topic(name, None)
-    peek = get_peek(config_for(old_broker, client=client), name)
-    record = peek.record_at(0, 1, 30)
+    lookup = get_record_lookup(config_for(old_broker, client=client), name)
+    record = lookup.record_at(0, 1, 30)
     assert record
     assert (record.offset, record.timestamp_ms) == (1, -1)
-    peek.close()
+    lookup.close()
 
 
 @pytest.mark.parametrize("client", CLIENTS)

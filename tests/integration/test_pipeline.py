@@ -19,7 +19,7 @@ from kafka import KafkaAdminClient
 from repository import ROOT, command
 from running import CLIENT, Running
 
-from unique_users.clients.connect import get_admin, get_consumer, get_peek
+from unique_users.clients.connect import get_admin, get_consumer, get_record_lookup
 from unique_users.clients.protocols import Batch
 from unique_users.config.schema import Config
 from unique_users.demo.sample import frames as sample_frames
@@ -240,17 +240,17 @@ def test_it_works_on_kafka_2_4_with_zookeeper(tmp_path: Path) -> None:
 
 
 def assert_questions_are_answered(config: Config, running: Running) -> None:
-    """Ask what an admin client and a peek can be asked, of a broker that does not know the newest record's time."""
+    """Ask what an admin client and a lookup can be asked, of a broker that does not know the newest record's time."""
     topic = running.topic("feed")
-    admin, peek = get_admin(config), get_peek(config, topic)
-    ends, committed = admin.ends(topic), admin.committed(f"{running.name}-bucketer", topic)
+    admin, lookup = get_admin(config), get_record_lookup(config, topic)
+    ends, committed = admin.high_watermark_offsets(topic), admin.committed(f"{running.name}-bucketer", topic)
     assert {partition: position.offset for partition, position in committed.items()} == ends
     assert admin.newest_ms(topic) == {}
-    last = peek.record_at(0, ends[0] - 1, 30)
+    last = lookup.record_at(0, ends[0] - 1, 30)
     assert last is not None
     assert last.value
-    assert peek.record_at(0, ends[0], 30) is None
-    peek.close()
+    assert lookup.record_at(0, ends[0], 30) is None
+    lookup.close()
     admin.close()
 
 

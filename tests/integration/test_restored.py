@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from brokers import config_for
 
-from unique_users.clients.connect import get_admin, get_consumer, get_peek, get_producer
+from unique_users.clients.connect import get_admin, get_consumer, get_producer, get_record_lookup
 from unique_users.clients.protocols import Consumer, Producer
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, DeliveryError
@@ -45,8 +45,8 @@ class Reader:
         self.values += [value for batch in polled.batches for value in batch.values]
         self._unopened = self._unopened - polled.revoked | polled.assigned
         try:
-            self.consumer.ends([0])  # as a report does
-            for partition, (first, _) in self.consumer.bounds(self._unopened).items():
+            self.consumer.high_watermark_offsets([0])  # as a report does
+            for partition, (first, _) in self.consumer.watermark_offsets(self._unopened).items():
                 self.consumer.seek(partition, first)
                 self._unopened.discard(partition)
         except BrokerAwayError:
@@ -90,25 +90,25 @@ def test_every_client_goes_on_with_a_broker_that_was_restored_from_a_copy(
     kafka.start()
     kafka.stop()
     kafka.start()
-    sender, reader, peek = Sender(config), Reader(config), get_peek(config, TOPIC)
+    sender, reader, lookup = Sender(config), Reader(config), get_record_lookup(config, TOPIC)
     await_true(lambda: sender.has_sent(b"old"))
     await_true(lambda: reader.has_read(b"old"))
-    before = peek.record_at(0, 1, PATIENCE_SECONDS)
+    before = lookup.record_at(0, 1, PATIENCE_SECONDS)
     assert before is not None
     assert before.value == b"old"
     kafka.stop()
     shutil.rmtree(kafka.data)
     shutil.copytree(tmp_path / "copy", kafka.data)
     kafka.start()
-    await_true(lambda: answers(lambda: peek.record_at(0, 1, 5) is None))
+    await_true(lambda: answers(lambda: lookup.record_at(0, 1, 5) is None))
     await_true(lambda: sender.has_sent(b"new"))
     await_true(lambda: reader.has_read(b"new"))
-    after = peek.record_at(0, 1, PATIENCE_SECONDS)
+    after = lookup.record_at(0, 1, PATIENCE_SECONDS)
     assert after is not None
     assert after.value == b"new"
     assert after.leader_epoch < before.leader_epoch
-    await_true(lambda: answers(lambda: admin.ends(TOPIC)[0] >= 2 and bool(admin.newest_ms(TOPIC))))
-    for one in (sender, reader.consumer, peek, admin):
+    await_true(lambda: answers(lambda: admin.high_watermark_offsets(TOPIC)[0] >= 2 and bool(admin.newest_ms(TOPIC))))
+    for one in (sender, reader.consumer, lookup, admin):
         one.close()
 
 

@@ -60,7 +60,7 @@ def feed_lag(scripts: Running) -> tuple[int, int, int]:
     return lines[-1]["feed_lag"], lines[-1]["in_transactions"], users
 
 
-@pytest.mark.parametrize("ends", [["commit"], ["commit", "abort"], ["abort"]], ids=" then ".join)
+@pytest.mark.parametrize("high_watermark_offsets", [["commit"], ["commit", "abort"], ["abort"]], ids=" then ".join)
 def test_catching_up_ends_behind_what_transactions_leave_and_there_is_no_lag(
     scripts: Running, transaction: Transaction, ends: list[str]
 ) -> None:

@@ -12,7 +12,7 @@ from worker import Worker
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.frame import BadFrameError, FrameFormat
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.queries.plain_frames import frames_in
 from unique_users.queries.recount import Recount, recount
 
@@ -37,14 +37,17 @@ def recount_feed(system: System, take: Callable[[Record], None] = lambda _: None
     """The truth: each partition of feed on its own, in its order. `take` is given every record meanwhile."""
     feed = system.config.topics.feed.name
     return merged_recounts(
-        *(_recount_partition(system, system.partition(feed, number), take) for number in system.ends(feed))
+        *(
+            _recount_partition(system, system.partition(feed, number), take)
+            for number in system.high_watermark_offsets(feed)
+        )
     )
 
 
 def merged_recounts(*parts: Recount) -> Recount:
     """The users of all parts together, and all their frames."""
     users: dict[int, set[str]] = {}
-    counts = FrameCounts()
+    counts = FrameTotals()
     for part in parts:
         counts += part.counts
         for start, uids in part.users.items():
@@ -55,7 +58,7 @@ def merged_recounts(*parts: Recount) -> Recount:
 def _recount_partition(system: System, records: Iterator[Record], take: Callable[[Record], None]) -> Recount:
     first = next(records, None)
     if first is None:
-        return Recount({}, FrameCounts())
+        return Recount({}, FrameTotals())
 
     def values() -> Iterator[bytes]:
         for record in chain([first], records):

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from bombs import send_bomb
 from brokers import config_for
 from client_proxies import ConnectProxy, RewritingProxy
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup, FakeTimedReader
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 from proxy import Proxy
 
 from unique_users.clients import connect, kafka_python, librdkafka
-from unique_users.clients.protocols import Admin, Consumer, Headers, Peek, Producer, TimedReader
+from unique_users.clients.protocols import Admin, Consumer, Headers, Producer, RecordLookup, TimedReader
 
 PATIENCE_SECONDS = 30.0
 # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1. Who waits for a session to run out waits too long.
@@ -30,7 +30,7 @@ class System(Protocol):
     def reader(self, topic: str, group: str | None = None) -> Consumer: ...
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
-    def peek(self, topic: str) -> Peek: ...
+    def record_lookup(self, topic: str) -> RecordLookup: ...
     def timed_reader(self, topic: str) -> TimedReader: ...
     def evict(self, consumer: Consumer) -> None: ...
     def trim(self, topic: str, partition: int, before: int) -> None: ...
@@ -57,8 +57,8 @@ class FakeSystem:
     def admin(self) -> FakeAdmin:
         return FakeAdmin(self.kafka)
 
-    def peek(self, topic: str) -> FakePeek:
-        return FakePeek(self.kafka, topic)
+    def record_lookup(self, topic: str) -> FakeRecordLookup:
+        return FakeRecordLookup(self.kafka, topic)
 
     def timed_reader(self, topic: str) -> FakeTimedReader:
         return FakeTimedReader(self.kafka, topic)
@@ -92,7 +92,7 @@ class KafkaPythonSystem:
         self._proxy: Proxy = ConnectProxy()
         quick = {**GROUP, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
-        self._built: list[Consumer | Producer | Admin | Peek | TimedReader] = []
+        self._built: list[Consumer | Producer | Admin | RecordLookup | TimedReader] = []
 
     def consumer(self, topic: str, group: str) -> Consumer:
         consumer = connect.get_consumer(self.config, topic, group)
@@ -114,10 +114,10 @@ class KafkaPythonSystem:
         self._built.append(admin)
         return admin
 
-    def peek(self, topic: str) -> Peek:
-        peek = connect.get_peek(self.config, topic)
-        self._built.append(peek)
-        return peek
+    def record_lookup(self, topic: str) -> RecordLookup:
+        lookup = connect.get_record_lookup(self.config, topic)
+        self._built.append(lookup)
+        return lookup
 
     def timed_reader(self, topic: str) -> TimedReader:
         reader = connect.get_timed_reader(self.config, topic)
@@ -220,10 +220,10 @@ class Member:
         self.revoked += sorted(polled.revoked)
         self.owned |= polled.assigned
         assigned = polled.assigned if self.starts else frozenset()
-        committed, bounds = self.consumer.committed(assigned), self.consumer.bounds(assigned)
+        committed, low_high = self.consumer.committed(assigned), self.consumer.watermark_offsets(assigned)
         for partition in assigned:
             at = committed.get(partition)
-            self.consumer.seek(partition, at.offset if at else bounds[partition][0])
+            self.consumer.seek(partition, at.offset if at else low_high[partition][0])
         for batch in polled.batches:
             rows = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
             self.rows.setdefault(batch.partition, []).extend(rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup, FakeStop, FakeTopics
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
@@ -42,7 +42,7 @@ class Feed:
             combine=self.config.bucketer.combine,
             partitions=self._user_partitions(),
         )
-        history = HistoryCheck("feed", self.consumer, lambda: FakePeek(self.kafka, "feed"), self.kafka.answers)
+        history = HistoryCheck("feed", self.consumer, lambda: FakeRecordLookup(self.kafka, "feed"), self.kafka.answers)
         partitions = FeedPartitions(self.config, self.consumer, self.topics, history, until)
         self.bucketing = Bucketing(
             self.config,

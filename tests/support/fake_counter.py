@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakePeek, FakeProducer, FakeStop, FakeTopics
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup, FakeStop, FakeTopics
 
 from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Position
@@ -67,7 +67,9 @@ class Counter:
 
     def start(self, until: Mapping[int, int] | None = None, form: Format = "text") -> None:
         self.consumer = FakeConsumer(self.kafka, "bucketed", "counter")
-        history = HistoryCheck("bucketed", self.consumer, lambda: FakePeek(self.kafka, "bucketed"), self.kafka.answers)
+        history = HistoryCheck(
+            "bucketed", self.consumer, lambda: FakeRecordLookup(self.kafka, "bucketed"), self.kafka.answers
+        )
         stores = Stores(Path(self.config.state.directory), self.clock.wall)
         recovery = Recovery(self.config, self.consumer, self.topics, stores, history, self.drop)
         partitions = CountedPartitions(self.config, self.consumer, self.topics, recovery, self.stop, until)

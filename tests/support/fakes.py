@@ -20,10 +20,10 @@ from unique_users.clients.protocols import (
     REQUEST_SECONDS,
     Batch,
     Headers,
-    Peeked,
     Polled,
     Position,
     Seen,
+    StoredRecord,
     TopicState,
 )
 from unique_users.config.schema import Topic
@@ -322,11 +322,16 @@ class FakeConsumer:
         self._group.committed.update(positions)
         return True
 
-    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        return {p: (self._log(p).first, end) for p, end in self.ends(partitions, timeout_seconds, "bounds").items()}
+    def watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, tuple[int, int]]:
+        return {
+            p: (self._log(p).first, end)
+            for p, end in self.high_watermark_offsets(partitions, timeout_seconds, "watermark_offsets").items()
+        }
 
-    def ends(
-        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS, what: str = "ends"
+    def high_watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS, what: str = "high_watermark_offsets"
     ) -> dict[int, int]:
         if not (of := list(partitions)):
             return {}
@@ -335,7 +340,7 @@ class FakeConsumer:
         return {p: self._log(p).stable_end for p in of}
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        ends = self.ends(partitions)
+        ends = self.high_watermark_offsets(partitions)
         later = {p: [record.offset for record in self._log(p).records if record.timestamp_ms >= at_ms] for p in ends}
         return {p: later[p][0] if later[p] else end for p, end in ends.items()}
 
@@ -436,7 +441,7 @@ class FakeProducer:
         for value, key, to in zip(values, keys or [None] * len(values), partitions or chosen, strict=True):
             self.send(topic, value, key, partition=to)
 
-    def has_room(self, timeout_seconds: float) -> bool:
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
         if sum(len(value or b"") for _, _, value, *_ in self._in_flight) <= IN_FLIGHT_BYTES_MAX:
             return True
         return self._deliver(len(self._in_flight) // 2, timeout_seconds)
@@ -540,7 +545,7 @@ class FakeAdmin:
     def starts(self, topic: str) -> dict[int, int]:
         return {p: log.first for p, log in enumerate(self._kafka.existing(topic).partitions)}
 
-    def ends(self, topic: str) -> dict[int, int]:
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         return {p: log.end for p, log in enumerate(self._kafka.existing(topic).partitions)}
 
     def stable_ends(self, topic: str) -> dict[int, int]:
@@ -563,7 +568,7 @@ class FakeTimedReader:
         self._topic = topic
         self._positions: dict[int, int] = {}
 
-    def bounds(self) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
         return {partition: (log.first, log.end) for partition, log in self._logs().items()}
 
     def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
@@ -598,8 +603,8 @@ class FakeTimedReader:
         return dict(enumerate(self._kafka.existing(self._topic).partitions))
 
 
-class FakePeek:
-    """See clients.Peek."""
+class FakeRecordLookup:
+    """See protocols.RecordLookup."""
 
     def __init__(self, kafka: FakeKafka, topic: str) -> None:
         kafka.require(BOOTSTRAP_SECONDS)
@@ -607,11 +612,11 @@ class FakePeek:
         self._topic = topic
         self.closed = False
 
-    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> StoredRecord | None:
         self._kafka.require(timeout_seconds)
         for record in self._kafka.existing(self._topic).partitions[partition].records:
             if record.offset == offset:
-                return Peeked(offset, record.leader_epoch, record.key, record.value, record.timestamp_ms)
+                return StoredRecord(offset, record.leader_epoch, record.key, record.value, record.timestamp_ms)
         return None
 
     def close(self) -> None:

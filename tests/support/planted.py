@@ -27,7 +27,7 @@ from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages import generations
 from unique_users.messages import merged_counts as published
 from unique_users.messages.counts import encode_count
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.partition_log.read_history import Past
@@ -112,10 +112,10 @@ def the_ends_of_bucketed_are_asked_before_the_commits() -> AbstractContextManage
     class Early:
         def __init__(self, admin: Admin) -> None:
             self._admin = admin
-            self._ends = admin.ends("bucketed")
+            self._ends = admin.high_watermark_offsets("bucketed")
 
-        def ends(self, topic: str) -> dict[int, int]:
-            return self._ends if topic == "bucketed" else self._admin.ends(topic)
+        def high_watermark_offsets(self, topic: str) -> dict[int, int]:
+            return self._ends if topic == "bucketed" else self._admin.high_watermark_offsets(topic)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._admin, name)
@@ -190,7 +190,7 @@ def counts_count_as_published_although_nobody_acknowledged_them() -> AbstractCon
 def the_bucketer_does_not_wait_for_its_dead_letters() -> AbstractContextManager[Any]:
     def records_alone(self: Sending, timeout_seconds: float) -> bool:
         done = self._producer.flush(timeout_seconds)
-        self._letters.has_room(timeout_seconds)
+        self._letters.backpressure_eased(timeout_seconds)
         return done
 
     return patch.object(Sending, "flush", records_alone)
@@ -230,7 +230,7 @@ def the_totals_are_not_restored() -> AbstractContextManager[Any]:
 
     def from_zero(self: FeedPartitions, partition: int, *args: Any) -> None:
         begin(self, partition, *args)
-        self.open[partition].totals = FrameCounts()
+        self.open[partition].totals = FrameTotals()
 
     return patch.object(FeedPartitions, "_open", from_zero)
 

@@ -45,7 +45,7 @@ class TopicsOnBroker:
             self._admin = get_admin(self.direct)
         return self._admin._admin
 
-    def ends(self, topic: str) -> dict[int, int]:
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         """The end offset of each partition of a topic."""
         (described,) = self.admin.describe_topics([topic])
         asked = {TopicPartition(topic, part["partition_index"]): -1 for part in described["partitions"]}
@@ -53,13 +53,13 @@ class TopicsOnBroker:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """What a group has committed of each partition, 0 where nothing."""
-        asked = [TopicPartition(topic, partition) for partition in self.ends(topic)]
+        asked = [TopicPartition(topic, partition) for partition in self.high_watermark_offsets(topic)]
         found = self.admin.list_group_offsets({group: asked})[group]
         return {tp.partition: max(0, found[tp].offset) if tp in found else 0 for tp in asked}
 
     def written(self, topic: str) -> int:
         """How many records a topic was ever given, in all of its partitions."""
-        return sum(self.ends(topic).values())
+        return sum(self.high_watermark_offsets(topic).values())
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions, so many in all."""
@@ -91,12 +91,12 @@ class TopicsOnBroker:
 
     def records(self, topic: str) -> Iterator[Record]:
         """All records of a topic, one partition after the other, a poll at a time."""
-        for partition in sorted(self.ends(topic)):
+        for partition in sorted(self.high_watermark_offsets(topic)):
             yield from self.partition(topic, partition)
 
     def partition(self, topic: str, partition: int) -> Iterator[Record]:
         """The records of a partition up to where it ends now, a poll at a time."""
-        end, where = self.ends(topic)[partition], TopicPartition(topic, partition)
+        end, where = self.high_watermark_offsets(topic)[partition], TopicPartition(topic, partition)
         consumer = KafkaConsumer(
             bootstrap_servers=self.direct.bootstrap_servers,
             group_id=None,

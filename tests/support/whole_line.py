@@ -43,8 +43,8 @@ class RacingAdmin(FakeAdmin):
         super().__init__(kafka)
         self._line = line
 
-    def ends(self, topic: str) -> dict[int, int]:
-        answer = super().ends(topic)
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
+        answer = super().high_watermark_offsets(topic)
         self._line.bucketer_goes_on()
         return answer
 

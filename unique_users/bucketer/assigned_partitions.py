@@ -12,7 +12,7 @@ from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.checkpoints import Found
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.messages.partitioning import Layout
 from unique_users.partition_log.cut_back import HistoryCheck
@@ -168,9 +168,9 @@ class FeedPartitions:
             there = sorted(partition for partition in self._unopened if partition < topic.partitions)
             positions = self._consumer.committed(there)
             positions |= self._start.committed(set(there) - positions.keys() - self._topic_ids.keys(), topic)
-            bounds = self._consumer.bounds(there)
+            low_high = self._consumer.watermark_offsets(there)
             for partition in there:
-                self._open(partition, topic.id, positions.get(partition), bounds[partition], check_layout)
+                self._open(partition, topic.id, positions.get(partition), low_high[partition], check_layout)
         except BrokerAwayError:
             return
 
@@ -179,7 +179,7 @@ class FeedPartitions:
         partition: int,
         topic_id: str,
         committed: Position | None,
-        bounds: tuple[int, int],
+        low_high: tuple[int, int],
         check_layout: CheckLayout,
     ) -> None:
         """Read on from the committed position, with the clock that was committed there. Raises BrokerAwayError."""
@@ -192,12 +192,12 @@ class FeedPartitions:
             _log.warning(f"{self._name}-{partition}: was deleted and recreated: reading it from its start")
             wanted, then = 0, OffsetMetadata(gaps=then.gaps, missed=then.missed)
         past = remembered(then.history)
-        if found := self._history.opened(partition, past, wanted, bounds):
+        if found := self._history.opened(partition, past, wanted, low_high):
             self._history.say(partition, found, wanted)
             past.go_back(found.offset)
-        offset = found.offset if found else readable_offset(self._name, partition, wanted, bounds)
+        offset = found.offset if found else readable_offset(self._name, partition, wanted, low_high)
         clock = StreamClock.from_metadata(self._rules.allowed_lateness_seconds, then.clock)
-        opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameCounts(), past, then.newest_ms)
+        opened = FeedPartition(topic_id, clock, offset, offset, then.totals or FrameTotals(), past, then.newest_ms)
         opened.recorded = committed and committed.offset
         opened.announced = opened.recorded == offset
         opened.gaps, opened.missed, opened.began_with = then.gaps, then.missed or offset > wanted, then.began_with
@@ -241,7 +241,7 @@ class FeedPartitions:
         committed = self._consumer.committed([partition]).get(partition, Position(0)).offset
         if each.recorded is None or committed >= min(each.recorded, each.position):
             return
-        first, _ = self._consumer.bounds([partition])[partition]
+        first, _ = self._consumer.watermark_offsets([partition])[partition]
         each.go_back(max(first, committed))
         each.recorded = committed
         _log.warning(

@@ -7,7 +7,7 @@ from unique_users.aggregation.completeness import Gap, Why, gap_of_deleted, with
 from unique_users.clients.protocols import Batch, Position
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.checkpoints import Checkpoint
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.messages.partitioning import Layout
 from unique_users.partition_log.read_history import Past
@@ -21,7 +21,7 @@ class FeedPartition:
     clock: StreamClock
     position: int
     committed: int
-    totals: FrameCounts  # of all frames up to `committed`, whoever read them; frames that were read again count twice
+    totals: FrameTotals  # of all frames up to `committed`, whoever read them; frames that were read again count twice
     past: Past
     newest_ms: int | None = None  # the Kafka time of the last frame read
     recorded: int | None = None  # the group's committed position, according to the broker
@@ -31,7 +31,7 @@ class FeedPartition:
     began_with: int = 0  # see OffsetMetadata
     reached: int = 0  # once all frames read are committed: there are no more up to here
     told: int = 0  # the part of `reached` that is committed
-    pending: FrameCounts = field(default_factory=FrameCounts)  # since the last commit
+    pending: FrameTotals = field(default_factory=FrameTotals)  # since the last commit
 
     def to_commit(self, layout: Layout) -> Position:
         """The position, with what a restart needs to judge and place the next frames as this process would."""
@@ -49,7 +49,7 @@ class FeedPartition:
         self.gaps = with_gaps(self.gaps, [gap])
         self.missed = False
 
-    def mark_read(self, batch: Batch, counts: FrameCounts, now: float) -> None:
+    def mark_read(self, batch: Batch, counts: FrameTotals, now: float) -> None:
         """Note that a batch was handled at monotonic time `now` and its records were sent."""
         self.pending += counts
         self.position = batch.next_offset
@@ -62,7 +62,7 @@ class FeedPartition:
         self.committed = self.recorded = self.position
         self.announced, self.told = True, self.reached
         self.totals += self.pending
-        self.pending = FrameCounts()
+        self.pending = FrameTotals()
 
     def mark_reached(self, offset: int) -> None:
         """Note that there are no more frames up to an offset, provided that all those read are committed."""
@@ -77,7 +77,7 @@ class FeedPartition:
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """Start over at an offset: the topic is another one."""
         self.committed = self.position = offset
-        self.clock, self.totals, self.past = clock, FrameCounts(), remembered(())
+        self.clock, self.totals, self.past = clock, FrameTotals(), remembered(())
         self.missed = offset > 0
 
     def go_back(self, offset: int) -> None:

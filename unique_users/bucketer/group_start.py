@@ -45,11 +45,11 @@ class GroupStart:
 
     def _offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         asked = sorted(partitions)
-        bounds = self._consumer.bounds(asked)
+        low_high = self._consumer.watermark_offsets(asked)
         at_ms = self._at_ms
-        found = self._consumer.offsets_at(asked, at_ms) if at_ms is not None else {p: bounds[p][1] for p in asked}
+        found = self._consumer.offsets_at(asked, at_ms) if at_ms is not None else {p: low_high[p][1] for p in asked}
         for partition, offset in found.items():
-            left_out = max(0, offset - bounds[partition][0])
+            left_out = max(0, offset - low_high[partition][0])
             _log.info(
                 f"{self._name}-{partition}: the group has no commit: reading from offset {offset}"
                 f" (bucketer.start: {self._wanted}), skipping {left_out} earlier records"

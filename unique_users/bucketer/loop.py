@@ -17,7 +17,7 @@ from unique_users.clients.protocols import Batch, Polled
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, TooLargeError, TopicError
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.partition_log.deleted_records import say_unreadable
 from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
@@ -55,7 +55,7 @@ class Bucketing:
         self._report_due = Timer(config.bucketer.report_seconds, stop.monotonic)
         self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
         self.partitions = partitions
-        self.counts = FrameCounts()  # committed by this process
+        self.counts = FrameTotals()  # committed by this process
 
     def open(self) -> None:
         """Connect the producer; waits for the broker."""
@@ -72,7 +72,7 @@ class Bucketing:
                 if self._writer.let_go_of(missing):
                     self._read_again()
                 self._stop.wait(POLL_SECONDS)
-            elif self._writer.has_room():
+            elif self._writer.backpressure_eased():
                 finished = self._read_on()
             else:
                 return True

@@ -9,8 +9,8 @@ from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, Records, combined_records, plain_records
 from unique_users.messages.fields import Records as RecordColumns
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import Element, FrameParser, Parsed
+from unique_users.messages.frame_totals import FrameTotals
 
 
 class Rejected(NamedTuple):
@@ -31,10 +31,10 @@ class Rekeyed(NamedTuple):
     rejected: list[Rejected]
     accepted: int  # frames; as many as there are records, unless these are combined
 
-    def counts(self) -> FrameCounts:
+    def counts(self) -> FrameTotals:
         """The counts of the batch."""
         reasons = Counter(rejected.reason.value for rejected in self.rejected)
-        return FrameCounts(self.accepted + len(self.rejected), self.accepted, reasons)
+        return FrameTotals(self.accepted + len(self.rejected), self.accepted, reasons)
 
 
 def all_rejected(count: int, reason: Reason, detail: str) -> Rekeyed:

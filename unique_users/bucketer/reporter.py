@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.config.schema import Config
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.reports.meter import Meter
 from unique_users.reports.output import Output
 from unique_users.reports.report import BucketerReport
@@ -33,7 +33,7 @@ class Reporter:
         """How many frames the last report counted."""
         return self._meter.reported
 
-    def report(self, committed: FrameCounts, missing: tuple[str, ...]) -> None:
+    def report(self, committed: FrameTotals, missing: tuple[str, ...]) -> None:
         """Report what this process has committed, and ask the broker what is left."""
         report = BucketerReport(
             at=int(self._wall_clock()),

@@ -71,13 +71,13 @@ class Writer:
         self.close()
         return True
 
-    def has_room(self) -> bool:
+    def backpressure_eased(self) -> bool:
         """Backpressure: whether more records may be sent; waits a second at most."""
         if self._gone:
             self._gone = False
             self.open()
         self.check_topics()
-        return self._producer is not None and self._keeps_up(self._producer.has_room)
+        return self._producer is not None and self._keeps_up(self._producer.backpressure_eased)
 
     def send(self, batch: Batch, rekeyed: Rekeyed) -> None:
         """Send the records made from a batch of frames."""
@@ -102,7 +102,7 @@ class Writer:
 
     def acknowledged(self) -> None:
         """Say that a wait is over."""
-        self._wait.ends("the broker acknowledges again, going on")
+        self._wait.high_watermark_offsets("the broker acknowledges again, going on")
 
     def close(self) -> None:
         """Close the producer and drop what it has in flight."""

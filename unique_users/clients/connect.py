@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
-from unique_users.clients.protocols import Admin, Consumer, Peek, Producer, TimedReader
+from unique_users.clients.protocols import Admin, Consumer, Producer, RecordLookup, TimedReader
 from unique_users.clients.silence import found_out, why_silent
 from unique_users.clients.tls import explain_silence
 from unique_users.config.schema import Config
@@ -63,10 +63,10 @@ def get_admin(config: Config) -> Admin:
     return admin
 
 
-def get_peek(config: Config, topic: str) -> Peek:
+def get_record_lookup(config: Config, topic: str) -> RecordLookup:
     """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
-    peek: Peek = _reached(config, lambda client: client.make_peek(config, topic))
-    return peek
+    lookup: RecordLookup = _reached(config, lambda client: client.make_record_lookup(config, topic))
+    return lookup
 
 
 def get_timed_reader(config: Config, topic: str) -> TimedReader:
@@ -132,7 +132,7 @@ def lag(consumer: Consumer, positions: Mapping[int, int], timeout_seconds: float
     there are no positions, so that a silent one is noticed.
     """
     try:
-        ends = consumer.ends(positions or [0], timeout_seconds)
+        ends = consumer.high_watermark_offsets(positions or [0], timeout_seconds)
     except BrokerAwayError:
         return None
     left = [ends[partition] - position for partition, position in positions.items()]
@@ -144,7 +144,7 @@ def in_transactions(consumer: Consumer, partitions: Iterable[int], timeout_secon
     seen = consumer.seen(partitions)
     ahead = [partition for partition, each in seen.items() if each.end > each.position]
     try:
-        stable = consumer.ends(ahead, timeout_seconds)
+        stable = consumer.high_watermark_offsets(ahead, timeout_seconds)
     except BrokerAwayError:
         return 0
     return sum(max(0, seen[partition].end - end) for partition, end in stable.items())
@@ -165,7 +165,7 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
             wait.goes_on(lambda: reason_for_silence(config, stop) or said)  # noqa: B023 - asked at once
             stop.wait(RETRY_SECONDS)
         else:
-            wait.ends("the broker answers, going on")
+            wait.high_watermark_offsets("the broker answers, going on")
             return built
     return None
 

@@ -50,7 +50,7 @@ class Position(NamedTuple):
     metadata: str = ""
 
 
-class Peeked(NamedTuple):
+class StoredRecord(NamedTuple):
     """One record as stored on the broker."""
 
     offset: int
@@ -104,10 +104,14 @@ class Consumer(Protocol):
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         """Commit. Returns False if the commit was refused because the group is rebalancing: not an error."""
 
-    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, tuple[int, int]]:
         """The first offset kept and the end offset, as `ends` returns it, of each partition."""
 
-    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+    def high_watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, int]:
         """The end offset of each partition, before the first open transaction: one request instead of two."""
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
@@ -132,7 +136,9 @@ class Producer(Protocol):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> None:
-        """Hand over one record without waiting for it to arrive; call `has_room` first, every few thousand records.
+        """Hand over one record without waiting for it to arrive.
+
+        Call `backpressure_eased` first, every few thousand records.
 
         Without `partition`, the key chooses it as in Kafka's own clients. Without `timestamp_ms`, the record's time is
         now. A broker may refuse, or soon delete, records with another time. Raises DeliveryError if the record cannot
@@ -151,14 +157,17 @@ class Producer(Protocol):
         Without it, records without keys may go to any partition.
         """
 
-    def has_room(self, timeout_seconds: float) -> bool:
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
         """Wait until the records in flight are below their limit. Returns False when time is up.
 
         Raises DeliveryError if one of them was not acknowledged, TooLargeError if it is too large for its topic.
         """
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Return True when every record sent is acknowledged, False when time is up. Raises as `has_room` does."""
+        """Return True when every record sent is acknowledged, False when time is up.
+
+        Raises as `backpressure_eased` does.
+        """
 
     def close(self) -> None:
         """Close the connections without waiting for records in flight: call flush first."""
@@ -198,8 +207,8 @@ class Admin(Protocol):
     def starts(self, topic: str) -> dict[int, int]:
         """The offset of the first record kept in each partition. Raises like `ends`."""
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """The end offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
+        """The high watermark offset of each partition. Raises BrokerAwayError, also if the topic does not exist."""
 
     def stable_ends(self, topic: str) -> dict[int, int]:
         """The end offset of each partition before the first open transaction. Raises as `ends` does."""
@@ -236,7 +245,7 @@ class TimedReader(Protocol):
     For one thread. Every method may raise BrokerAwayError, except poll, which then returns nothing; and BrokerError.
     """
 
-    def bounds(self) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
         """The first offset kept and the end offset of each partition of the topic."""
 
     def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
@@ -255,10 +264,10 @@ class TimedReader(Protocol):
         """Close the connections."""
 
 
-class Peek(Protocol):
+class RecordLookup(Protocol):
     """Reads single records of one topic, without a consumer group. For one thread at a time, but any thread."""
 
-    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> StoredRecord | None:
         """The record at exactly this offset as the broker has it now, or None if there is none.
 
         There is none before the first record kept or beyond the last, where a record was compacted away, or where a

@@ -55,11 +55,15 @@ class RenewedConsumer:
     def commit(self, positions: Mapping[int, Position], timeout_seconds: float = REQUEST_SECONDS) -> bool:
         return self._consumer.commit(positions, timeout_seconds)
 
-    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
-        return self._consumer.bounds(partitions, timeout_seconds)
+    def watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, tuple[int, int]]:
+        return self._consumer.watermark_offsets(partitions, timeout_seconds)
 
-    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
-        return self._consumer.ends(partitions, timeout_seconds)
+    def high_watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, int]:
+        return self._consumer.high_watermark_offsets(partitions, timeout_seconds)
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
         return self._consumer.offsets_at(partitions, at_ms)

@@ -77,16 +77,16 @@ class DeadLetters:
         self._handed_over = 0  # of those waiting
 
     def send(self, value: bytes, headers: Headers, key: bytes | None = None) -> None:
-        """Accept a letter. It is in flight after `has_room`."""
+        """Accept a letter. It is in flight after `backpressure_eased`."""
         letter = Letter(value[:REQUEST_BYTES_MAX], headers, len(value), key)
         self._waiting.append(letter)
         self._waiting_bytes += len(letter.value) + letter.overhead + LETTER_OVERHEAD_BYTES
 
-    def has_room(self, timeout_seconds: float) -> bool:
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
         """See protocols.Producer."""
         if self._waiting_bytes > WAITING_BYTES_MAX:
             return self.flush(timeout_seconds)
-        return not self._waiting or self._until_taken(lambda producer: producer.has_room(timeout_seconds))
+        return not self._waiting or self._until_taken(lambda producer: producer.backpressure_eased(timeout_seconds))
 
     def flush(self, timeout_seconds: float) -> bool:
         """See protocols.Producer."""
@@ -171,8 +171,8 @@ class Sending:
     ) -> None:
         self._producer.send_all(topic, values, keys, partitions)
 
-    def has_room(self, timeout_seconds: float) -> bool:
-        return self._producer.has_room(timeout_seconds) and self._letters.has_room(timeout_seconds)
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
+        return self._producer.backpressure_eased(timeout_seconds) and self._letters.backpressure_eased(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
         return self._producer.flush(timeout_seconds) and self._letters.flush(timeout_seconds)

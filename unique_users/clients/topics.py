@@ -131,6 +131,6 @@ def check_settings(config: Config, admin: Admin, topics: Iterable[Topic], reads:
     return lines
 
 
-def ends_now(consumer: Consumer, state: TopicState) -> dict[int, int]:
-    """The end offset of each partition of the consumer's topic. Raises BrokerAwayError."""
-    return consumer.ends(range(state.partitions))
+def high_watermark_offsets_now(consumer: Consumer, state: TopicState) -> dict[int, int]:
+    """The high watermark offset of each partition of the consumer's topic. Raises BrokerAwayError."""
+    return consumer.high_watermark_offsets(range(state.partitions))

@@ -14,8 +14,8 @@ from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import (
     get_consumer,
-    get_peek,
     get_producer,
+    get_record_lookup,
     leaving_on_error,
     reason_for_silence,
     when_broker_answers,
@@ -23,7 +23,7 @@ from unique_users.clients.connect import (
 from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES, Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
-from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
+from unique_users.clients.topics import asked_bytes_max, high_watermark_offsets_now, prepare_topics
 from unique_users.commands.arguments import add_format, argument_parser
 from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
@@ -69,8 +69,12 @@ def main(argv: Sequence[str]) -> int:
         if not began:
             return 0
         consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
-        ends = ends_now(consumer, watch.current(topics.feed.name)) if arguments.until_caught_up else None
-        history = HistoryCheck(topics.feed.name, consumer, partial(get_peek, config, topics.feed.name), watch.answers)
+        ends = (
+            high_watermark_offsets_now(consumer, watch.current(topics.feed.name)) if arguments.until_caught_up else None
+        )
+        history = HistoryCheck(
+            topics.feed.name, consumer, partial(get_record_lookup, config, topics.feed.name), watch.answers
+        )
         rekeyer = new_rekeyer(config, began)
         new_producer = partial(when_broker_answers, config, stop, lambda: new_sending(config, rekeyer))
         partitions = FeedPartitions(config, consumer, watch, history, ends)

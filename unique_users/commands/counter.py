@@ -10,15 +10,15 @@ from pathlib import Path
 from unique_users.clients.connect import (
     get_admin,
     get_consumer,
-    get_peek,
     get_producer,
+    get_record_lookup,
     leaving_on_error,
     when_broker_answers,
 )
 from unique_users.clients.renewing_consumer import RenewedConsumer
 from unique_users.clients.sending import Sending, dead_letters
 from unique_users.clients.topic_watch import TopicWatch
-from unique_users.clients.topics import asked_bytes_max, ends_now, prepare_topics
+from unique_users.clients.topics import asked_bytes_max, high_watermark_offsets_now, prepare_topics
 from unique_users.commands.arguments import add_format, argument_parser, require_estimates
 from unique_users.commands.outputs import outputs
 from unique_users.commands.published import read_published
@@ -67,8 +67,10 @@ def main(argv: Sequence[str]) -> int:
             return 0
         watch = TopicWatch(admin, config, used)
         consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
-        ends = ends_now(consumer, watch.current(bucketed.name)) if arguments.until_caught_up else None
-        history = HistoryCheck(bucketed.name, consumer, partial(get_peek, config, bucketed.name), watch.answers)
+        ends = high_watermark_offsets_now(consumer, watch.current(bucketed.name)) if arguments.until_caught_up else None
+        history = HistoryCheck(
+            bucketed.name, consumer, partial(get_record_lookup, config, bucketed.name), watch.answers
+        )
         recovery = Recovery(config, consumer, watch, Stores(Path(config.state.directory)), history, arguments.drop)
         partitions = CountedPartitions(config, consumer, watch, recovery, stop, ends)
         line = ProgressWatch(partial(get_admin, config), config)

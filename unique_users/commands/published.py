@@ -16,7 +16,7 @@ def read_published(config: Config) -> ReadCounts:
     topic = config.topics.counts.name
     admin = get_admin(config)
     try:
-        ends = admin.ends(topic)
+        ends = admin.high_watermark_offsets(topic)
         if not any(ends.values()):
             return ReadCounts()
         consumer = get_consumer(config, topic, f"recount-{uuid.uuid4()}")

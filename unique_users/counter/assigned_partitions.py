@@ -210,14 +210,14 @@ class CountedPartitions:
 
     def _open_assigned(self) -> None:
         try:
-            bounds = self._recovery.bounds(self._unopened)
+            low_high = self._recovery.watermark_offsets(self._unopened)
         except BrokerAwayError:
             return
-        for partition in bounds:
+        for partition in low_high:
             alive()
             since = self._unopened[partition]
             try:
-                opened = self._recovery.recover(partition, bounds[partition])
+                opened = self._recovery.recover(partition, low_high[partition])
             except BrokerAwayError:
                 return
             except LockedError:
@@ -241,7 +241,7 @@ class CountedPartitions:
                 if found:
                     self._history.say(partition, found, each.position, each.go_back(found))
                 else:  # what is cut off may be what it had yet to catch up with
-                    _, end = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+                    _, end = self._consumer.watermark_offsets([partition], ANSWER_SECONDS)[partition]
                     each.publish_from = min(each.publish_from, end)
                 self._consumer.seek(partition, each.position)
             except BrokerAwayError:

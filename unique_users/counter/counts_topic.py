@@ -42,7 +42,7 @@ def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> ReadCounts:
     while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
         alive()
         polled = consumer.poll(POLL_SECONDS)
-        for partition, (first, _) in consumer.bounds(polled.assigned).items():
+        for partition, (first, _) in consumer.watermark_offsets(polled.assigned).items():
             consumer.seek(partition, first)
             begun.add(partition)
         for batch in polled.batches:

@@ -57,17 +57,19 @@ class Recovery:
         """Have the next opening set the saved state aside: its topic is gone, and no id would show that."""
         self._outdated.add(partition)
 
-    def bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
-        """The first and end offsets of those partitions that the topic has, in one request for all of them.
+    def watermark_offsets(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
+        """The low and high watermark offsets of those partitions that the topic has, in one request for all of them.
 
         Raises BrokerAwayError.
         """
         if not partitions:
             return {}
         there = self._topics.current(self._config.topics.bucketed.name).partitions
-        return self._consumer.bounds([partition for partition in partitions if partition < there], OPENING_SECONDS)
+        return self._consumer.watermark_offsets(
+            [partition for partition in partitions if partition < there], OPENING_SECONDS
+        )
 
-    def recover(self, partition: int, bounds: tuple[int, int]) -> CountedPartition:
+    def recover(self, partition: int, low_high: tuple[int, int]) -> CountedPartition:
         """1. look at what is there, 2. find or begin the state, 3. check that it was counted from this very topic.
 
         Raises LockedError while another process owns the state, StateError if it cannot be trusted, UsageError if users
@@ -83,7 +85,7 @@ class Recovery:
         with busy():  # filling an interval from a large state takes minutes
             counted = self._with_state(origin)
         saved = counted.saved_offset
-        (first, end), found = self._looked_at(counted, bounds)
+        (first, end), found = self._looked_at(counted, low_high)
         if saved is None:
             counted.position = first
             if first > 0:
@@ -95,7 +97,7 @@ class Recovery:
                 f"{name}-{partition}: was counted up to offset {saved}, but {RECREATED if saved > end else OTHER}:"
                 f" counting it from its start; the old state is kept as {aside}"
             )
-            return self.recover(partition, bounds)
+            return self.recover(partition, low_high)
         elif found:
             self.history.say(partition, found, saved, counted.go_back(found))
         elif saved < first:
@@ -119,15 +121,15 @@ class Recovery:
         unread = read is None or read.offset < first
         return [Why.STATE_LOST, Why.RECORDS_DELETED] if unread else [Why.STATE_LOST]
 
-    def _looked_at(self, counted: CountedPartition, bounds: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
-        """The partition's bounds, and how its log differs from what was counted. Closes it on an error."""
+    def _looked_at(self, counted: CountedPartition, low_high: tuple[int, int]) -> tuple[tuple[int, int], Found | None]:
+        """The low and high watermark offsets, and how the log differs from what was counted. Closes it on an error."""
         partition, saved = counted.origin.partition, counted.saved_offset
         if saved is None:
-            return bounds, None
+            return low_high, None
         try:
-            if saved > bounds[1]:  # a former owner may have counted on since these were asked for
-                bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
-            return bounds, self.history.opened(partition, counted.past, saved, bounds)
+            if saved > low_high[1]:  # a former owner may have counted on since these were asked for
+                low_high = self._consumer.watermark_offsets([partition], ANSWER_SECONDS)[partition]
+            return low_high, self.history.opened(partition, counted.past, saved, low_high)
         except BaseException:
             counted.close()
             raise

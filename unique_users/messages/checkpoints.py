@@ -76,15 +76,15 @@ class Found(NamedTuple):
 def compare(
     history: Sequence[Checkpoint],
     suspects: Iterable[Checkpoint],
-    bounds: tuple[int, int],
+    low_high: tuple[int, int],
     agrees: Callable[[Checkpoint], bool | None],
 ) -> Found | None:
-    """How the log between `bounds` differs from the history, oldest checkpoint first; None if no suspect shows it.
+    """How the log between `low_high` differs from the history, oldest checkpoint first; None if no suspect shows it.
 
     `agrees` compares one checkpoint with the log. It returns None if the log cannot tell: the record was compacted
     away, or lies before the first one kept, in which case everything kept is read again.
     """
-    first, end = bounds
+    first, end = low_high
     different = [c.next_offset for c in suspects if first < c.next_offset and not _may_be(c, end, agrees)]
     if not different:
         return None

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from unique_users.aggregation.completeness import Gap, Why, with_gaps
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.checkpoints import Checkpoint
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.partitioning import Layout
 
 _TOTALS, _NEWEST, _HISTORY, _GAPS, _MISSED = "frames", "newest_ms", "history", "gaps", "missed"
@@ -25,7 +25,7 @@ class OffsetMetadata(NamedTuple):
     topic_id: str = ""
     clock: str = ""  # see StreamClock.to_metadata
     layout: Layout | None = None
-    totals: FrameCounts | None = None  # of all frames up to the offset; None if version 0.1 read them
+    totals: FrameTotals | None = None  # of all frames up to the offset; None if version 0.1 read them
     newest_ms: int | None = None  # the Kafka time of the last frame before the offset
     history: tuple[Checkpoint, ...] = ()  # oldest first, without minutes
     gaps: tuple[Gap, ...] = ()  # of frames that the topic's retention deleted before they were read
@@ -94,11 +94,11 @@ def _gaps(text: str) -> tuple[Gap, ...]:
         return ()
 
 
-def _totals(text: str) -> FrameCounts | None:
+def _totals(text: str) -> FrameTotals | None:
     try:
         read, accepted, *rejected = text.split(",")
         pairs = (pair.split(":") for pair in rejected)
-        return FrameCounts(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
+        return FrameTotals(int(read), int(accepted), Counter({reason: int(number) for reason, number in pairs}))
     except ValueError:
         return None
 

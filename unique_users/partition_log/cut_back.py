@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from unique_users.clients.protocols import Batch, Consumer, Peek
+from unique_users.clients.protocols import Batch, Consumer, RecordLookup
 from unique_users.event_time.buckets import iso_time
 from unique_users.messages.checkpoints import Checkpoint, Found, compare, record_hash
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS, OTHER, RECREATED
@@ -12,7 +12,7 @@ from unique_users.partition_log.read_history import Past
 
 _log = logging.getLogger(__name__)
 
-PEEK_SECONDS = 2.0  # for one record: rarely needed, and nothing is read before the answer
+LOOKUP_SECONDS = 2.0  # for one record: rarely needed, and nothing is read before the answer
 
 
 class _Doubt(NamedTuple):
@@ -32,13 +32,13 @@ class HistoryCheck:
         self,
         topic: str,
         consumer: Consumer,
-        new_peek: Callable[[], Peek],
+        new_record_lookup: Callable[[], RecordLookup],
         answers: Callable[[], tuple[float, int]],  # see TopicWatch.answers
     ) -> None:
         self._topic = topic
         self._consumer = consumer
-        self._new_peek = new_peek
-        self._peek: Peek | None = None
+        self._new_record_lookup = new_record_lookup
+        self._lookup: RecordLookup | None = None
         self._answers = answers
         _, self._breaks = answers()
         self._doubts: dict[int, _Doubt] = {}
@@ -48,10 +48,10 @@ class HistoryCheck:
         """The partitions to settle."""
         return sorted(self._doubts)
 
-    def opened(self, partition: int, past: Past, position: int, bounds: tuple[int, int]) -> Found | None:
+    def opened(self, partition: int, past: Past, position: int, low_high: tuple[int, int]) -> Found | None:
         """How the log differs from what was read up to a saved position. Raises BrokerAwayError."""
-        found = compare(past.history, past.newest(), bounds, self._agrees(partition))
-        return found or _beyond(position, bounds)
+        found = compare(past.history, past.newest(), low_high, self._agrees(partition))
+        return found or _beyond(position, low_high)
 
     def notice(self, pasts: Mapping[int, Past]) -> None:
         """Doubt every partition if the broker was away. Call it before handling a poll."""
@@ -73,12 +73,12 @@ class HistoryCheck:
 
     def differs(self, partition: int, past: Past, position: int) -> Found | None:
         """How the log of a partition in doubt differs from what was read. Raises BrokerAwayError."""
-        bounds = self._consumer.bounds([partition], ANSWER_SECONDS)[partition]
+        low_high = self._consumer.watermark_offsets([partition], ANSWER_SECONDS)[partition]
         suspects = past.suspects()
-        found = compare(past.history, suspects, bounds, self._agrees(partition))
+        found = compare(past.history, suspects, low_high, self._agrees(partition))
         if found is None and not suspects and self._doubts[partition].before:
-            return Found(None, *bounds, differs_at=bounds[0])  # nothing is known of what was read
-        return found or _beyond(position, bounds)
+            return Found(None, *low_high, differs_at=low_high[0])  # nothing is known of what was read
+        return found or _beyond(position, low_high)
 
     def settle(self, partition: int, past: Past) -> None:
         """Note that the partition is read on, or read again, as the log is now."""
@@ -107,14 +107,14 @@ class HistoryCheck:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._peek is not None:
-            self._peek.close()
+        if self._lookup is not None:
+            self._lookup.close()
 
     def _agrees(self, partition: int) -> Callable[[Checkpoint], bool | None]:
         def agrees(checkpoint: Checkpoint) -> bool | None:
-            if self._peek is None:
-                self._peek = self._new_peek()
-            record = self._peek.record_at(partition, checkpoint.next_offset - 1, PEEK_SECONDS)
+            if self._lookup is None:
+                self._lookup = self._new_record_lookup()
+            record = self._lookup.record_at(partition, checkpoint.next_offset - 1, LOOKUP_SECONDS)
             if record is None:
                 return None
             epochs = {record.leader_epoch, checkpoint.leader_epoch} - {-1}
@@ -124,7 +124,7 @@ class HistoryCheck:
         return agrees
 
 
-def _beyond(position: int, bounds: tuple[int, int]) -> Found | None:
+def _beyond(position: int, low_high: tuple[int, int]) -> Found | None:
     """For a log that ends before the position, if nothing is remembered of it."""
-    first, end = bounds
+    first, end = low_high
     return Found(None, first, end, end) if position > end else None

@@ -12,12 +12,12 @@ _log = logging.getLogger(__name__)
 ANSWER_SECONDS = 0.5  # for requests outside of reading: a silent broker must not delay a report
 
 
-def readable_offset(topic: str, partition: int, wanted: int, bounds: tuple[int, int]) -> int:
+def readable_offset(topic: str, partition: int, wanted: int, low_high: tuple[int, int]) -> int:
     """Return the offset to read from: `wanted`, or that of the first kept record when `wanted` is not kept.
 
     Says in one line what is missing: records that the topic's retention deleted before they were read.
     """
-    first, _ = bounds
+    first, _ = low_high
     if wanted < first:
         say_lost(topic, partition, wanted, first)
     return max(wanted, first)
@@ -33,7 +33,7 @@ def look_for_loss(consumer: Consumer, topic: str, batch: Batch, position: int) -
     Transactions and compaction also leave offsets out. If the broker cannot be asked, a loss must be assumed.
     """
     try:
-        first, _ = consumer.bounds([batch.partition], ANSWER_SECONDS)[batch.partition]
+        first, _ = consumer.watermark_offsets([batch.partition], ANSWER_SECONDS)[batch.partition]
     except BrokerAwayError:
         first = batch.offsets[0]
     if first > position:

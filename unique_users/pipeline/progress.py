@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from unique_users.clients.protocols import Admin, Position
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import OffsetMetadata, late_of
 from unique_users.pipeline.low_watermark import Committed, LowWatermark
 
@@ -37,15 +37,15 @@ class Progress(NamedTuple):
         """Records in bucketed that the counters have not committed."""
         return sum(max(0, end - self.counted.get(partition, 0)) for partition, end in self.bucketed_ends.items())
 
-    def totals(self) -> FrameCounts | None:
+    def totals(self) -> FrameTotals | None:
         """All frames that were read; `accepted` are those counted or waiting in `bucketed`.
 
         None if the bucketers started counting frames afresh, and the counters know of late ones from before.
         """
-        totals = sum((each.metadata.totals or FrameCounts() for each in self.committed.values()), FrameCounts())
+        totals = sum((each.metadata.totals or FrameTotals() for each in self.committed.values()), FrameTotals())
         if totals.accepted < self.late:
             return None
-        return totals + FrameCounts(0, -self.late, Counter({"late": self.late} if self.late else {}))
+        return totals + FrameTotals(0, -self.late, Counter({"late": self.late} if self.late else {}))
 
 
 def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) -> Progress:
@@ -57,14 +57,14 @@ def look(admin: Admin, config: Config, low_watermark: LowWatermark, now: float) 
     topics = config.topics
     feed_id, bucketed_id = (_id_of(admin, topic.name) for topic in (topics.feed, topics.bucketed))
     low_watermark.begin_anew_if_recreated(feed_id)
-    feed_starts, feed_ends = admin.starts(topics.feed.name), admin.ends(topics.feed.name)
+    feed_starts, feed_ends = admin.starts(topics.feed.name), admin.high_watermark_offsets(topics.feed.name)
     committed = {
         partition: Committed(position.offset, OffsetMetadata.parsed(position.metadata))
         for partition, position in admin.committed(config.bucketer.group, topics.feed.name).items()
     }
     # Commits outlive their topic.
     committed = {p: each for p, each in committed.items() if each.metadata.topic_id in {"", feed_id}}
-    bucketed_ends = admin.ends(topics.bucketed.name)
+    bucketed_ends = admin.high_watermark_offsets(topics.bucketed.name)
     counted = admin.committed(config.counter.group, topics.bucketed.name)
     missing_from = _missing_from(committed, feed_starts)
     # What was deleted unread is no longer waited for.

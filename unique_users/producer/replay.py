@@ -151,7 +151,7 @@ class Replay:
             headers = [("reason", Reason.TOO_LARGE.encode()), ("detail", detail.encode())]
             producer.send(self._rejected, bytes(line), headers=headers)
         self._handed_over += len(lines)
-        self._wait(producer.has_room)
+        self._wait(producer.backpressure_eased)
 
     def _flush(self, producer: Producer) -> None:
         if self._wait(producer.flush):

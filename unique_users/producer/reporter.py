@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.producer.frame_files import FrameFiles
 from unique_users.producer.replay import Replay
 from unique_users.reports.meter import Meter
@@ -41,7 +41,7 @@ class Reporter:
         """Report what was acknowledged."""
         sent = self._replay.sent
         rejected = Counter({Reason.TOO_LARGE.value: sent.cut} if sent.cut else {})
-        frames = FrameCounts(sent.frames + sent.cut, sent.frames, rejected)
+        frames = FrameTotals(sent.frames + sent.cut, sent.frames, rejected)
         report = ProducerReport(
             at=int(self._wall_clock()),
             reading=self._meter.read(frames.read),

@@ -105,7 +105,7 @@ def _letters(batch: Batch, ends: Mapping[int, int]) -> Iterator[Found]:
 
 def last_letters(reader: Consumer, partitions: int, limit: int | None, reason: str | None) -> Iterator[Found]:
     """The last `limit` dead letters, the oldest first; None: all, as they arrive. Raises BrokerAwayError."""
-    bounds = reader.bounds(range(partitions))
+    bounds = reader.watermark_offsets(range(partitions))
     ends = {partition: end for partition, (_, end) in bounds.items()}
     begin = {partition: first for partition, (first, _) in bounds.items()}
     if limit is not None and reason is None:

@@ -172,7 +172,7 @@ class PublishedCounts:
 
     def _start_at_tail(self) -> Mapping[int, int]:
         """Start near the end of the topic. Returns where the end is now."""
-        bounds = self._reader.bounds()
+        bounds = self._reader.watermark_offsets()
         offsets = self._reader.offsets_at(int((self._wall_clock() - TAIL_SECONDS) * 1000))
         lately = any(offsets.get(partition, end) < end for partition, (_, end) in bounds.items())
         self._reader.start(
@@ -196,7 +196,7 @@ class PublishedCounts:
 
     def _started(self, reader: TimedReader, since: int) -> Mapping[int, int]:
         """Have a reader start where the records of buckets from `since` on begin. Returns where the end is now."""
-        ends = {partition: end for partition, (_, end) in reader.bounds().items()}
+        ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
         reader.start(reader.offsets_at(max(0, since - self._ahead) * 1000))
         return ends
 

@@ -20,8 +20,8 @@ from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_tim
 from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.queries.plain_clock import PlainClock
 from unique_users.queries.plain_frames import frames_in
@@ -49,7 +49,7 @@ class Recount(NamedTuple):
     """The uids of each minute, by its start, and the frames read."""
 
     users: dict[int, set[str]]
-    counts: FrameCounts
+    counts: FrameTotals
     first_rejected: Sequence[FirstRejected] = ()  # one for each reason, in the order in which they came
     other_fields: str | None = None  # which fields there are, if none of the first frames was accepted
 
@@ -100,7 +100,7 @@ def recount(messages: Iterable[bytes], config: Config, timestamp_ms: int) -> Rec
     clock = PlainClock(rules.allowed_lateness_seconds)
     last = (timestamp_ms + rules.future_seconds_max * 1000) // 1000
     users: defaultdict[int, set[str]] = defaultdict(set)
-    counts = FrameCounts()
+    counts = FrameTotals()
     first_rejected: dict[str, FirstRejected] = {}
     first_frames = FirstFrames(config.frame.uid, config.frame.ts)
     other_fields = None
@@ -213,7 +213,7 @@ class Verdict(NamedTuple):
     compared: int
     left_out: int = 0  # published ones outside the time range of the recounted frames
 
-    def words(self, counts: FrameCounts) -> str:
+    def words(self, counts: FrameTotals) -> str:
         """On one line; `counts` are those of the recount."""
         if self.different:
             text = f"{self.different:,} of {self.compared:,} buckets differ{'s' if self.different == 1 else ''}"
@@ -226,12 +226,12 @@ class Verdict(NamedTuple):
         return text
 
 
-def accepted_words(counts: FrameCounts) -> str:
+def accepted_words(counts: FrameTotals) -> str:
     """The sum of the frames, and the share that was accepted."""
     return f"{counts}, {_share(counts)} accepted" if counts.rejected else str(counts)
 
 
-def _share(counts: FrameCounts) -> str:
+def _share(counts: FrameTotals) -> str:
     """In percent, rounded down, so that 100 means all of them."""
     tenths = 1_000 * counts.accepted // max(1, counts.read)
     return f"{tenths // 10}.{tenths % 10} %"

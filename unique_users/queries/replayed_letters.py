@@ -126,7 +126,7 @@ class LetterReplay:
 
         Raises BrokerAwayError, DeliveryError.
         """
-        bounds = self._reader.bounds(partitions)
+        bounds = self._reader.watermark_offsets(partitions)
         ends = {partition: end for partition, (_, end) in bounds.items()}
         committed = self._reader.committed(ends)
         memories = {partition: Memory.read(committed.get(partition), end) for partition, end in ends.items()}
@@ -162,7 +162,7 @@ class LetterReplay:
         self._producer.send(self._feed.name, letter.value, letter.key, headers, partition, timestamp_ms)
         self._outcome.sent += 1
         if self._outcome.sent % STEP_LETTERS == 0:
-            self._wait(self._producer.has_room)
+            self._wait(self._producer.backpressure_eased)
 
     def _left_out(self, letter: DeadLetter) -> str | None:
         """Why a letter is not replayed, None if it is."""

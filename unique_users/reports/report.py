@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import orjson
 
 from unique_users.event_time.buckets import iso_time
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.reports.bucket_count import Format
 from unique_users.reports.folding import folded, glued
 from unique_users.reports.meter import Reading
@@ -24,7 +24,7 @@ class Report:
 
     at: int  # wall time in epoch seconds
     reading: Reading
-    frames: FrameCounts | None = None  # None if unknown
+    frames: FrameTotals | None = None  # None if unknown
 
     def lines(self, form: Format) -> list[str]:
         """As lines of text of at most 80 columns that all begin with the time, or as one line of JSON."""
@@ -151,7 +151,7 @@ class CounterReport(BucketerReport):
         return cls(
             at=int(datetime.fromisoformat(fields["report"]).timestamp()),
             reading=Reading(fields["read"], fields["new"], fields["per_second"]),
-            frames=frames and FrameCounts(frames["read"], frames["accepted"], Counter(frames["rejected"])),
+            frames=frames and FrameTotals(frames["read"], frames["accepted"], Counter(frames["rejected"])),
             lag=fields["lag"],
             partitions=tuple(fields["partitions"]),
             of=fields["of"],
@@ -164,12 +164,12 @@ FEW_COLUMNS = 30  # a text below this width stays on one line
 _COUNTERS = ("buckets_changed", "unreadable", "feed_lag", "feed_behind_seconds")
 
 
-def _sum(frames: FrameCounts, accepted: str) -> str:
+def _sum(frames: FrameTotals, accepted: str) -> str:
     pieces = (f"{frames.read:,} read", f"= {frames.accepted:,} {accepted}", f"+ {frames.rejected.total():,} rejected")
     return " ".join(map(glued, pieces))
 
 
-def _reasons(frames: FrameCounts) -> str:
+def _reasons(frames: FrameTotals) -> str:
     return ", ".join(glued(f"{reason} {n:,}") for reason, n in sorted(frames.rejected.items()))
 
 

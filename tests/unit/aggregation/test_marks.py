@@ -18,7 +18,7 @@ from unique_users.aggregation.completeness import (
     words,
 )
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import GAPS_MAX, OffsetMetadata
 from unique_users.messages.partitioning import Layout
 from unique_users.reports.bucket_count import BucketCount
@@ -103,7 +103,7 @@ def test_a_marked_line_fits_a_terminal() -> None:
 @given(gaps)
 def test_gaps_travel_in_the_metadata_of_a_commit(some: list[Gap]) -> None:
     deleted = [gap._replace(interval="", why=Why.RECORDS_DELETED) for gap in some]
-    metadata = OffsetMetadata("id", "", Layout("", "uid", 2), FrameCounts(3, 3), 5, gaps=tuple(deleted))
+    metadata = OffsetMetadata("id", "", Layout("", "uid", 2), FrameTotals(3, 3), 5, gaps=tuple(deleted))
     found = OffsetMetadata.parsed(metadata.text())
     assert found == metadata._replace(gaps=with_gaps((), deleted, GAPS_MAX))
     assert OffsetMetadata.parsed("id clock1: /uid/2 gaps=1:x").gaps == OffsetMetadata.parsed("").gaps == ()

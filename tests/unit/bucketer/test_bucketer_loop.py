@@ -176,7 +176,7 @@ def test_a_stop_while_the_first_producer_waits_for_the_broker_ends_the_loop(kafk
 
 
 def test_a_producer_that_takes_nothing_more_stops_the_reading(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeProducer, "has_room", lambda *_: False)
+    monkeypatch.setattr(FakeProducer, "backpressure_eased", lambda *_: False)
     feed.put("a")
     feed.step(10)
     assert feed.consumer.position(0) == 0

@@ -62,9 +62,11 @@ def test_many_partitions_are_opened_with_a_few_questions(kafka: FakeKafka) -> No
         feed.put(f"u{partition}", partition=partition)
     feed.step(2)
     assert len(feed.bucketing.partitions.open) == 300
-    assert feed.consumer.asked == {"committed": 2, "bounds": 1}, "one of all layouts before the first frame"
+    assert feed.consumer.asked == {"committed": 2, "watermark_offsets": 1}, "one of all layouts before the first frame"
     feed.step(2)
-    assert feed.consumer.asked == {"committed": 2, "bounds": 1, "ends": 1}, "the first report asks for the lag"
+    assert feed.consumer.asked == {"committed": 2, "watermark_offsets": 1, "high_watermark_offsets": 1}, (
+        "the first report asks for the lag"
+    )
 
 
 def test_a_partition_that_a_topic_made_again_does_not_have_keeps_no_other_from_being_opened(kafka: FakeKafka) -> None:

@@ -11,8 +11,8 @@ from unique_users.event_time.buckets import bucket_timestamp, iso_time
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
 from unique_users.messages.bucketed import users_by_bucket
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
+from unique_users.messages.frame_totals import FrameTotals
 
 NOW = 1_468_244_384
 MINUTE = 1_468_244_340
@@ -93,7 +93,7 @@ def test_reasons_are_counted_and_places_name_the_frames() -> None:
         (4, Reason.FUTURE),
     ]
     assert [orjson.loads(value)["uid"] for value in rekeyed.values] == ["a", "d"]
-    assert rekeyed.counts() == FrameCounts(6, 2, rekeyed.counts().rejected)
+    assert rekeyed.counts() == FrameTotals(6, 2, rekeyed.counts().rejected)
     assert rekeyed.counts().rejected == {"not_json": 1, "tombstone": 1, "late": 1, "future": 1}
 
 
@@ -113,13 +113,13 @@ def test_a_rejected_time_does_not_move_the_clock() -> None:
 
 
 def test_counts_add_up_and_print_what_was_rejected() -> None:
-    first = FrameCounts(3, 1)
+    first = FrameTotals(3, 1)
     first.rejected.update({"late": 2})
-    second = FrameCounts(1_001, 1_000)
+    second = FrameTotals(1_001, 1_000)
     second.rejected.update({"bad_ts": 1})
     assert str(first + second) == "1,004 frames read = 1,001 accepted + 3 rejected (bad_ts 1, late 2)"
-    assert str(FrameCounts()) == "0 frames read = 0 accepted + 0 rejected"
-    assert first == FrameCounts(3, 1, first.rejected), "adding changes neither"
+    assert str(FrameTotals()) == "0 frames read = 0 accepted + 0 rejected"
+    assert first == FrameTotals(3, 1, first.rejected), "adding changes neither"
 
 
 KEY = b"%d" % MINUTE

@@ -12,8 +12,8 @@ from unique_users.event_time.buckets import bucket_timestamp
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, users_by_bucket
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
 from unique_users.messages.frame_parser import FrameParser
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.user_ids import UID_BYTES_MAX
 
 NOW = 1_468_244_384
@@ -54,7 +54,7 @@ def test_each_minute_of_a_batch_becomes_one_record_with_its_distinct_users() -> 
     batch = rekeyed(list(frames))
     assert batch.keys == [b"1468244340", b"1468244400"]
     assert batch.values == [b'{"uids":["a","b"]}', '{"uids":["ü","a"]}'.encode()]
-    assert batch.counts() == FrameCounts(5, 5)
+    assert batch.counts() == FrameTotals(5, 5)
 
 
 def test_no_frames_are_no_records() -> None:

@@ -50,7 +50,7 @@ def test_a_fatal_error_of_a_producer_is_one_of_delivery() -> None:
     producer._waiting = []  # type: ignore[assignment]
     producer._stuck = Stuck()
     with pytest.raises(DeliveryError, match="desynchronized"):
-        producer.has_room(0)
+        producer.backpressure_eased(0)
     with pytest.raises(DeliveryError, match="desynchronized"):
         producer.flush(0)
 

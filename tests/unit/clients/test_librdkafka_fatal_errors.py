@@ -49,7 +49,7 @@ def test_a_producer_that_cannot_go_on_says_that_records_did_not_arrive(
 ) -> None:
     monkeypatch.setattr(module, "built", lambda *_: Client(error))
     producer = LibrdkafkaProducer(config_for("fake:1", client="librdkafka"), "none")
-    for ask in (producer.flush, producer.has_room):
+    for ask in (producer.flush, producer.backpressure_eased):
         with pytest.raises(DeliveryError, match=said):
             ask(1.0)
 

@@ -37,7 +37,11 @@ def test_a_topic_that_became_another_one_is_read_by_a_new_consumer_that_takes_wh
     consumer.seek(0, 0)
     assert consumer.poll(0).batches[0].values == [b"x"]
     assert consumer.commit({0: Position(1)})
-    assert (consumer.committed([0])[0].offset, consumer.ends([0]), consumer.bounds([0])) == (1, {0: 1}, {0: (0, 1)})
+    assert (
+        consumer.committed([0])[0].offset,
+        consumer.high_watermark_offsets([0]),
+        consumer.watermark_offsets([0]),
+    ) == (1, {0: 1}, {0: (0, 1)})
     assert len(renewing.made) == 2
 
 

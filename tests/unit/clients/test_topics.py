@@ -13,8 +13,8 @@ from unique_users.clients.topics import (
     BATCH_BYTES_NEEDED,
     batch_bytes_max,
     current_state,
-    ends_now,
     ensure_topic,
+    high_watermark_offsets_now,
     prepare_topics,
 )
 from unique_users.config.schema import Config, Topic
@@ -133,7 +133,7 @@ def test_the_ends_are_those_of_all_partitions(empty: FakeKafka, unique_name: Cal
     empty.create("feed", partitions=3)
     empty.append("feed", b"0", b"1", partition=1)
     consumer = FakeConsumer(empty, "feed", unique_name("group"))
-    assert ends_now(consumer, TopicState("", 3)) == {0: 0, 1: 2, 2: 0}
+    assert high_watermark_offsets_now(consumer, TopicState("", 3)) == {0: 0, 1: 2, 2: 0}
 
 
 def test_what_a_topic_takes_is_asked_and_too_little_is_refused(empty: FakeKafka) -> None:

@@ -18,7 +18,7 @@ def test_many_partitions_are_opened_with_one_question(kafka: FakeKafka, tmp_path
         counter.put(f"u{partition}", partition=partition)
     counter.step(2)
     assert len(counter.counting.partitions.open) == 60
-    assert counter.consumer.asked == {"bounds": 1}
+    assert counter.consumer.asked == {"watermark_offsets": 1}
     counter.crash()
 
 
@@ -29,12 +29,12 @@ def test_a_state_that_its_former_owner_saved_after_the_topic_was_asked_for_its_e
     counter.put("a")
     counter.step(2)
     counter.counting.save()
-    bounds = counter.consumer.bounds([0])
+    low_high = counter.consumer.watermark_offsets([0])
     counter.put("b")
     counter.step(2)
     counter.counting.save()
     counter.crash()
-    ledger = counter.counting.partitions._recovery.recover(0, bounds[0])
+    ledger = counter.counting.partitions._recovery.recover(0, low_high[0])
     assert ledger.position == 2
     assert "recreated" not in capsys.readouterr().err
     ledger.close()

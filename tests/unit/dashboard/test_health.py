@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from unique_users.dashboard.health import BROKER_SECONDS, BUCKETER_SECONDS, COUNTER_SECONDS, IDLE_SECONDS, Health, Kind
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.pipeline.low_watermark import Committed
 from unique_users.pipeline.progress import Progress
@@ -33,7 +33,7 @@ class Pipeline:
 
     def _progress(self, **rest: Any) -> Progress:
         metadata = OffsetMetadata(
-            totals=FrameCounts(self.read, self.read - 1, Counter({"late": 1})), newest_ms=self.now * 1000
+            totals=FrameTotals(self.read, self.read - 1, Counter({"late": 1})), newest_ms=self.now * 1000
         )
         committed = {0: Committed(self.read, metadata)} if self.read else {}
         behind = None if self.feed > self.read else 0.0

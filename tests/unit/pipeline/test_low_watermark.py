@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unique_users.clients.protocols import Position
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.pipeline.low_watermark import Committed, LowWatermark
 from unique_users.pipeline.progress import Progress, look
@@ -124,9 +124,9 @@ def test_it_never_passes_a_partition_that_may_bring_more_and_never_goes_back(
 
 def test_the_sum_of_all_frames_is_not_told_where_late_ones_are_from_before_it_was_begun() -> None:
     """300 late users of a group of bucketers that was deleted since; the next one has read 10 frames."""
-    metadata = OffsetMetadata("a-feed", "", totals=FrameCounts(10, 10))
+    metadata = OffsetMetadata("a-feed", "", totals=FrameTotals(10, 10))
     assert Progress(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=300).totals() is None
-    assert Progress(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameCounts(
+    assert Progress(None, {}, {0: Committed(10, metadata)}, 0, 0.0, late=3).totals() == FrameTotals(
         10, 7, Counter({"late": 3})
     )
 
@@ -139,9 +139,9 @@ def test_a_look_at_the_line_asks_in_the_order_that_its_promise_rests_on() -> Non
     asked: list[str] = []
 
     class Asked(FakeAdmin):
-        def ends(self, topic: str) -> dict[int, int]:
+        def high_watermark_offsets(self, topic: str) -> dict[int, int]:
             asked.append(f"ends of {topic}")
-            return super().ends(topic)
+            return super().high_watermark_offsets(topic)
 
         def committed(self, group: str, topic: str) -> dict[int, Position]:
             asked.append(f"commits of {topic}")

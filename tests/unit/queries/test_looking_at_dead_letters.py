@@ -76,7 +76,7 @@ def test_a_broker_that_goes_away_is_told(kafka: FakeKafka) -> None:
     put(kafka, LETTER)
     reader = FakeConsumer(kafka, "rejected", None, alone=True)
     letters = last_letters(reader, 1, None, None)
-    reader.bounds = lambda partitions: dict.fromkeys(partitions, (0, 2))  # type: ignore[method-assign,assignment,misc]
+    reader.watermark_offsets = lambda partitions: dict.fromkeys(partitions, (0, 2))  # type: ignore[method-assign,assignment,misc]
     assert next(letters).letter.offset == 17
     kafka.away = True
     with pytest.raises(BrokerAwayError):

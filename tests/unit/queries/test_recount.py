@@ -6,7 +6,7 @@ from brokers import config_for
 
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.queries.recount import (
     Difference,
@@ -170,7 +170,7 @@ def test_a_bucket_missing_in_the_middle_of_the_file_is_compared() -> None:
     ],
 )
 def test_the_verdict_says_of_how_many_buckets_and_frames_it_is(verdict: Verdict, rejected: int, said: str) -> None:
-    counts = FrameCounts(20_000, 20_000 - rejected, Counter({"no_uid": rejected} if rejected else {}))
+    counts = FrameTotals(20_000, 20_000 - rejected, Counter({"no_uid": rejected} if rejected else {}))
     assert verdict.words(counts) == said
 
 
@@ -178,9 +178,9 @@ def test_the_verdict_says_of_how_many_buckets_and_frames_it_is(verdict: Verdict,
     ("read", "accepted", "share"), [(3, 2, "66.6 %"), (3, 0, "0.0 %"), (100_000, 99_999, "99.9 %"), (8, 7, "87.5 %")]
 )
 def test_the_share_of_the_accepted_frames_is_said_and_rounded_down(read: int, accepted: int, share: str) -> None:
-    counts = FrameCounts(read, accepted, Counter({"no_uid": read - accepted}))
+    counts = FrameTotals(read, accepted, Counter({"no_uid": read - accepted}))
     assert accepted_words(counts) == f"{counts}, {share} accepted"
-    assert accepted_words(FrameCounts(3, 3)) == "3 frames read = 3 accepted + 0 rejected"
+    assert accepted_words(FrameTotals(3, 3)) == "3 frames read = 3 accepted + 0 rejected"
 
 
 def test_a_frame_without_a_line_number_is_told_by_its_number() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unique_users.messages.frame import Reason
-from unique_users.messages.frame_counts import FrameCounts
+from unique_users.messages.frame_totals import FrameTotals
 from unique_users.reports.bucket_count import BucketCount
 from unique_users.reports.folding import COLUMNS, folded
 from unique_users.reports.meter import Meter, Reading
@@ -42,7 +42,7 @@ def of_counter(**rest: Any) -> CounterReport:
     return CounterReport(**{**facts, **rest})
 
 
-FRAMES = FrameCounts(30_000, 29_990, Counter({"late": 7, "bad_ts": 3}))
+FRAMES = FrameTotals(30_000, 29_990, Counter({"late": 7, "bad_ts": 3}))
 READ = Reading(30_000, 5_000, 250)
 
 
@@ -86,7 +86,7 @@ def as_json(report: Report) -> dict[str, Any]:
 def test_a_report_is_there_also_when_nothing_came() -> None:
     nothing = [f"{AT}  report  0/s, 0 messages read (+0)", f"{AT}  report  0 buckets changed, lag 0"]
     assert of_counter().lines("text") == nothing
-    assert of_bucketer(frames=FrameCounts()).lines("text") == [f"{AT}  report  0/s, 0 frames read (+0), lag 0"]
+    assert of_bucketer(frames=FrameTotals()).lines("text") == [f"{AT}  report  0/s, 0 frames read (+0), lag 0"]
 
 
 def test_a_report_says_when_the_broker_does_not_answer_and_what_was_left_out() -> None:
@@ -134,7 +134,7 @@ def test_the_rate_is_that_since_the_last_report() -> None:
 numbers = st.integers(0, 10**12)
 readings = st.builds(Reading, numbers, numbers, st.integers(0, 10**7))
 frames = st.builds(
-    FrameCounts, numbers, numbers, st.dictionaries(st.sampled_from(REASONS), numbers, min_size=1).map(Counter)
+    FrameTotals, numbers, numbers, st.dictionaries(st.sampled_from(REASONS), numbers, min_size=1).map(Counter)
 )
 shares = st.builds(
     lambda held, others: {"partitions": tuple(sorted(held)), "of": len(held) + others},

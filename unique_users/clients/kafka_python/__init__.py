@@ -9,8 +9,8 @@ from unique_users.clients.kafka_python.internals.fetching_ahead import fetch_ahe
 from unique_users.clients.kafka_python.internals.joins import finish_joins
 from unique_users.clients.kafka_python.internals.poll_waits import wait_less
 from unique_users.clients.kafka_python.internals.receiving import receive_much
-from unique_users.clients.kafka_python.peek import KafkaPythonPeek
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
+from unique_users.clients.kafka_python.record_lookup import KafkaPythonRecordLookup
 from unique_users.clients.kafka_python.timed_reader import KafkaPythonTimedReader
 
 # The client logs every attempt to reach a broker; the loops say once what matters.
@@ -25,5 +25,5 @@ finish_joins()
 make_consumer = KafkaPythonConsumer
 make_producer = KafkaPythonProducer
 make_admin = KafkaPythonAdmin
-make_peek = KafkaPythonPeek
+make_record_lookup = KafkaPythonRecordLookup
 make_timed_reader = KafkaPythonTimedReader

@@ -101,7 +101,7 @@ class KafkaPythonAdmin:
     def starts(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.EARLIEST).items()}
 
-    def ends(self, topic: str) -> dict[int, int]:
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         return {partition: answer.offset for partition, answer in self._offsets(topic, OffsetSpec.LATEST).items()}
 
     def stable_ends(self, topic: str) -> dict[int, int]:

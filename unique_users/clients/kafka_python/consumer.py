@@ -153,16 +153,20 @@ class KafkaPythonConsumer:
             raise
         return True
 
-    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, tuple[int, int]]:
         asked = [self._partition(partition) for partition in partitions]
         if not asked:
             return {}
         with explained(self._config):
             first = self._consumer.beginning_offsets(asked, timeout_ms=timeout_seconds * 1000)
-        ends = self.ends([partition.partition for partition in asked], timeout_seconds)
+        ends = self.high_watermark_offsets([partition.partition for partition in asked], timeout_seconds)
         return {p.partition: (first[p], ends[p.partition]) for p in asked}
 
-    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+    def high_watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, int]:
         asked = [self._partition(partition) for partition in partitions]
         if not asked:
             return {}
@@ -171,7 +175,7 @@ class KafkaPythonConsumer:
         return {partition.partition: end for partition, end in ends.items()}
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        ends = self.ends(partitions)  # asked first: what arrives in between has a later time
+        ends = self.high_watermark_offsets(partitions)  # asked first: what arrives in between has a later time
         asked = {self._partition(partition): at_ms for partition in ends}
         if not asked:
             return {}

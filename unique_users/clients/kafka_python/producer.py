@@ -92,7 +92,7 @@ class KafkaPythonProducer:
         self._in_flight.append((acknowledged, size))
         self._bytes += size
 
-    def has_room(self, timeout_seconds: float) -> bool:
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
         # Half of the window keeps the connection busy while the other half is waited for.
         return self._bytes <= IN_FLIGHT_BYTES_MAX or self._drained(IN_FLIGHT_BYTES_MAX // 2, timeout_seconds)
 

@@ -34,7 +34,7 @@ class KafkaPythonTimedReader:
             self._consumer = _Consumer(**settings)
             read_columns(self._consumer._fetcher, settings["max_poll_records"])  # noqa: SLF001
 
-    def bounds(self) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
         asked = self._all()
         with explained(self._config):
             first = self._consumer.beginning_offsets(asked, timeout_ms=REQUEST_SECONDS * 1000)

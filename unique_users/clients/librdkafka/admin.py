@@ -110,7 +110,10 @@ class LibrdkafkaAdmin:
         if self.describe(topic) is None:
             return 0
         committed = self.committed(group, topic)
-        return sum(end - committed.get(partition, _START).offset for partition, end in self.ends(topic).items())
+        return sum(
+            end - committed.get(partition, _START).offset
+            for partition, end in self.high_watermark_offsets(topic).items()
+        )
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
         state = self.describe(topic)
@@ -161,7 +164,7 @@ class LibrdkafkaAdmin:
     def starts(self, topic: str) -> dict[int, int]:
         return self._bounds(topic, OffsetSpec.earliest())
 
-    def ends(self, topic: str) -> dict[int, int]:
+    def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         return self._bounds(topic, OffsetSpec.latest())
 
     def _bounds(self, topic: str, which: OffsetSpec) -> dict[int, int]:
@@ -180,7 +183,7 @@ class LibrdkafkaAdmin:
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def newest_ms(self, topic: str) -> dict[int, int]:
-        ends = self.ends(topic)
+        ends = self.high_watermark_offsets(topic)
         try:
             answers = self._list_offsets(topic, dict.fromkeys(ends, OffsetSpec.max_timestamp()))
         except BrokerError as error:

@@ -15,7 +15,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from unique_users.clients.connect import damaged
-from unique_users.clients.librdkafka.columns import ERROR, PARTITION, columns
+from unique_users.clients.librdkafka.batches import ERROR, PARTITION, batch_of
 from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusal, code_of, explained, explained_error
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, SLICE_SECONDS, built, settings_of
@@ -152,7 +152,7 @@ class LibrdkafkaConsumer:
             raise BrokerAwayError(f"{self._topic}-{partition} belongs to another member")
         if partition not in self._positions:
             committed = self.committed([partition]).get(partition)
-            return committed.offset if committed else self.bounds([partition])[partition][0]
+            return committed.offset if committed else self.watermark_offsets([partition])[partition][0]
         if self._ahead or partition in self._searches:
             return self._positions[partition]
         # librdkafka's own position also goes past the markers that transactions leave after their records.
@@ -227,7 +227,9 @@ class LibrdkafkaConsumer:
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         self._answer = (error, partitions)
 
-    def bounds(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, tuple[int, int]]:
         asked = list(partitions)
         if not asked:
             return {}
@@ -236,12 +238,14 @@ class LibrdkafkaConsumer:
         end = self._offsets(asked, _END, deadline)
         return {partition: (first[partition], end[partition]) for partition in asked}
 
-    def ends(self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+    def high_watermark_offsets(
+        self, partitions: Iterable[int], timeout_seconds: float = REQUEST_SECONDS
+    ) -> dict[int, int]:
         asked = list(partitions)
         return self._offsets(asked, _END, monotonic() + timeout_seconds) if asked else {}
 
     def offsets_at(self, partitions: Iterable[int], at_ms: int) -> dict[int, int]:
-        ends = self.ends(partitions)  # asked first: what arrives in between has a later time
+        ends = self.high_watermark_offsets(partitions)  # asked first: what arrives in between has a later time
         found = self._offsets(ends, at_ms, monotonic() + REQUEST_SECONDS) if ends else {}
         return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
 
@@ -349,7 +353,7 @@ class LibrdkafkaConsumer:
 
     def _end(self, partition: int) -> int:
         try:
-            return self.ends([partition])[partition]
+            return self.high_watermark_offsets([partition])[partition]
         except BrokerAwayError:
             return 0  # one offset of the batch is skipped, and the next one is checked again
 
@@ -383,7 +387,7 @@ class LibrdkafkaConsumer:
         return Batch(partition, nothing, nothing, [-1] * len(offsets), offsets, WHY)
 
     def _batches(self, messages: list[Message]) -> list[Batch]:
-        """Messages as columns, except those of partitions that were lost or not started."""
+        """Messages as batch_of, except those of partitions that were lost or not started."""
         if not messages:
             return []
         numbers = list(map(PARTITION, messages))
@@ -393,7 +397,7 @@ class LibrdkafkaConsumer:
             by_partition = defaultdict(list)
             for number, message in zip(numbers, messages, strict=True):
                 by_partition[number].append(message)
-        batches = [columns(p, records) for p, records in by_partition.items() if p in self._positions]
+        batches = [batch_of(p, records) for p, records in by_partition.items() if p in self._positions]
         for batch in batches:
             self._positions[batch.partition] = batch.next_offset
         return batches

@@ -23,8 +23,8 @@ from unique_users.errors import BrokerError, DeliveryError, TooLargeError
 class LibrdkafkaProducer:
     """See protocols.Producer.
 
-    At most 32 MiB are in flight. What is sent beyond that waits here until has_room or flush hands it over: as much as
-    a caller sends before it asks.
+    At most 32 MiB are in flight. What is sent beyond that waits here until backpressure_eased or flush hands it over:
+    as much as a caller sends before it asks.
     """
 
     def __init__(self, config: Config, compression: str, batch_bytes_max: int | None = None) -> None:
@@ -102,7 +102,7 @@ class LibrdkafkaProducer:
             raise _undelivered(error.args[0], self._config) from None
         return len(values)
 
-    def has_room(self, timeout_seconds: float) -> bool:
+    def backpressure_eased(self, timeout_seconds: float) -> bool:
         self._served(self._producer.poll, 0)
         return self._hand_over(monotonic() + timeout_seconds)
 

@@ -8,7 +8,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from unique_users.clients.connect import damaged
-from unique_users.clients.librdkafka.columns import PARTITION, columns
+from unique_users.clients.librdkafka.batches import PARTITION, batch_of
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
 from unique_users.clients.librdkafka.settings import CONSUMER, built, settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch
@@ -41,7 +41,7 @@ class LibrdkafkaTimedReader:
         self._refusal.connect(self._consumer)
         self._positions: dict[int, int] = {}
 
-    def bounds(self) -> dict[int, tuple[int, int]]:
+    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
         first, ends = self._offsets(_FIRST), self._offsets(_END)
         return {partition: (first[partition], end) for partition, end in ends.items()}
 
@@ -91,7 +91,7 @@ class LibrdkafkaTimedReader:
     def _batches(self, messages: Sequence[Message]) -> list[Batch]:
         found = []
         for partition, run in groupby(sorted(messages, key=PARTITION), key=PARTITION):
-            batch = columns(partition, list(run))
+            batch = batch_of(partition, list(run))
             self._positions[partition] = batch.next_offset
             found.append(batch)
         return found

@@ -18,7 +18,7 @@ from unique_users.clients.kafka_python.internals.column_reading import records_o
 from unique_users.clients.kafka_python.internals.record_format import MAGIC, decode
 from unique_users.clients.kafka_python.internals.unpacking import UnreadableError
 from unique_users.clients.kafka_python.settings import settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Peeked
+from unique_users.clients.protocols import REQUEST_SECONDS, StoredRecord
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
@@ -27,8 +27,8 @@ FETCH_VERSION_MAX = 12  # later ones name topics by ids
 RETRY_SECONDS = 0.1
 
 
-class KafkaPythonPeek:
-    """See protocols.Peek."""
+class KafkaPythonRecordLookup:
+    """See protocols.RecordLookup."""
 
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
@@ -38,12 +38,12 @@ class KafkaPythonPeek:
         with explained(config):
             self._admin = ConnectedAdmin(**settings_of(config, own, KafkaAdminClient.DEFAULT_CONFIG))
 
-    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> StoredRecord | None:
         deadline = monotonic() + timeout_seconds
         while True:
             try:
                 with explained(self._config):
-                    record: Peeked | None = self._admin._manager.run(self._answer, partition, offset, deadline)
+                    record: StoredRecord | None = self._admin._manager.run(self._answer, partition, offset, deadline)
                     return record
             except BrokerAwayError:
                 self._leaders = {}
@@ -51,13 +51,15 @@ class KafkaPythonPeek:
                     raise
             sleep(RETRY_SECONDS)
 
-    async def _answer(self, partition: int, offset: int, deadline: float) -> Peeked | None:
+    async def _answer(self, partition: int, offset: int, deadline: float) -> StoredRecord | None:
         manager = self._admin._manager
         milliseconds = max(0.0, deadline - monotonic()) * 1000
-        record: Peeked | None = await manager.wait_for(manager.call_soon(self._fetch, partition, offset), milliseconds)
+        record: StoredRecord | None = await manager.wait_for(
+            manager.call_soon(self._fetch, partition, offset), milliseconds
+        )
         return record
 
-    async def _fetch(self, partition: int, offset: int) -> Peeked | None:
+    async def _fetch(self, partition: int, offset: int) -> StoredRecord | None:
         place = TopicPartition(self._topic, partition)
         response = await self._admin._manager.send(_request(place, offset), node_id=await self._leader(partition))
         if error := getattr(response, "error_code", 0):
@@ -105,7 +107,7 @@ def _request(place: TopicPartition, offset: int) -> FetchRequest:
     )
 
 
-def _record(data: bytes, offset: int) -> Peeked | None:
+def _record(data: bytes, offset: int) -> StoredRecord | None:
     """The record at this offset, in what a broker sends for it: the batch that holds it, or the next one."""
     batch: Any = MemoryRecords(data).next_batch()
     if batch is None:
@@ -113,7 +115,7 @@ def _record(data: bytes, offset: int) -> Peeked | None:
     if not batch.validate_crc():
         raise kafka_errors.CorruptRecordError(f"batch at offset {batch.base_offset}")
     if batch.magic != MAGIC:
-        found = [Peeked(record.offset, -1, record.key, record.value, time_of(record)) for record in batch]
+        found = [StoredRecord(record.offset, -1, record.key, record.value, time_of(record)) for record in batch]
         return next((record for record in found if record.offset == offset), None)
     if batch.is_control_batch:
         return None
@@ -124,4 +126,4 @@ def _record(data: bytes, offset: int) -> Peeked | None:
     if offset not in read.offsets:
         return None
     place = read.offsets.index(offset)
-    return Peeked(offset, batch.leader_epoch, read.keys[place], read.values[place], read.timestamps_ms[place])
+    return StoredRecord(offset, batch.leader_epoch, read.keys[place], read.values[place], read.timestamps_ms[place])

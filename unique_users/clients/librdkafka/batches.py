@@ -1,4 +1,4 @@
-"""Messages of librdkafka as the columns of a batch."""
+"""Batches of librdkafka's messages."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,8 +25,8 @@ def time_of(message: Message) -> int:
     return -1 if kind == TIMESTAMP_NOT_AVAILABLE else at
 
 
-def columns(partition: int, messages: Sequence[Message]) -> Batch:
-    """The batch of these messages, all of one partition and in offset order."""
+def batch_of(partition: int, messages: Sequence[Message]) -> Batch:
+    """These messages as columns, all of one partition and in offset order."""
     first, last = messages[0].offset(), messages[-1].offset()
     whole = last - first + 1 == len(messages)
     epoch = messages[-1].leader_epoch()

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class FrameCounts:
+class FrameTotals:
     """`read` frames = `accepted` + the sum of `rejected`, which counts by reason."""
 
     read: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def __add__(self, other: "FrameCounts") -> "FrameCounts":
-        return FrameCounts(self.read + other.read, self.accepted + other.accepted, self.rejected + other.rejected)
+    def __add__(self, other: "FrameTotals") -> "FrameTotals":
+        return FrameTotals(self.read + other.read, self.accepted + other.accepted, self.rejected + other.rejected)
 
-    def __sub__(self, other: "FrameCounts") -> "FrameCounts":
-        return FrameCounts(self.read - other.read, self.accepted - other.accepted, self.rejected - other.rejected)
+    def __sub__(self, other: "FrameTotals") -> "FrameTotals":
+        return FrameTotals(self.read - other.read, self.accepted - other.accepted, self.rejected - other.rejected)
 
     def __str__(self) -> str:
         return self.sum_text("accepted")

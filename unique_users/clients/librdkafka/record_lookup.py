@@ -7,14 +7,14 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from unique_users.clients.librdkafka.columns import time_of
+from unique_users.clients.librdkafka.batches import time_of
 from unique_users.clients.librdkafka.errors import Refusal, explained, explained_error
 from unique_users.clients.librdkafka.settings import OF_GROUPS, SLICE_SECONDS, built, settings_of
-from unique_users.clients.protocols import Peeked
+from unique_users.clients.protocols import StoredRecord
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
-_PEEK: dict[str, Any] = {
+_LOOKUP: dict[str, Any] = {
     "check.crcs": True,
     "queued.min.messages": 1,
     # The broker then sends the batch with the record, whatever its size, and nothing more.
@@ -33,8 +33,8 @@ _FIXED: dict[str, Any] = {
 }
 
 
-class LibrdkafkaPeek:
-    """See protocols.Peek."""
+class LibrdkafkaRecordLookup:
+    """See protocols.RecordLookup."""
 
     def __init__(self, config: Config, topic: str) -> None:
         self._config = config
@@ -43,13 +43,13 @@ class LibrdkafkaPeek:
         self._consumer: Any = self._connected()
 
     def _connected(self) -> Any:
-        settings = settings_of(self._config, _PEEK) | _FIXED | {"error_cb": self._refusal}
+        settings = settings_of(self._config, _LOOKUP) | _FIXED | {"error_cb": self._refusal}
         settings = {name: value for name, value in settings.items() if name not in OF_GROUPS}
         consumer = built(self._config, confluent_kafka.Consumer, settings)
         self._refusal.connect(consumer)
         return consumer
 
-    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> Peeked | None:
+    def record_at(self, partition: int, offset: int, timeout_seconds: float) -> StoredRecord | None:
         deadline = monotonic() + timeout_seconds
         if self._consumer is None:
             self._consumer = self._connected()
@@ -103,8 +103,8 @@ _NO_RECORD = {
 }
 
 
-def _peeked(message: Message, offset: int) -> Peeked | None:
+def _peeked(message: Message, offset: int) -> StoredRecord | None:
     if message.error() is not None or message.offset() != offset:
         return None
     epoch = message.leader_epoch()
-    return Peeked(offset, -1 if epoch is None else epoch, message.key(), message.value(), time_of(message))
+    return StoredRecord(offset, -1 if epoch is None else epoch, message.key(), message.value(), time_of(message))
