@@ -72,11 +72,11 @@ def test_a_user_that_a_counter_rejected_may_be_missing_and_may_be_counted_for_an
 @pytest.mark.parametrize(
     ("said", "problems"),
     [
-        ({"read": 4, "counted": 3, "rejected": {"not_json": 1}}, 0),
-        ({"read": 5, "counted": 4, "rejected": {"not_json": 1}}, 1),
-        ({"read": 4, "counted": 2, "rejected": {"not_json": 1}}, 1),
-        ({"read": 4, "counted": 3, "rejected": {"no_uid": 1}}, 1),
-        ({"read": 4, "counted": 4, "rejected": {}}, 1),
+        ({"read": 4, "accepted": 3, "rejected": {"not_json": 1}}, 0),
+        ({"read": 5, "accepted": 4, "rejected": {"not_json": 1}}, 1),
+        ({"read": 4, "accepted": 2, "rejected": {"not_json": 1}}, 1),
+        ({"read": 4, "accepted": 3, "rejected": {"no_uid": 1}}, 1),
+        ({"read": 4, "accepted": 4, "rejected": {}}, 1),
         (None, 1),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_sum_that_does_not_hold_is_found(said: dict[str, Any] | None, problems
 
 
 def test_the_last_report_counts_and_a_row_may_name_what_was_read() -> None:
-    early, last = ({"read": n, "counted": n - 1, "rejected": {"not_json": 1}} for n in (2, 4))
+    early, last = ({"read": n, "accepted": n - 1, "rejected": {"not_json": 1}} for n in (2, 4))
     counter: Any = SimpleNamespace(reports=lambda: [(0.0, {"frames": early}), (1.0, {"frames": last})])
     assert sum_problems(system(LETTERS), counter) == []
     assert sum_problems(system(LETTERS, frames=7), counter, 4) == []

@@ -19,6 +19,8 @@ from running import Running
 from unique_users.demo.sample import frames as sample_frames
 from unique_users.local_kafka.broker import LocalKafka
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 WAIT_SECONDS = 90  # for what is stated in seconds; the machine may be busy
 MILLISECONDS = WAIT_SECONDS * 1000

@@ -11,6 +11,8 @@ from running import Running
 
 from unique_users.messages.frame import FrameFormat, Reason
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ["42", "Segment, known", "Connect, JsonConverter", "Schema Registry JSON", "Berlin in summer", "ECS, nested"]
 
 

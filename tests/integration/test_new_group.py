@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from running import Running
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 50
 
 

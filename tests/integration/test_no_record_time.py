@@ -16,6 +16,8 @@ from unique_users.config.schema import Topic
 from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = ["kafka-python", "librdkafka"]
 FRAMES = 20
 

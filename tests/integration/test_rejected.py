@@ -9,6 +9,8 @@ import pytest
 from kafka import KafkaProducer
 from running import Running
 
+pytestmark = pytest.mark.slow
+
 MINUTE = 1_704_116_220  # 2024-01-01T13:37:00Z
 FRAMES = [
     json.dumps({"user": {"name": f"u{n % 70}"}, "userId": f"u{n % 70}", "when": MINUTE + n % 180}).encode()

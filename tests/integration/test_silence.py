@@ -20,6 +20,8 @@ from unique_users.config.schema import Config
 from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "kafka.invalid:29092"  # a name of a container, in this machine's eyes
 CLOSED = "127.0.0.1:1"
 LISTENERS = ("PLAINTEXT", "UNKNOWN", "REFUSED", "LOGIN")

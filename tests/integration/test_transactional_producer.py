@@ -15,6 +15,8 @@ from running import Running
 from unique_users.clients.connect import get_admin
 from unique_users.config.schema import Topic
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 120
 Transaction = Callable[[int, str], None]
 
@@ -60,7 +62,7 @@ def feed_lag(scripts: Running) -> tuple[int, int, int]:
     return lines[-1]["feed_lag"], lines[-1]["in_transactions"], users
 
 
-@pytest.mark.parametrize("high_watermark_offsets", [["commit"], ["commit", "abort"], ["abort"]], ids=" then ".join)
+@pytest.mark.parametrize("ends", [["commit"], ["commit", "abort"], ["abort"]], ids=" then ".join)
 def test_catching_up_ends_behind_what_transactions_leave_and_there_is_no_lag(
     scripts: Running, transaction: Transaction, ends: list[str]
 ) -> None:
