@@ -48,6 +48,11 @@ class NamesFailures:
             terminal.write_line(f"FAILED {report.nodeid}: {str(getattr(crash, 'message', '')).partition(chr(10))[0]}")
 
 
+def pytest_runtest_setup() -> None:
+    """Log plain lines again, whatever a test before has set by running a script in this process."""
+    log_to_stderr()
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real broker: TEST_BOOTSTRAP_SERVERS, or one of our own for this session."""
