@@ -14,6 +14,8 @@ from unique_users.aggregation.counts import Estimate
 from unique_users.dashboard.health import Kind
 from unique_users.event_time.buckets import Bucket
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 UNKNOWN = "\N{EN DASH}"
 

@@ -19,6 +19,8 @@ from kafka import KafkaConsumer, TopicPartition
 from repository import ROOT
 from running import Running, parsed
 
+pytestmark = pytest.mark.slow
+
 CASES = ROOT / "tests" / "data" / "cases"
 GOOD = CASES / "good.jsonl"
 COUNTS = {1_716_200_040: 5, 1_716_200_100: 4, 1_716_200_160: 3}  # see test_the_counts_are_those_of_plain_json

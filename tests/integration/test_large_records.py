@@ -21,6 +21,8 @@ from unique_users.config.schema import Topic
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.frame import Reason
 
+pytestmark = pytest.mark.slow
+
 MINUTE = 1_468_244_340
 MEBIBYTE = 1 << 20
 # Without a bound one batch took 2.7 GB with kafka-python.

@@ -15,6 +15,8 @@ from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Topic
 from unique_users.demo.sample import frames
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = ["kafka-python", "librdkafka"]
 DAY_MS = 86_400_000
 MONTHS = "counter.intervals=[minute, month]"
