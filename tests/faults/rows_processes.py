@@ -1,5 +1,6 @@
 """Rows 1 to 4: processes that are killed, stopped, frozen and slow."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -94,7 +95,8 @@ def stopped(run: Run) -> None:
         truth = run.verify(system, frames)
 
         def read_by(worker: Worker) -> int:
-            return int(worker.lines[-1].text.partition(" ")[0].replace(",", ""))
+            said = [found[1] for line in worker.lines if (found := re.search(r"([\d,]+) frames read", line.text))]
+            return int(said[-1].replace(",", ""))
 
         read = sum(read_by(worker) for worker in lives["bucketer"])
         run.expect(read == truth.counts.read, f"bucketers read {read} frames of {truth.counts.read}")
