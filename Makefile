@@ -35,7 +35,7 @@ test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they 
 unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
 
-faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form, half of them with both clients
+faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form: 16 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
