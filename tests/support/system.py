@@ -19,7 +19,7 @@ import yaml
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from repository import command
-from topics_on_broker import CATCH_UP_SECONDS, Record, TopicsOnBroker
+from topics_on_broker import CATCH_UP_SECONDS, POLL_SECONDS, Record, TopicsOnBroker
 from uneven import unevenly
 from worker import Worker
 
@@ -30,7 +30,6 @@ from unique_users.errors import BrokerAwayError, BrokerError
 from unique_users.event_time.buckets import INTERVALS
 from unique_users.messages.offset_metadata import OffsetMetadata
 
-POLL_SECONDS = 0.1
 MEMORY_SECONDS = 0.25
 CLIENT = os.environ.get("CLIENT", "kafka-python")  # of those that say no other
 SABOTAGED = Path(__file__).with_name("sabotaged.py")

@@ -1,16 +1,21 @@
 """What a real broker knows of topics and groups, asked by kafka-python whatever client is tested."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import NodeNotReadyError
 
 from unique_users.clients.connect import get_admin
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Config
+from unique_users.errors import BrokerAwayError
 
 CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared
+CONNECT_SECONDS = 10.0  # a client waits a second at most before it tries to connect again
+POLL_SECONDS = 0.1
 
 
 class Record(NamedTuple):
@@ -31,6 +36,32 @@ def polled_records(polled: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[R
             yield Record(r.partition, r.offset, r.timestamp, r.key, r.value, dict(r.headers))
 
 
+class PatientAdmin:
+    """An admin that asks again while its client waits with a new connection, as after a restart of the broker.
+
+    Nothing was sent then, so that no request is made twice.
+    """
+
+    def __init__(self, admin: Any) -> None:
+        self._asked = admin
+
+    def __getattr__(self, name: str) -> Any:
+        known = getattr(self._asked, name)
+        return partial(_once_connected, known) if callable(known) else known
+
+
+def _once_connected(request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return request(*arguments, **named)
+        except (NodeNotReadyError, BrokerAwayError) as error:
+            unsent = isinstance(error, NodeNotReadyError) or isinstance(error.__context__, NodeNotReadyError)
+            if not unsent or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
 class TopicsOnBroker:
     """Questions to a broker, and what an operator does to its topics."""
 
@@ -42,8 +73,8 @@ class TopicsOnBroker:
     def admin(self) -> Any:
         """The client's own admin, made when first asked for."""
         if self._admin is None:
-            self._admin = get_admin(self.direct)
-        return self._admin._admin
+            self._admin = PatientAdmin(get_admin(self.direct))
+        return PatientAdmin(self._admin._admin)
 
     def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         """The end offset of each partition of a topic."""
