@@ -2,9 +2,8 @@
 
 from unique_users.event_time.buckets import iso_time
 
-_SECONDS = range(
-    100_000_000, 10_000_000_000
-)  # the years 1973 to 2286; read as milliseconds, all fall within four months of 1970
+# The years 1973 to 2286 in seconds; read as milliseconds, all fall within four months of 1970.
+_SECONDS = range(100_000_000, 10_000_000_000)
 _SETTING = "more than bucketer.future_seconds_max"
 
 

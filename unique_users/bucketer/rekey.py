@@ -7,7 +7,7 @@ from typing import NamedTuple
 from unique_users.bucketer.future import ahead
 from unique_users.event_time.stream_clock import StreamClock
 from unique_users.messages.bucketed import COMBINED_BYTES_MAX, Records, combined_records, plain_records
-from unique_users.messages.fields import Records as RecordColumns
+from unique_users.messages.fields import RecordColumns
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_parser import Element, FrameParser, Parsed
 from unique_users.messages.frame_totals import FrameTotals

@@ -102,7 +102,7 @@ class Writer:
 
     def acknowledged(self) -> None:
         """Say that a wait is over."""
-        self._wait.high_watermark_offsets("the broker acknowledges again, going on")
+        self._wait.end("the broker acknowledges again, going on")
 
     def close(self) -> None:
         """Close the producer and drop what it has in flight."""

@@ -165,7 +165,7 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
             wait.goes_on(lambda: reason_for_silence(config, stop) or said)  # noqa: B023 - asked at once
             stop.wait(RETRY_SECONDS)
         else:
-            wait.high_watermark_offsets("the broker answers, going on")
+            wait.end("the broker answers, going on")
             return built
     return None
 

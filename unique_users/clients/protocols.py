@@ -1,6 +1,8 @@
 """What the rest of the program needs from a Kafka client.
 
 Records move as *batches of columns*, so that the hot loops create no object per record.
+
+Longer than other modules: it is the whole seam, so that a new client is written against one page.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

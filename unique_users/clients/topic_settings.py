@@ -14,7 +14,6 @@ HOUR = 3_600
 MARGIN_SECONDS = DAY  # on top of what a rebuild needs: somebody has to notice first that the state is gone
 RETENTION_SECONDS_MIN = 7 * DAY  # Kafka's default; it is never shortened
 FEED_SECONDS_MIN = DAY  # a bucketer that fails in the evening is repaired in the morning
-RECORD_BYTES = 63  # of one frame in `bucketed`, on disk
 
 Settings = Mapping[str, Mapping[str, str]]  # of each topic, by name
 

@@ -38,9 +38,12 @@ class PublishedCount(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def total(self) -> Count:
         """The count, with its bounds if it is an estimate."""
-        if self.lower is None or self.upper is None:
-            return self.unique_users
-        return Estimate(self.unique_users, self.lower, self.upper)
+        return count_of(self.unique_users, self.lower, self.upper)
+
+
+def count_of(unique_users: int, lower: int | None, upper: int | None) -> Count:
+    """A count from the fields of a record: an estimate if it has bounds."""
+    return unique_users if lower is None or upper is None else Estimate(unique_users, lower, upper)
 
 
 class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -56,7 +56,7 @@ class Field:
         return first
 
 
-class Records(NamedTuple):
+class RecordColumns(NamedTuple):
     """What the records of a batch hold besides their values; None if nobody needs it."""
 
     keys: Sequence[bytes | None] | None = None
@@ -70,13 +70,13 @@ class Records(NamedTuple):
         key = self.keys[place] if self.keys else None
         return msgspec.UNSET if key is None else key.decode("utf-8", "surrogateescape")
 
-    def of_all_in(self, place: int, count: int) -> "Records":
+    def of_all_in(self, place: int, count: int) -> "RecordColumns":
         """The same for each of `count` frames in one message."""
         keys, times = (
             self.keys and [self.keys[place]] * count,
             self.timestamps_ms and [self.timestamps_ms[place]] * count,
         )
-        return Records(keys, times)
+        return RecordColumns(keys, times)
 
 
 Getters = Mapping[tuple[str, ...], Callable[[Sequence[Any]], list[Any]]]  # of the values in many structs, by path

@@ -5,7 +5,7 @@ contain. A broken character in a skipped string does not make a frame invalid.
 """
 
 import calendar
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from types import MappingProxyType
@@ -16,7 +16,7 @@ import msgspec
 from unique_users.messages import user_ids
 from unique_users.messages.elements import elements_of
 from unique_users.messages.event_times import EventTimes, kind
-from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field, Records
+from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field, RecordColumns
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 from unique_users.messages.lenient_json import DECODER, text_of
 from unique_users.messages.typical_frames import TypicalFrames
@@ -52,7 +52,7 @@ class Parsed(NamedTuple):
 
 
 _Row = tuple[int, str, int, Element | None]  # of a valid frame: place, user id, time, element
-_NOTHING = Records()
+_NOTHING = RecordColumns()
 
 
 class FrameParser:
@@ -70,7 +70,7 @@ class FrameParser:
         self._times = EventTimes(form.ts_unit, form.timezone, earliest)
         self._typical = TypicalFrames(self._uid, self._ts, self._times)
 
-    def parse_all(self, raws: Sequence[bytes | None], records: Records = _NOTHING) -> Parsed:
+    def parse_all(self, raws: Sequence[bytes | None], records: RecordColumns = _NOTHING) -> Parsed:
         """Judge every frame in a batch of messages. `records` is only needed for names of the record."""
         uids, times, places = self._typical.columns(self._decodable(raws), records)
         if len(places) == len(raws):
@@ -78,7 +78,11 @@ class FrameParser:
         valid: list[_Row] = []
         refused: list[Refused] = []
         for place in sorted(set(range(len(raws))).difference(places)):
-            self._message(raws[place], place, records, valid, refused)
+            for found in self._frames_in(raws[place], place, records):
+                if isinstance(found, Refused):
+                    refused.append(found)
+                else:
+                    valid.append(found)
         if not valid:
             return Parsed(uids, times, places, refused)
         rows = sorted([*zip(places, uids, times, repeat(None), strict=False), *valid], key=itemgetter(0))
@@ -101,25 +105,20 @@ class FrameParser:
         framed = self._form.registry_framing != "none" and raw[:1] == _FRAMING_MAGIC
         return raw[_FRAMING_BYTES:] if framed else raw
 
-    def _message(
-        self, raw: bytes | None, place: int, records: Records, valid: list[_Row], refused: list[Refused]
-    ) -> None:
-        """Look closer at one message, and add the frames in it to those that are valid or refused."""
+    def _frames_in(self, raw: bytes | None, place: int, records: RecordColumns) -> Iterator[_Row | Refused]:
+        """Look closer at one message: the frame in it, or the frames, if it holds several."""
         if raw is None:
-            refused.append(Refused(place, BadFrameError(Reason.TOMBSTONE, "the record has a null value")))
+            yield Refused(place, BadFrameError(Reason.TOMBSTONE, "the record has a null value"))
             return
         text = self._unframed(raw).removeprefix(_BOM)
-        try:
-            uid, ts = self._frame(text, place, records)
-        except BadFrameError as error:
-            several = elements_of(text) if error.reason in _REASONS_OF_SEVERAL else None
-            if several is None:
-                # A new error: the traceback of this one would keep the batch until garbage collection.
-                refused.append(Refused(place, BadFrameError(error.reason, error.detail)))
-                return
-        else:
+        found = self._judged(text, place, records)
+        if not isinstance(found, BadFrameError):
             self._typical.note_untypical()
-            valid.append((place, uid, ts, None))
+            yield place, *found, None
+            return
+        several = elements_of(text) if found.reason in _REASONS_OF_SEVERAL else None
+        if several is None:
+            yield Refused(place, found)
             return
         same = records.of_all_in(place, len(several))
         uids, times, numbers = self._typical.columns(
@@ -127,14 +126,20 @@ class FrameParser:
         )
         typical = dict(zip(numbers, zip(uids, times, strict=True), strict=True))
         for number, value in enumerate(several):
-            element = Element(number, value)
-            try:
-                uid, ts = typical.get(number) or self._frame(value, number, same)
-                valid.append((place, uid, ts, element))
-            except BadFrameError as error:
-                refused.append(Refused(place, BadFrameError(error.reason, error.detail), element))
+            element, frame = Element(number, value), typical.get(number) or self._judged(value, number, same)
+            if isinstance(frame, BadFrameError):
+                yield Refused(place, frame, element)
+            else:
+                yield place, *frame, element
 
-    def _frame(self, text: bytes, place: int, records: Records) -> tuple[str, int]:
+    def _judged(self, text: bytes, place: int, records: RecordColumns) -> tuple[str, int] | BadFrameError:
+        try:
+            return self._frame(text, place, records)
+        except BadFrameError as error:
+            # A new error: the traceback of this one would keep the batch until garbage collection.
+            return BadFrameError(error.reason, error.detail)
+
+    def _frame(self, text: bytes, place: int, records: RecordColumns) -> tuple[str, int]:
         """The user id and the time of one frame, whatever it looks like. Raises BadFrameError."""
         if len(text) > self._form.bytes_max:
             raise BadFrameError(Reason.TOO_LARGE, f"{len(text)} bytes, at most {self._form.bytes_max} are allowed")

@@ -15,7 +15,7 @@ import msgspec
 from unique_users.aggregation.completeness import Gap, Why, why_missing
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
-from unique_users.messages.counts import GAPS, PublishedGaps
+from unique_users.messages.counts import GAPS, PublishedGaps, count_of
 from unique_users.messages.generations import Generations
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
@@ -56,9 +56,7 @@ class _Part(msgspec.Struct, gc=False):
 
     @property
     def total(self) -> Count:
-        if self.lower is None or self.upper is None:
-            return self.unique_users
-        return Estimate(self.unique_users, self.lower, self.upper)
+        return count_of(self.unique_users, self.lower, self.upper)
 
     def is_newer(self, other: "_Part") -> bool:
         """Whether this replaces an earlier record of the same bucket, partition and topic.

@@ -8,7 +8,7 @@ import msgspec
 
 from unique_users.messages import user_ids
 from unique_users.messages.event_times import EventTimes
-from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field, Getters, Records, struct_of
+from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field, Getters, RecordColumns, struct_of
 
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Columns = tuple[list[str], list[int], Sequence[int]]  # user ids, epoch seconds, indices of the messages
@@ -35,7 +35,7 @@ class TypicalFrames:
             self._short_strings = False
             self._expect(user_ids.STRING_OR_INTEGER)
 
-    def columns(self, texts: Sequence[bytes], records: Records) -> Columns:
+    def columns(self, texts: Sequence[bytes], records: RecordColumns) -> Columns:
         """The typical frames among `texts`, in order."""
         frames: list[Any] = []
         failed = False
@@ -59,7 +59,7 @@ class TypicalFrames:
         return (*checked, places) if checked else self._mixed(uids, times, places)
 
     def _values(
-        self, field: Field, getters: Getters, frames: list[Any], places: Sequence[int], records: Records
+        self, field: Field, getters: Getters, frames: list[Any], places: Sequence[int], records: RecordColumns
     ) -> list[Any]:
         """The values of `field`; a falsy one is missing or not typical."""
         columns = []

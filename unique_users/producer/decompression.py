@@ -31,11 +31,6 @@ class WindowError(Exception):
     """Decompressing needs more memory than is allowed."""
 
 
-def is_zstd(start: bytes) -> bool:
-    """Whether a file that starts like this, with four bytes or more, is zstd."""
-    return start.startswith(b"\x28\xb5\x2f\xfd") or _is_skippable(start)
-
-
 def unpacked_gzip(file: Any) -> Iterator[bytes]:
     """The content of `file`, up to any damage. Raises zlib.error, or EOFError if it is truncated."""
     compressed = b""

@@ -6,6 +6,8 @@ producer's clock may be ahead. Whoever reads from there to the end has every rec
 1. the tail of the topic gives the newest numbers at once, which may still lack something;
 2. reading from a day before them makes the *window* complete: the newest buckets of each interval;
 3. from then on the window follows the topic. An older range is read on demand, from its own start to the end.
+
+Longer than other modules: these three steps move the same positions and share one limit of memory.
 """
 
 import time

@@ -32,7 +32,7 @@ class Wait:
         reason = why()
         self._log.warning(f"{self._what}{so_far}{f': {reason}' if reason else ''} …")
 
-    def high_watermark_offsets(self, said: str) -> None:
+    def end(self, said: str) -> None:
         """Say that the wait is over, if there was one."""
         if self._since is not None:
             self._log.info(said)

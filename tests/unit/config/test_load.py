@@ -1,13 +1,11 @@
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import yaml
-from repository import ROOT, command
+from repository import ROOT
 
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
@@ -236,16 +234,6 @@ def test_a_text_with_many_signs_is_not_shown_whole(load: Load) -> None:
     assert "client: " in complaint(load, "", "client=" + "x" * 5_000)
 
 
-@pytest.mark.parametrize("script", ["producer", "demo"])
-@pytest.mark.parametrize("rate", ["inf", "nan", "-inf", "0", "-1", "1e999", "1e300"])
-def test_a_rate_that_is_none_is_refused_in_one_line(script: str, rate: str) -> None:
-    line: list[Any] = [*command(script), f"--rate={rate}", "--config", ROOT / "config.yaml"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: --rate: expected a number above 0 and up to 1,000,000,000, got ")
-    assert done.stderr.count("\n") == 1
-
-
 def test_an_override_that_looks_like_a_date_is_a_text(load: Load) -> None:
     assert load("", "counter.group=2016-13-45").counter.group == "2016-13-45"
 
@@ -351,23 +339,6 @@ def test_the_counter_may_not_forget_what_the_bucketer_lets_in(load: Load) -> Non
 @pytest.mark.parametrize("fields", ["{uid: x, ts: x}", "{uid: ts}"])
 def test_user_and_time_are_two_fields(load: Load, fields: str) -> None:
     assert complaint(load, f"frame: {fields}").startswith("config.yaml: frame.")
-
-
-@pytest.mark.parametrize(
-    ("script", "arguments"),
-    [
-        ("bucketer", ["--config", "missing.yaml"]),
-        ("counter", ["--set", "counter.report_seconds=0"]),
-        ("recount", ["file", "--set", "countr.group=x"]),
-    ],
-)
-def test_wrong_usage_ends_a_script_with_one_line_and_exit_code_2(script: str, arguments: list[str]) -> None:
-    line: list[Any] = [*command(script), *arguments]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from real_frames import REAL_FRAMES, RealFrame, T
 from repository import ROOT
 
-from unique_users.messages.fields import Records
+from unique_users.messages.fields import RecordColumns
 from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
 from unique_users.messages.frame_parser import FrameParser, Parsed
 from unique_users.queries.plain_frames import frames_in
@@ -83,10 +83,10 @@ def test_a_field_may_fall_back_on_the_record() -> None:
     assert list(zip(parsed.uids, parsed.times, strict=True)) == [("own", T), ("other", T + 1)]
 
 
-def _records(*keys: bytes | None) -> Records:
+def _records(*keys: bytes | None) -> RecordColumns:
     if keys:
-        return Records(keys, [T * 1000 + 7] * len(keys))
-    return Records([b"k", None, b"x", b"\xff", b"z"], [T * 1000 + 999, T * 1000, -1, T * 1000, T * 1000])
+        return RecordColumns(keys, [T * 1000 + 7] * len(keys))
+    return RecordColumns([b"k", None, b"x", b"\xff", b"z"], [T * 1000 + 999, T * 1000, -1, T * 1000, T * 1000])
 
 
 def lines_of(name: str) -> Sequence[bytes]:
