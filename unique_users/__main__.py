@@ -11,7 +11,9 @@ def main() -> None:
     if arguments[:1] in (["--help"], ["-h"]):
         print(_help())
     elif arguments[:1] == ["--version"]:
-        print(PROG, _version())
+        from unique_users.runtime.version import installed_version  # noqa: PLC0415 - only when it is needed
+
+        print(PROG, installed_version())
     elif arguments and arguments[0] in COMMANDS:
         run(arguments[0], f"{PROG} {arguments[0]}", arguments[1:])
     else:
@@ -19,15 +21,6 @@ def main() -> None:
         if arguments:
             print(f"\nerror: no command {arguments[0]!r}", file=sys.stderr)
         sys.exit(2)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only when it is needed
-
-    try:
-        return version(PROG)
-    except PackageNotFoundError:
-        return "of a checkout that is not installed"
 
 
 def _help() -> str:

@@ -14,6 +14,7 @@ from unique_users.dashboard.health import Kind, State
 from unique_users.dashboard.server import listening, serve
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.merged_counts import PublishedBucket
+from unique_users.metrics.monitor import monitored
 from unique_users.queries.published import Range
 from unique_users.runtime.signals import Stop
 
@@ -90,7 +91,8 @@ class PageServer:
             self._made.set()
             return self.follower
 
-        serve(self.config, self._socket, self._token, new_follower, self._stop)
+        with monitored(self.config, "dashboard") as monitor:
+            serve(self.config, self._socket, self._token, new_follower, self._stop, monitor)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -98,6 +98,12 @@ class FeedPartitions:
         self.read_again()
         return True
 
+    def not_ready(self) -> str:
+        """Why frames cannot be read yet; empty if they can."""
+        if self._unopened:
+            return "opening partitions"
+        return "" if self.open else "no partition is assigned"
+
     def to_commit(self) -> dict[int, FeedPartition]:
         """The partitions with an uncommitted position. If the broker went back, its commit from then stays."""
         doubts = self._history.in_doubt

@@ -19,6 +19,7 @@ from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError, Too
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.partition_log.deleted_records import say_unreadable
+from unique_users.runtime.activity import Step, timed
 from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
@@ -87,14 +88,16 @@ class Bucketing:
         due = self.partitions.to_commit()
         if not due:
             return True
-        if not self._writer.flush():
-            return False
+        with timed(Step.FLUSH):
+            if not self._writer.flush():
+                return False
         try:
             self._writer.check_topics()
             if self.partitions.read_again_if_recreated():
                 self._uncommitted = 0
                 return False
-            done = self.partitions.commit(due, self._writer.checked_layout())
+            with timed(Step.COMMIT):
+                done = self.partitions.commit(due, self._writer.checked_layout())
         except BrokerAwayError:
             return False
         if done:
@@ -143,7 +146,8 @@ class Bucketing:
 
     def _poll(self) -> Polled:
         try:
-            return self.partitions.poll(min(POLL_SECONDS, self._commit_due.remaining()))
+            with timed(Step.POLL):
+                return self.partitions.poll(min(POLL_SECONDS, self._commit_due.remaining()))
         except TopicError:
             # To skip the damage, an operator moves the position past it; nothing read before may be lost then.
             deadline = self._monotonic() + STOP_SECONDS
@@ -160,8 +164,10 @@ class Bucketing:
             say_unreadable(self._config.topics.feed.name, batch)
             rekeyed = all_rejected(len(batch.offsets), Reason.TOO_LARGE, batch.unreadable)
         else:
-            rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock, batch.keys)
-        self._writer.send(batch, rekeyed)
+            with timed(Step.PARSE):
+                rekeyed = self._rekeyer.rekey(batch.values, batch.timestamps_ms, partition.clock, batch.keys)
+        with timed(Step.SEND):
+            self._writer.send(batch, rekeyed)
         self._explaining.note(batch, rekeyed)
         partition.mark_read(batch, rekeyed.counts(), self._monotonic())
         self._uncommitted += len(batch.offsets)

@@ -11,6 +11,7 @@ from unique_users.messages.fields import RecordColumns
 from unique_users.messages.frame import Reason
 from unique_users.messages.frame_parser import Element, FrameParser, Parsed
 from unique_users.messages.frame_totals import FrameTotals
+from unique_users.runtime.activity import Distribution
 
 
 class Rejected(NamedTuple):
@@ -57,6 +58,7 @@ class Rekeyer:
         self._combine = combine
         self._partitions = partitions
         self.combined_bytes_max = COMBINED_BYTES_MAX
+        self.lateness: Distribution | None = None  # of the frames judged, if anybody wants to know
 
     def rekey(
         self,
@@ -78,6 +80,9 @@ class Rekeyer:
             future = self._future(parsed, timestamps_ms)
             rejected += future.values()
             uids, times, indices = _without(future, uids, times, indices)
+        if self.lateness is not None and (now := clock.now()) is not None:
+            for ts, frames in Counter(times).items():
+                self.lateness.add(max(0, now - ts), frames)
         if late := set(clock.admit(times)):
             for i in sorted(late):
                 element = parsed.elements.get(indices[i])

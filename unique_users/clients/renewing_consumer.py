@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Polled, Position, Seen
 from unique_users.errors import BrokerAwayError
+from unique_users.runtime.activity import ACTIVITY
 
 
 class RenewedConsumer:
@@ -33,6 +34,9 @@ class RenewedConsumer:
             return Polled([], revoked=revoked)
         polled = self._consumer.poll(timeout_seconds)
         self._owned = self._owned - polled.revoked | polled.assigned
+        ACTIVITY.rebalances += bool(polled.revoked or polled.assigned)
+        for batch in polled.batches:
+            ACTIVITY.received(batch.keys, batch.values)
         return polled
 
     def _replace(self, fresh: Consumer) -> None:

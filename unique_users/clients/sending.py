@@ -11,6 +11,7 @@ from unique_users.clients.protocols import REQUEST_BYTES_MAX, Headers, Producer
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, TooLargeError, TopicError
 from unique_users.messages.dead_letters import LEFT_OUT, own_headers_begin
+from unique_users.runtime.activity import ACTIVITY
 
 _log = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ class Sending:
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> None:
+        ACTIVITY.sent(topic, [key], [value])
         if topic == self._letters.topic:
             self._letters.send(value or b"", headers or [], key)
         else:
@@ -169,6 +171,7 @@ class Sending:
         keys: Sequence[bytes | None] | None = None,
         partitions: Sequence[int] | None = None,
     ) -> None:
+        ACTIVITY.sent(topic, keys or (), values)
         self._producer.send_all(topic, values, keys, partitions)
 
     def backpressure_eased(self, timeout_seconds: float) -> bool:

@@ -9,10 +9,12 @@ from msgspec.structs import asdict
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
+from unique_users.bucketer.metrics import BucketerSource
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
 from unique_users.clients.connect import (
+    get_admin,
     get_consumer,
     get_producer,
     get_record_lookup,
@@ -32,7 +34,9 @@ from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameFormat
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.messages.partitioning import Layout
+from unique_users.metrics.monitor import monitored
 from unique_users.partition_log.cut_back import HistoryCheck
+from unique_users.runtime.activity import LATENESS_BOUNDS_SECONDS, Distribution
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
@@ -57,9 +61,13 @@ def main(argv: Sequence[str]) -> int:
     log_to_stderr(config.log.format)
     topics = config.topics
 
-    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
+    with (
+        stop_on_signals() as stop,
+        watched(config.health.stuck_seconds),
+        monitored(config, "bucketer") as monitor,
+    ):
         used = [topics.feed, topics.bucketed, topics.rejected]
-        admin = prepare_topics(config, used, stop, reads=topics.feed)
+        admin = prepare_topics(config, [*used, *topics.optional], stop, reads=topics.feed)
         new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, fewer_fetches=True)
         first = when_broker_answers(config, stop, new_consumer)
         if not admin or not first:
@@ -83,9 +91,13 @@ def main(argv: Sequence[str]) -> int:
             partitions,
             Writer(config, watch, began, new_producer, partial(reason_for_silence, config, stop)),
             rekeyer,
-            Reporter(config, partitions, outputs(config, arguments.format), stop.monotonic, time.time),
+            Reporter(config, partitions, outputs(config, arguments.format, "bucketer"), stop.monotonic, time.time),
             stop,
         )
+        if monitor.on:
+            rekeyer.lateness = Distribution(LATENESS_BOUNDS_SECONDS)
+            lag = monitor.watch_lag(partial(get_admin, config), config.bucketer.group, topics.feed.name)
+            monitor.follow(BucketerSource(config, bucketing, rekeyer.lateness, lag))
         with leaving_on_error(consumer):
             bucketing.open()
             _log.info(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")

@@ -29,14 +29,18 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.drop_guard import RETENTION
 from unique_users.counter.loop import Counting
+from unique_users.counter.metrics import CounterSource
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import INTERVALS, Calendar
+from unique_users.metrics.lag_watch import LOOK_SECONDS
+from unique_users.metrics.monitor import monitored
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
+from unique_users.runtime.timer import Timer
 from unique_users.runtime.watchdog import watched
 from unique_users.state.store import Stores
 
@@ -57,10 +61,14 @@ def main(argv: Sequence[str]) -> int:
     require_estimates(config)
     bucketed = config.topics.bucketed
 
-    with stop_on_signals() as stop, watched(config.health.stuck_seconds):
+    with (
+        stop_on_signals() as stop,
+        watched(config.health.stuck_seconds),
+        monitored(config, "counter") as monitor,
+    ):
         topics = config.topics
         used = [bucketed, topics.counts, topics.rejected]
-        admin = prepare_topics(config, used, stop, reads=bucketed)
+        admin = prepare_topics(config, [*used, *topics.optional], stop, reads=bucketed)
         new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, fewer_fetches=True)
         first = when_broker_answers(config, stop, new_consumer)
         if not admin or not first:
@@ -78,15 +86,21 @@ def main(argv: Sequence[str]) -> int:
             config,
             partitions,
             Publishing(config, watch, partial(new_publisher, config), partial(read_published, config), stop.monotonic),
-            Reporter(config, partitions, line, outputs(config, arguments.format), stop.monotonic, time.time),
+            Reporter(config, partitions, line, outputs(config, arguments.format, "counter"), stop.monotonic, time.time),
             line,
             stop,
         )
         every = f"reporting every {config.counter.report_seconds:g} s"
         _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
+        look = Timer(LOOK_SECONDS, stop.monotonic)
+        source = None
+        if monitor.on:
+            lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, bucketed.name)
+            monitor.follow(source := CounterSource(config, partitions, lag))
         with leaving_on_error(consumer):
             while counting.step():
-                pass
+                if source and look.due():
+                    source.look()
             counting.close()
         line.close()
         watch.close()

@@ -12,6 +12,7 @@ from unique_users.dashboard.access import TOKEN_CHARACTERS_MIN, TOKEN_NAME, is_l
 from unique_users.dashboard.follower import Follower
 from unique_users.dashboard.server import address_of, listening, serve
 from unique_users.errors import UsageError
+from unique_users.metrics.monitor import monitored
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.signals import stop_on_signals
 
@@ -36,12 +37,12 @@ def main(argv: Sequence[str]) -> int:
     host = config.dashboard.host
     token = required_token(host, os.environ.get(TOKEN_NAME, ""), no_token=arguments.no_token)
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, monitored(config, "dashboard") as monitor:
         topic = config.topics.counts.name
         listener = listening(host, config.dashboard.port)
         new_follower = partial(Follower, config, partial(get_timed_reader, config, topic), partial(get_admin, config))
         _log.info(f"dashboard: {address_of(listener, host, config.dashboard.prefix)} shows {topic!r}; Ctrl-C stops")
-        serve(config, listener, token, new_follower, stop)
+        serve(config, listener, token, new_follower, stop, monitor)
         _log.info("dashboard: finished")
     return 0
 

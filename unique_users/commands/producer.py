@@ -16,7 +16,9 @@ from unique_users.commands.outputs import outputs
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.errors import InputError, UsageError
+from unique_users.metrics.monitor import monitored
 from unique_users.producer.frame_files import FrameFiles
+from unique_users.producer.metrics import ProducerSource
 from unique_users.producer.replay import Replay
 from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
@@ -49,9 +51,10 @@ def main(argv: Sequence[str]) -> int:
         FrameFiles(arguments.files or [config.producer.file]) as files,
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
+        monitored(config, "producer") as monitor,
     ):
         used = [topics.feed, topics.rejected]
-        admin = prepare_topics(config, used, stop)
+        admin = prepare_topics(config, [*used, *topics.optional], stop)
         if not admin:
             return 1
         watch = TopicWatch(admin, config, used)
@@ -63,8 +66,9 @@ def main(argv: Sequence[str]) -> int:
             time.monotonic,
             arguments.rate,
         )
-        every = config.producer.report_seconds
-        reporter = Reporter(every, files, replay, outputs(config, arguments.format), time.monotonic, time.time)
+        to = outputs(config, arguments.format, "producer")
+        reporter = Reporter(config.producer.report_seconds, files, replay, to, time.monotonic, time.time)
+        monitor.follow(ProducerSource(replay))
         replay.open()
         damage: InputError | UsageError | None = None
         try:

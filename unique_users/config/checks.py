@@ -69,10 +69,10 @@ def _check_fields(config: Config, places: Places) -> None:
 
 def _check_topics(config: Config, places: Places) -> None:
     topics = config.topics
-    names = [topic.name for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected)]
+    names = [topic.name for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected, *topics.optional)]
     for name in names:
         if names.count(name) > 1:
-            raise places.wrong("topics", f"expected four different names, got {name!r} twice")
+            raise places.wrong("topics", f"expected different names, got {name!r} twice")
 
 
 def _check_start(config: Config, places: Places) -> None:

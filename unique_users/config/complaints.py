@@ -86,7 +86,7 @@ def _type_at(keys: Iterable[str]) -> Any:
     kind: Any = Config
     for key in keys:
         fields = {field.name: field.type for field in msgspec.structs.fields(kind)} if _is_section(kind) else {}
-        kind = fields.get(key)
+        kind = _without_none(fields.get(key))
     return kind
 
 
@@ -105,10 +105,15 @@ def _known_keys(keys: Iterable[str]) -> list[str]:
 
 def _addresses(section: Any, above: str = "") -> Iterator[str]:
     for field in msgspec.structs.fields(section):
-        if _is_section(field.type):
-            yield from _addresses(field.type, f"{above}{field.name}.")
+        if _is_section(kind := _without_none(field.type)):
+            yield from _addresses(kind, f"{above}{field.name}.")
         else:
             yield f"{above}{field.name}"
+
+
+def _without_none(kind: Any) -> Any:
+    """The section, if it is one that may be left out."""
+    return next((part for part in get_args(kind) if _is_section(part)), kind)
 
 
 def _is_section(kind: Any) -> bool:

@@ -14,7 +14,8 @@ def named(config: Config, places: Places) -> Config:
     name = config.name
     if not name:
         return config
-    topics = replace(config.topics, **{each: _topic(config, each, places) for each in Topics.__struct_fields__})
+    used = [each for each in Topics.__struct_fields__ if getattr(config.topics, each)]
+    topics = replace(config.topics, **{each: _topic(config, each, places) for each in used})
     return replace(
         config,
         topics=topics,

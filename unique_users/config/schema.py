@@ -91,13 +91,25 @@ class RejectedTopic(Topic, frozen=True, kw_only=True):
     settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
 
 
+class MetricsTopic(Topic, frozen=True, kw_only=True):
+    """A record for each report."""
+
+    name: TopicName = "metrics"
+
+
 class Topics(Section, frozen=True, kw_only=True):
-    """The four topics."""
+    """The four topics, and the one of metrics if it is wanted."""
 
     feed: FeedTopic = FeedTopic()
     bucketed: BucketedTopic = BucketedTopic()
     counts: CountsTopic = CountsTopic()
     rejected: RejectedTopic = RejectedTopic()
+    metrics: MetricsTopic | None = None
+
+    @property
+    def optional(self) -> list[Topic]:
+        """Those that nothing depends on, as far as they are wanted."""
+        return [self.metrics] if self.metrics else []
 
 
 class Frame(Section, frozen=True, kw_only=True):
@@ -166,6 +178,13 @@ class Log(Section, frozen=True, kw_only=True):
     format: Literal["text", "json"] = "text"
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Where each process serves its metrics and its health."""
+
+    host: Name = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+
+
 class Dashboard(Section, frozen=True, kw_only=True):
     """The page of `unique-users dashboard`."""
 
@@ -197,6 +216,7 @@ class Config(Section, frozen=True, kw_only=True):
     state: State = State()
     health: Health = Health()
     log: Log = Log()
+    metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
     broker: Broker = Broker()
 

@@ -164,6 +164,12 @@ class CountedPartitions:
             if partition in line.bucketed_ends:
                 each.follow(line.low_watermark, line.bucketed_ends[partition], line.clock)
 
+    def not_ready(self) -> str:
+        """Why records cannot be counted yet; empty if they can."""
+        if self._unopened:
+            return "opening states"
+        return "" if self.open else "no partition is assigned"
+
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
         return set().union(*(each.buckets() for each in self.open.values()))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from unique_users.aggregation.counts import Count, Estimate
-from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.event_time.buckets import MINUTE, Bucket, Calendar
 
 # Of event time. An end that is noticed later is not known: a counter that was away cannot tell who came in time.
 NOTICED_SECONDS = 60
@@ -18,6 +18,7 @@ class EndCounts:
         self._clock: int | None = None
         self._noticed_since = 0  # every end from here up to the clock was noticed in time
         self.unsaved: dict[Bucket, int] = {}
+        self.newest_minute: Bucket | None = None  # that has ended, and was noticed in time
 
     def of(self, buckets: Iterable[Bucket]) -> dict[Bucket, int]:
         """What is known of these."""
@@ -46,6 +47,8 @@ class EndCounts:
             and since < self._calendar.end(bucket) <= clock
         }
         self._note(ended)
+        minutes = [bucket for bucket in ended if bucket.interval == MINUTE.name]
+        self.newest_minute = max(minutes, default=self.newest_minute)
         return set(ended)
 
     def note_first(self, buckets: Iterable[Bucket]) -> None:

@@ -1,10 +1,13 @@
 """The counter's loop: records of `bucketed` become counts of unique users."""
 
+import time
+
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.reporter import Reporter
 from unique_users.pipeline.progress import ProgressSource
+from unique_users.runtime.activity import ACTIVITY, Step, timed
 from unique_users.runtime.heartbeat import alive, busy
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
@@ -42,9 +45,11 @@ class Counting:
         if self._stop.requested:
             return False
         alive()
-        polled = self.partitions.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
+        with timed(Step.POLL):
+            polled = self.partitions.poll(min(POLL_SECONDS, self._save_due.remaining(), self._report_due.remaining()))
         for batch in polled.batches:
-            self._reporter.messages_read += self.partitions.add(batch)
+            with timed(Step.UPDATE):
+                self._reporter.messages_read += self.partitions.add(batch)
         self.partitions.follow(polled.assigned)
         if saved := self._save_due.due():
             self.save()
@@ -67,10 +72,15 @@ class Counting:
             return
         self._publishing.look_at_counts(self.partitions)
         self._publishing.deliver_late(self.partitions)
-        self.partitions.save()
-        if not self.partitions.commit():
-            return
-        self._publishing.publish(self.partitions)
+        with timed(Step.SAVE):
+            self.partitions.save()
+        ACTIVITY.saved_at = time.time()
+        with timed(Step.COMMIT):
+            if not self.partitions.commit():
+                return
+        with timed(Step.PUBLISH):
+            if self._publishing.publish(self.partitions):
+                ACTIVITY.published_at = time.time()
         self.partitions.follow_progress(self._progress.current())
         self._drop_old()
 

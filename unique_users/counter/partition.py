@@ -23,6 +23,7 @@ from unique_users.messages.frame import Reason
 from unique_users.messages.generations import continued
 from unique_users.messages.merged_counts import FormerCount
 from unique_users.partition_log.read_history import Past
+from unique_users.runtime.activity import ACTIVITY
 from unique_users.runtime.memory import give_memory_back
 from unique_users.state.store import Store
 
@@ -78,6 +79,16 @@ class CountedPartition:
     def buckets(self) -> set[Bucket]:
         """All buckets held."""
         return set(self._users.counts())
+
+    @property
+    def users_in_memory(self) -> int:
+        """User ids held in memory, over all buckets."""
+        return self._users.uids_in_memory
+
+    @property
+    def newest_minute(self) -> Bucket | None:
+        """The newest minute that has ended while it was counted."""
+        return self._end_counts.newest_minute
 
     @property
     def floor(self) -> int:
@@ -156,6 +167,7 @@ class CountedPartition:
         """Count a batch of records at a monotonic time. May save when memory is full, see BucketUsers.evict."""
         users = users_by_bucket(batch.keys, batch.values)
         self.unreadable += users.unreadable
+        ACTIVITY.records_unreadable += users.unreadable
         if late := {minute for minute in users.by_bucket if minute < self._store.floor}:
             self._reject(batch, late)
             self._undelivered_users += sum(len(users.by_bucket.pop(minute)) for minute in late)
@@ -163,6 +175,8 @@ class CountedPartition:
             self.past.cover(minute)
             new = self._users.add(minute, uids)
             self.new.update(new)
+            for bucket, added in new.items():
+                ACTIVITY.new_users[bucket.interval] += added
             self.unpublished.update(new)
             self._end_counts.note_first(bucket for bucket, added in new.items() if added == self.count(bucket))
             if not self._evict():
@@ -175,6 +189,7 @@ class CountedPartition:
     def mark_delivered(self) -> None:
         """Note that what was undelivered is in the dead-letter topic."""
         self.facts = replace(self.facts, late=self.facts.late + self._undelivered_users)
+        ACTIVITY.late_users += self._undelivered_users
         self.undelivered = []
         self._undelivered_users = 0
 

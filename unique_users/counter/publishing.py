@@ -60,16 +60,20 @@ class Publishing:
         name = self._config.topics.counts.name
         _log.info(f"topic {name!r} was deleted and recreated: publishing all counts again")
 
-    def publish(self, partitions: CountedPartitions) -> None:
-        """Publish what is saved. What does not arrive stays due, and so does what another member may own by now."""
+    def publish(self, partitions: CountedPartitions) -> bool:
+        """Publish what is saved. What does not arrive stays due, and so does what another member may own by now.
+
+        Returns whether all has arrived that is to be published now.
+        """
         if self.missing_topics():
-            return  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
+            return False  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
         if not self._settled([each for each in partitions.open.values() if each.must_settle]):
-            return
+            return False
+        arrived = True
         for number, each in partitions.open.items():
             alive()
             if not partitions.sure():
-                return
+                return False
             due = each.take_unpublished()
             shown = {b: count for b, count in due.items() if b.interval in self._config.counter.intervals}
             what = each.what_to_publish(shown)
@@ -79,6 +83,8 @@ class Publishing:
                 each.mark_published(what)
             else:
                 each.unpublished.update(due)
+                arrived = False
+        return arrived
 
     def deliver_late(self, partitions: CountedPartitions) -> None:
         """Send late records to the dead-letter topic. What does not arrive is sent again, even after a crash."""

@@ -63,6 +63,11 @@ class Pages:
         self._sent_at = 0.0
         self._sending: asyncio.TimerHandle | None = None
 
+    @property
+    def open_pages(self) -> int:
+        """How many pages are open."""
+        return len(self._open)
+
     def update(self, update: Update) -> None:
         """Take in what the follower says, and tell the pages soon."""
         board = self.board

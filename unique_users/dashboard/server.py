@@ -14,10 +14,13 @@ from unique_users.dashboard.access import Names, Token
 from unique_users.dashboard.app import application
 from unique_users.dashboard.board import Board, Row, row
 from unique_users.dashboard.follower import Follower, Update
+from unique_users.dashboard.metrics import DashboardSource
 from unique_users.dashboard.pages import Pages
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Calendar
+from unique_users.metrics.monitor import Monitor
 from unique_users.queries.published import Counts, Range
+from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; asked ten times a second."""
+        alive()
         return self._stop.requested or not self._follower.alive or await super().on_tick(counter)
 
 
@@ -70,15 +74,15 @@ def address_of(made: socket.socket, host: str, prefix: str) -> str:
 
 def serve(
     config: Config, made: socket.socket, token: str, new_follower: Callable[[Callable[[Update], None]], Follower],
-    stop: Stop,
+    stop: Stop, monitor: Monitor,
 ) -> None:  # fmt: skip
     """Serve the page until a stop is requested."""
-    asyncio.run(_serve(config, made, token, new_follower, stop))
+    asyncio.run(_serve(config, made, token, new_follower, stop, monitor))
 
 
 async def _serve(
     config: Config, made: socket.socket, token: str, new_follower: Callable[[Callable[[Update], None]], Follower],
-    stop: Stop,
+    stop: Stop, monitor: Monitor,
 ) -> None:  # fmt: skip
     loop = asyncio.get_running_loop()
     settings = config.dashboard
@@ -103,6 +107,7 @@ async def _serve(
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(pages.update, update)
 
+    monitor.follow(DashboardSource(lambda: pages.open_pages, lambda: pages.board.state.kind))
     follower = new_follower(tell)
     server = _Server(
         uvicorn.Config(

@@ -43,10 +43,14 @@ def _own_kafka(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
             kafka.start()
         yield [
             f"kafka.bootstrap_servers={kafka.bootstrap_servers}",
-            *(f"topics.{topic}.replication=1" for topic in asdict(config.topics)),
+            *(f"topics.{topic}.replication=1" for topic in _used(config)),
         ]
     finally:
         kafka.stop()
+
+
+def _used(config: Config) -> list[str]:
+    return [name for name, topic in asdict(config.topics).items() if topic]
 
 
 def _fresh_directory(config: Config) -> Path:
@@ -71,7 +75,7 @@ def _fresh_directory(config: Config) -> Path:
 @contextmanager
 def _own_topics(config: Config) -> Iterator[Sequence[str]]:
     prefix = f"demo-{secrets.token_hex(4)}"
-    names = {topic: f"{prefix}-{topic}" for topic in asdict(config.topics)}
+    names = {topic: f"{prefix}-{topic}" for topic in _used(config)}
     _log.info(f"using {', '.join(config.bootstrap_servers)} with the topics {prefix}-*, which are deleted at the end")
     try:
         yield [

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from unique_users.clients.protocols import Producer
 from unique_users.errors import DeliveryError, TooLargeError
 from unique_users.messages.frame import CutLine, Reason
+from unique_users.runtime.activity import Step, timed
 from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
@@ -76,7 +77,8 @@ class Replay:
             return False
         self._unflushed += lines
         self._unflushed_bytes += sum(map(len, lines))
-        self._attempt(lambda producer: self._send(producer, lines))
+        with timed(Step.SEND):
+            self._attempt(lambda producer: self._send(producer, lines))
         if len(self._unflushed) >= FLUSH_LINES or self._unflushed_bytes >= FLUSH_BYTES:
             self.flush()
         return True
@@ -154,7 +156,9 @@ class Replay:
         self._wait(producer.backpressure_eased)
 
     def _flush(self, producer: Producer) -> None:
-        if self._wait(producer.flush):
+        with timed(Step.FLUSH):
+            arrived = self._wait(producer.flush)
+        if arrived:
             cut = sum(isinstance(line, CutLine) for line in self._unflushed)
             self.sent = Sent(self.sent.frames + len(self._unflushed) - cut, self.sent.cut + cut)
             self._unflushed, self._unflushed_bytes = [], 0

@@ -30,13 +30,17 @@ class Report:
         """As lines of text of at most 80 columns that all begin with the time, or as one line of JSON."""
         at = iso_time(self.at)
         if form == "json":
-            return [orjson.dumps({"report": at, **self._fields()}).decode()]
+            return [orjson.dumps(self.fields()).decode()]
         lines = [line for text in self._texts() for line in folded(f"{at}  report  ", text)]
         if self.frames is not None and self.frames.read:
             lines += folded(f"{at}  frames  ", _sum(self.frames, self.ACCEPTED))
         if self.frames is not None and self.frames.rejected:
             lines += folded(f"{at}  frames  rejected: ", _reasons(self.frames))
         return lines
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON fields."""
+        return {"report": iso_time(self.at), **self._fields()}
 
     def _texts(self) -> Iterator[str]:
         yield ", ".join([self._read(), *self._left()])

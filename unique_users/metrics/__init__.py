@@ -1,0 +1,1 @@
+"""What monitoring sees of a process: metrics for Prometheus, its health, and a topic of metrics."""

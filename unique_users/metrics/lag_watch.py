@@ -1,0 +1,92 @@
+"""Watches in the background how much of a topic a group has left to read, and for how long that has waited."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from threading import Event, Thread
+
+from unique_users.clients.protocols import Admin
+from unique_users.errors import BrokerError
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+LOOKS_KEPT = 720  # an hour; what has waited longer is said to have waited since then
+
+
+class Lag:
+    """The lag of one partition, by what was its end when. Pure."""
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, int]] = deque(maxlen=LOOKS_KEPT)
+        self.records = 0
+        self._committed = 0
+
+    def look(self, now: float, end: int, committed: int) -> None:
+        """Note the end of the partition and the group's position at a monotonic time."""
+        if self._ends and end < self._ends[-1][1]:
+            self._ends.clear()  # another log
+        self._ends.append((now, end))
+        while len(self._ends) > 1 and self._ends[1][1] <= committed:
+            self._ends.popleft()
+        self._committed = committed
+        self.records = max(0, end - committed)
+
+    def seconds(self, now: float) -> float:
+        """How long the oldest record has waited: since the last look at which all before the position was all there is.
+
+        If that was before the first look that is kept: at least since then.
+        """
+        if not self.records or not self._ends:
+            return 0.0
+        return max(0.0, now - self._ends[0][0])
+
+
+class LagWatch:
+    """Looks every five seconds, in its own thread."""
+
+    def __init__(self, new_admin: Callable[[], Admin], group: str, topic: str) -> None:
+        self._new_admin = new_admin
+        self._admin: Admin | None = None
+        self._group = group
+        self._topic = topic
+        self._lags: dict[int, Lag] = {}
+        self._stop = Event()
+        self._refusal = ""
+        self._thread = Thread(target=self._run, name=f"watch the lag of {group}", daemon=True)
+        self._thread.start()
+
+    def lags(self) -> Mapping[int, tuple[int, float]]:
+        """Records and seconds by partition, as known now. While the broker is silent, the seconds go on."""
+        now = time.monotonic()
+        return {partition: (lag.records, lag.seconds(now)) for partition, lag in list(self._lags.items())}
+
+    def look(self) -> None:
+        """Look now. A broker that is away or refuses leaves what was known."""
+        try:
+            self._admin = self._admin or self._new_admin()
+            committed = self._admin.committed(self._group, self._topic)
+            ends = self._admin.high_watermark_offsets(self._topic)
+            starts = self._admin.starts(self._topic)
+        except BrokerError as error:
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                _log.debug("no lag of %s: %s", self._group, error)
+            return
+        for partition, end in ends.items():
+            position = committed[partition].offset if partition in committed else 0
+            lag = self._lags.setdefault(partition, Lag())
+            lag.look(time.monotonic(), end, max(position, starts.get(partition, 0)))
+
+    def close(self) -> None:
+        """Stop looking. A request that takes long ends with the process."""
+        self._stop.set()
+        self._thread.join(LOOK_SECONDS / 5)
+        if self._admin is not None and not self._thread.is_alive():
+            self._admin.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(LOOK_SECONDS)
