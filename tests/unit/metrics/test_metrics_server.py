@@ -1,0 +1,100 @@
+"""The web server beside the loop: three paths, and nothing else."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from unique_users.config.schema import Metrics
+from unique_users.errors import UsageError
+from unique_users.metrics.health import Health
+from unique_users.metrics.server import serving
+from unique_users.runtime.heartbeat import Pulse
+
+PATIENCE_SECONDS = 20
+
+
+class Unwell(Health):
+    """Says what it is told."""
+
+    def __init__(self, unhealthy: str, not_ready: str) -> None:
+        super().__init__(Pulse(), lambda: not_ready)
+        self.said = unhealthy
+
+    def unhealthy(self) -> str:
+        return self.said
+
+
+@contextmanager
+def served(unhealthy: str = "", not_ready: str = "", host: str = "127.0.0.1") -> Iterator[str]:
+    registry = CollectorRegistry()
+    Gauge("answer", "Of everything.", registry=registry).set(42)
+    with serving(Metrics(host=host, port=0), registry, Unwell(unhealthy, not_ready)) as address:
+        yield address
+
+
+def asked(address: str, method: str = "GET") -> tuple[int, str]:
+    try:
+        with urlopen(Request(address, method=method), timeout=PATIENCE_SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_metrics_are_at_their_path_only() -> None:
+    with served() as address:
+        status, text = asked(f"{address}/metrics")
+        assert (status, "answer 42.0\n" in text) == (200, True)
+        for path in ("", "/", "/metrics/", "/x", "/healthz/live"):
+            assert asked(address + path) == (404, "paths: /metrics, /healthz, /readyz\n")
+
+
+def test_health_and_readiness_say_why_not() -> None:
+    with served() as address:
+        assert asked(f"{address}/healthz") == asked(f"{address}/readyz") == (200, "ok\n")
+    with served("it stands still", "no partition is assigned") as address:
+        assert asked(f"{address}/healthz") == (503, "it stands still\n")
+        assert asked(f"{address}/readyz") == (503, "no partition is assigned\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_can_be_changed(method: str) -> None:
+    with served() as address:
+        for path in ("metrics", "healthz", "readyz"):
+            assert asked(f"{address}/{path}", method) == (405, "only GET\n")
+
+
+def test_a_head_request_gets_no_body() -> None:
+    with served() as address:
+        assert asked(f"{address}/healthz", "HEAD") == (200, "")
+
+
+def test_a_port_that_is_taken_is_a_clear_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UsageError, match=f"cannot listen at 127.0.0.1 port {port}: .*--set metrics.port="),
+            serving(Metrics(port=port), CollectorRegistry(), Unwell("", "")),
+        ):
+            pass
+
+
+def test_a_host_that_is_none_is_a_clear_error() -> None:
+    with (
+        pytest.raises(UsageError, match=r"metrics\.host, metrics\.port: cannot listen at no\.such\.host\.invalid"),
+        served(host="no.such.host.invalid"),
+    ):
+        pass
+
+
+def test_a_client_that_says_nothing_holds_nobody_up() -> None:
+    with served() as address:
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port))):
+            assert asked(f"{address}/healthz") == (200, "ok\n")
