@@ -91,7 +91,9 @@ def _override(tree: dict[str, Any], override: str) -> Keys:
         _forget_other_spellings(tree.get("kafka"), keys[1])
     node = tree
     for key in keys[:-1]:
-        child = node.setdefault(key, {})
+        if node.get(key) is None:  # also a section that is left out
+            node[key] = {}
+        child = node[key]
         if not isinstance(child, dict):
             message = f"--set {dotted}: {key!r} is a value, not a section"
             raise UsageError(message)

@@ -12,6 +12,7 @@ from unique_users.errors import BrokerError
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+CLOSE_SECONDS = 0.2
 LOOKS_KEPT = 720  # an hour; what has waited longer is said to have waited since then
 
 
@@ -82,7 +83,7 @@ class LagWatch:
     def close(self) -> None:
         """Stop looking. A request that takes long ends with the process."""
         self._stop.set()
-        self._thread.join(LOOK_SECONDS / 5)
+        self._thread.join(CLOSE_SECONDS)
         if self._admin is not None and not self._thread.is_alive():
             self._admin.close()
 
