@@ -26,8 +26,9 @@ from unique_users.clients.protocols import (
     StoredRecord,
     TopicState,
 )
+from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Topic
-from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError, TopicError
+from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError
 from unique_users.runtime.signals import Stop
 
 BOOTSTRAP_SECONDS = 2.0
@@ -522,7 +523,7 @@ class FakeAdmin:
     def create(self, topic: Topic) -> None:
         self._kafka.require()
         if topic.replication > 1:
-            raise TopicError(f"topic {topic.name!r} cannot be created: one broker keeps one replica")
+            raise creation_refused(topic, 38, "")
         if topic.name not in self._kafka.topics:
             settings = {name: str(value) for name, value in topic.settings.items()}
             self._kafka.create(topic.name, topic.partitions, settings)
