@@ -170,6 +170,17 @@ def reason_for_silence(config: Config, stop: Stop) -> str | None:
     return found_out(lambda: why_silent(config, _admin_of), stop)
 
 
+@contextmanager
+def saying_why_silent(config: Config) -> Iterator[None]:
+    """For commands that do not wait: an error about a broker that is away says why, as the scripts do."""
+    try:
+        yield
+    except BrokerAwayError:
+        if why := why_silent(config, _admin_of):
+            raise BrokerAwayError(f"no Kafka broker at {', '.join(config.bootstrap_servers)}: {why}") from None
+        raise
+
+
 def _admin_of(config: Config) -> Admin:
     """An admin client that does not look for the reason when no broker answers. Raises BrokerAwayError, BrokerError."""
     admin: Admin = _chosen(config).make_admin(config)
