@@ -18,7 +18,7 @@ import msgspec
 from peer import SILENCE_SECONDS_MAX, Frame, Stopwatch, Task, finish, task
 
 
-class Count:
+class UserCount:
     """The users of each minute, and how many frames were looked at."""
 
     def __init__(self, frames: int, watch: Stopwatch) -> None:
@@ -47,7 +47,7 @@ class Count:
                 return
 
 
-async def run(asked: Task, directory: str, watch: Stopwatch) -> Count:
+async def run(asked: Task, directory: str, watch: Stopwatch) -> UserCount:
     """Count until all frames were there, or none came for long."""
     app = faust.App(
         f"faust-{uuid.uuid4().hex[:8]}",
@@ -64,7 +64,7 @@ async def run(asked: Task, directory: str, watch: Stopwatch) -> Count:
         stream_buffer_maxsize=16_384,
         stream_wait_empty=False,
     )
-    count = Count(asked.frames, watch)
+    count = UserCount(asked.frames, watch)
     app.agent(app.topic(asked.topic, value_serializer="raw"), name="count")(count.agent)
     await app.start()
     try:

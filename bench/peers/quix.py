@@ -80,7 +80,7 @@ class Minute:
         self.block = b""
 
 
-class Count:
+class UserCount:
     """Counts users in a state until `stop` is called, after `frames_max` frames.
 
     `counts` is what the state says, `frames` how many frames were looked at.
@@ -159,7 +159,7 @@ def main() -> None:
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as state:
         app = application(asked, name, Path(state))
-        count = Count(asked.frames, app.stop)
+        count = UserCount(asked.frames, app.stop)
         feed = app.dataframe(app.topic(asked.topic, value_deserializer=FrameDeserializer(watch)))
         if asked.shape == "direct":
             feed.update(count.direct, stateful=True)

@@ -51,8 +51,10 @@ def test_creating_a_topic_that_exists_leaves_it_as_it_is(system: System, new_top
 
 def test_a_topic_that_the_broker_refuses_raises_topic_error(system: System, unique_name: Names) -> None:
     name = unique_name("topic")
-    with pytest.raises(TopicError, match=name):
-        system.admin().create(Topic(name=name, replication=5))
+    with pytest.raises(TopicError, match=rf"'{name}' cannot be created with \d+ partitions?, 5 replicas") as refused:
+        system.admin().create(Topic(name=name, replication=5, settings={"retention.ms": 60_000}))
+    assert "retention.ms=60000: the cluster has too few brokers for so many replicas" in str(refused.value)
+    assert "{" not in str(refused.value)
     assert system.admin().describe(name) is None
 
 

@@ -98,12 +98,12 @@ def test_wrong_input_is_one_line_and_changes_nothing(counted: Running, tmp_path:
     (copy,) = copies.iterdir()
     before = {path.name: path.read_bytes() for path in state.iterdir()}
 
-    assert "no state of topic" in run(counted, "restore", str(tmp_path / "missing"), code=1).stderr
-    assert "no state of topic" in run(counted, "check", str(tmp_path / "missing"), code=1).stderr
+    assert "no state of topic" in run(counted, "restore", str(tmp_path / "missing"), code=2).stderr
+    assert "no state of topic" in run(counted, "check", str(tmp_path / "missing"), code=2).stderr
     assert "name the DIRECTORY" in run(counted, "restore", code=2).stderr
     assert "the state directory itself" in run(counted, "restore", str(state), code=2).stderr
     counted.settings = ["topics.bucketed.name=another"]
-    assert "no state of topic 'another'" in run(counted, "restore", str(copies), code=1).stderr
+    assert "no state of topic 'another'" in run(counted, "restore", str(copies), code=2).stderr
     shutil.copy(copy, copies / "another-0.sqlite")
     assert "this is the state of " in run(counted, "restore", str(copies), code=1).stderr
     counted.settings = []
@@ -146,7 +146,7 @@ def test_a_kill_half_way_leaves_nothing_that_looks_whole(counted: Running, tmp_p
     process.communicate()
     assert {path.name: path.read_bytes() for path in state.glob("*.sqlite")} == before
     if action == "backup":
-        assert "no state" in run(counted, "check", str(copies), code=1).stderr
+        assert "no state" in run(counted, "check", str(copies), code=2).stderr
     run(counted, action, str(copies))
     assert "whole" in run(counted, "check", str(copies)).stdout
     assert counted.counts() == counted.recount(b"\n".join(FRAMES[:500]))

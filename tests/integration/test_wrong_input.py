@@ -45,6 +45,16 @@ def test_help_shows_examples(alone: Running, script: str) -> None:
     assert "examples:" in alone.run(script, "--help").stdout
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments"), [("rejected", []), ("rejected", ["--replay"]), ("recount", ["-", "--against", "counts"])]
+)
+def test_a_broker_that_is_down_is_said_as_the_scripts_say_it(alone: Running, script: str, arguments: list[str]) -> None:
+    frame = b'{"uid":"a","ts":1468244340}'
+    done = alone.run(script, *arguments, stdin=frame, code=1)
+    said = "error: no Kafka broker at localhost:1: connection refused: nothing listens there"
+    assert done.stderr.splitlines()[-1] == said
+
+
 @pytest.mark.parametrize("script", ["producer", "recount"])
 def test_a_missing_file_is_named(alone: Running, script: str) -> None:
     done = alone.run(script, "nowhere.gz", code=2)

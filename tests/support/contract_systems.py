@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from bombs import send_bomb
 from brokers import config_for
 from client_proxies import ConnectProxy, RewritingProxy
-from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
 from proxy import Proxy
 
 from unique_users.clients import connect, kafka_python, librdkafka
-from unique_users.clients.protocols import Admin, Consumer, Headers, Producer, RecordLookup, TimedReader
+from unique_users.clients.protocols import Admin, Consumer, Headers, Producer, RecordLookup
 
 PATIENCE_SECONDS = 30.0
 # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1. Who waits for a session to run out waits too long.
@@ -31,7 +31,6 @@ class System(Protocol):
     def producer(self, compression: str = "none", batch_bytes_max: int | None = None) -> Producer: ...
     def admin(self) -> Admin: ...
     def record_lookup(self, topic: str) -> RecordLookup: ...
-    def timed_reader(self, topic: str) -> TimedReader: ...
     def evict(self, consumer: Consumer) -> None: ...
     def trim(self, topic: str, partition: int, before: int) -> None: ...
     def headers(self, topic: str) -> list[Headers]: ...
@@ -59,9 +58,6 @@ class FakeSystem:
 
     def record_lookup(self, topic: str) -> FakeRecordLookup:
         return FakeRecordLookup(self.kafka, topic)
-
-    def timed_reader(self, topic: str) -> FakeTimedReader:
-        return FakeTimedReader(self.kafka, topic)
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, FakeConsumer)
@@ -92,7 +88,7 @@ class KafkaPythonSystem:
         self._proxy: Proxy = ConnectProxy()
         quick = {**GROUP, "proxy_url": f"http://127.0.0.1:{self._proxy.port}"}
         self.config = config_for(broker, kafka=quick)
-        self._built: list[Consumer | Producer | Admin | RecordLookup | TimedReader] = []
+        self._built: list[Consumer | Producer | Admin | RecordLookup] = []
 
     def consumer(self, topic: str, group: str) -> Consumer:
         consumer = connect.get_consumer(self.config, topic, group)
@@ -118,11 +114,6 @@ class KafkaPythonSystem:
         lookup = connect.get_record_lookup(self.config, topic)
         self._built.append(lookup)
         return lookup
-
-    def timed_reader(self, topic: str) -> TimedReader:
-        reader = connect.get_timed_reader(self.config, topic)
-        self._built.append(reader)
-        return reader
 
     def evict(self, consumer: Consumer) -> None:
         assert isinstance(consumer, kafka_python.consumer.KafkaPythonConsumer)

@@ -26,8 +26,9 @@ from unique_users.clients.protocols import (
     StoredRecord,
     TopicState,
 )
+from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Topic
-from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError, TopicError
+from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError
 from unique_users.runtime.signals import Stop
 
 BOOTSTRAP_SECONDS = 2.0
@@ -522,7 +523,7 @@ class FakeAdmin:
     def create(self, topic: Topic) -> None:
         self._kafka.require()
         if topic.replication > 1:
-            raise TopicError(f"topic {topic.name!r} cannot be created: one broker keeps one replica")
+            raise creation_refused(topic, 38, "")
         if topic.name not in self._kafka.topics:
             settings = {name: str(value) for name, value in topic.settings.items()}
             self._kafka.create(topic.name, topic.partitions, settings)
@@ -557,50 +558,6 @@ class FakeAdmin:
 
     def close(self) -> None:
         self.closed = True
-
-
-class FakeTimedReader:
-    """See clients.TimedReader."""
-
-    def __init__(self, kafka: FakeKafka, topic: str) -> None:
-        kafka.require(BOOTSTRAP_SECONDS)
-        self._kafka = kafka
-        self._topic = topic
-        self._positions: dict[int, int] = {}
-
-    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
-        return {partition: (log.first, log.end) for partition, log in self._logs().items()}
-
-    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
-        return {
-            partition: next((r.offset for r in log.records if r.timestamp_ms >= timestamp_ms), log.end)
-            for partition, log in self._logs().items()
-        }
-
-    def start(self, offsets: Mapping[int, int]) -> None:
-        self._positions = dict(offsets)
-
-    def poll(self, timeout_seconds: float) -> list[Batch]:  # noqa: ARG002
-        if self._kafka.away:
-            return []
-        found = []
-        for partition, log in self._logs().items():
-            records = [r for r in log.records if r.offset >= self._positions.get(partition, log.end)]
-            if records := records[: self._kafka.records_per_poll]:
-                columns = zip(*((r.key, r.value, r.timestamp_ms, r.offset) for r in records), strict=True)
-                found.append(Batch(partition, *map(list, columns)))  # type: ignore[arg-type]
-                self._positions[partition] = found[-1].next_offset
-        return found
-
-    def position(self, partition: int) -> int:
-        return self._positions[partition]
-
-    def close(self) -> None:
-        self._positions = {}
-
-    def _logs(self) -> dict[int, FakePartition]:
-        self._kafka.require()
-        return dict(enumerate(self._kafka.existing(self._topic).partitions))
 
 
 class FakeRecordLookup:

@@ -21,8 +21,9 @@ from unique_users.messages.frame_totals import FrameTotals
 from unique_users.partition_log.deleted_records import say_unreadable
 from unique_users.runtime.activity import Step, timed
 from unique_users.runtime.heartbeat import alive
+from unique_users.runtime.no_partition import NoPartition
 from unique_users.runtime.signals import Stop
-from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
+from unique_users.runtime.timer import Timer
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Bucketing:
         self._refused_at: dict[int, int] | None = None  # the committed positions when a record was too large
         self._commit_due = Timer(config.bucketer.commit_seconds, stop.monotonic)
         self._report_due = Timer(config.bucketer.report_seconds, stop.monotonic)
-        self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
+        self._no_partition = NoPartition(_log, config.topics.feed.name, config.bucketer.group, stop.monotonic)
         self.partitions = partitions
         self.counts = FrameTotals()  # committed by this process
 
@@ -202,5 +203,5 @@ class Bucketing:
         if not self.partitions.at_end():
             return False
         if not self.partitions.open:
-            return self._no_partition_due.due()
+            return self._no_partition.given_up()
         return self.commit()

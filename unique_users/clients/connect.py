@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
-from unique_users.clients.protocols import Admin, Consumer, Producer, RecordLookup, TimedReader
+from unique_users.clients.protocols import Admin, Consumer, Producer, RecordLookup
 from unique_users.clients.silence import found_out, why_silent
 from unique_users.clients.tls import explain_silence
 from unique_users.config.schema import Config
@@ -37,6 +37,7 @@ def get_consumer(config: Config, topic: str, group: str, *, fewer_fetches: bool 
 def get_reader(config: Config, topic: str, group: str | None = None) -> Consumer:
     """A consumer that reads all partitions of an existing topic and joins no group. Raises as `get_consumer` does.
 
+    Its first poll assigns it all of them. It fetches less ahead than other consumers, because such topics are small.
     With `group`, it can commit and read commits in the name of that group, which must have no members.
     """
 
@@ -67,12 +68,6 @@ def get_record_lookup(config: Config, topic: str) -> RecordLookup:
     """A reader of single records of `topic`. Raises BrokerAwayError, BrokerError, UsageError."""
     lookup: RecordLookup = _reached(config, lambda client: client.make_record_lookup(config, topic))
     return lookup
-
-
-def get_timed_reader(config: Config, topic: str) -> TimedReader:
-    """A reader of `topic` from any time on. Raises BrokerAwayError, BrokerError, UsageError."""
-    reader: TimedReader = _reached(config, lambda client: client.make_timed_reader(config, topic))
-    return reader
 
 
 def damaged(topic: str, partition: int, offset: int) -> TopicError:
@@ -173,6 +168,17 @@ def when_broker_answers(config: Config, stop: Stop, build: Callable[[], Built]) 
 def reason_for_silence(config: Config, stop: Stop) -> str | None:
     """Why no broker answers, found out within seconds; None if that cannot be determined or a stop is requested."""
     return found_out(lambda: why_silent(config, _admin_of), stop)
+
+
+@contextmanager
+def saying_why_silent(config: Config) -> Iterator[None]:
+    """For commands that do not wait: an error about a broker that is away says why, as the scripts do."""
+    try:
+        yield
+    except BrokerAwayError:
+        if why := why_silent(config, _admin_of):
+            raise BrokerAwayError(f"no Kafka broker at {', '.join(config.bootstrap_servers)}: {why}") from None
+        raise
 
 
 def _admin_of(config: Config) -> Admin:

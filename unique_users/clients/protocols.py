@@ -241,31 +241,6 @@ class Topics(Protocol):
         """How often one of these topics was recreated since this process began."""
 
 
-class TimedReader(Protocol):
-    """Reads one topic from offsets of the caller's choice, without a consumer group: the broker keeps nothing of it.
-
-    For one thread. Every method may raise BrokerAwayError, except poll, which then returns nothing; and BrokerError.
-    """
-
-    def watermark_offsets(self) -> dict[int, tuple[int, int]]:
-        """The first offset kept and the end offset of each partition of the topic."""
-
-    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
-        """For each partition, the first offset whose record has this Kafka time or a later one, or the end offset."""
-
-    def start(self, offsets: Mapping[int, int]) -> None:
-        """Read these partitions from these offsets on, and nothing else any more."""
-
-    def poll(self, timeout_seconds: float) -> list[Batch]:
-        """Return what has arrived, waiting for `timeout_seconds` at most."""
-
-    def position(self, partition: int) -> int:
-        """The next offset to be read in a partition that was started."""
-
-    def close(self) -> None:
-        """Close the connections."""
-
-
 class RecordLookup(Protocol):
     """Reads single records of one topic, without a consumer group. For one thread at a time, but any thread."""
 

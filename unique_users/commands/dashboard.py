@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from unique_users.clients.connect import get_admin, get_timed_reader
+from unique_users.clients.connect import get_admin, get_reader
 from unique_users.commands.arguments import argument_parser
 from unique_users.config.load import load_config
 from unique_users.dashboard.access import TOKEN_CHARACTERS_MIN, TOKEN_NAME, is_loopback
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     with stop_on_signals() as stop, monitored(config, "dashboard") as monitor:
         topic = config.topics.counts.name
         listener = listening(host, config.dashboard.port)
-        new_follower = partial(Follower, config, partial(get_timed_reader, config, topic), partial(get_admin, config))
+        new_follower = partial(Follower, config, partial(get_reader, config, topic), partial(get_admin, config))
         _log.info(f"dashboard: {address_of(listener, host, config.dashboard.prefix)} shows {topic!r}; Ctrl-C stops")
         serve(config, listener, token, new_follower, stop, monitor)
         _log.info("dashboard: finished")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from unique_users.aggregation.completeness import words
+from unique_users.clients.connect import saying_why_silent
 from unique_users.commands.arguments import FILE_HELP, add_format, argument_parser, require_estimates
 from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.against:
         sys.stdout.writelines(bucket.line(arguments.format, calendar) + "\n" for bucket in buckets)
         return 0
-    published = read_published(config).merged()
+    with saying_why_silent(config):
+        published = read_published(config).merged()
     there = {bucket: found for bucket, found in published.items() if bucket.interval in config.counter.intervals}
     counted = there if arguments.all else within_time(there, buckets)
     why = {bucket: found.why for bucket, found in counted.items() if found.why}

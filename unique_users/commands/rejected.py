@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from unique_users.clients.connect import get_admin, get_producer, get_reader
+from unique_users.clients.connect import get_admin, get_producer, get_reader, saying_why_silent
 from unique_users.clients.sending import BATCH_OVERHEAD_BYTES
 from unique_users.clients.topics import asked_bytes_max, current_state, retention_ms
 from unique_users.commands.arguments import add_format, argument_parser
@@ -47,6 +47,11 @@ def main(argv: Sequence[str]) -> int:
     limit = checked_limit(parser, arguments.limit)
     config = load_config(arguments.config, arguments.set)
 
+    with saying_why_silent(config):
+        return _show_or_replay(config, arguments, limit)
+
+
+def _show_or_replay(config: Config, arguments: argparse.Namespace, limit: int | None) -> int:
     topic = config.topics.rejected.name
     with closing(get_admin(config)) as admin:
         state = admin.describe(topic)

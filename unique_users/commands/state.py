@@ -20,7 +20,7 @@ from unique_users.config.load import load_config
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import MINUTE, iso_time
 from unique_users.reports.bucket_count import Format
-from unique_users.state.backups import StateName, backed_up, checked, restored, states_in
+from unique_users.state.backups import StateName, backed_up, checked, restored, states_in, states_of_every_name
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "directory", nargs="?", metavar="DIRECTORY", help="of the copies; default for show and check: state.directory"
     )
-    parser.add_argument("--all", action="store_true", help="states of every topic, not only topics.bucketed.name")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="states of every topic and, for show and check, of every `name`",
+    )
     add_format(parser, "output of show")
     arguments = parser.parse_args(argv)
     if arguments.directory is None and arguments.command in {"backup", "restore"}:
@@ -51,10 +55,12 @@ def main(argv: Sequence[str]) -> int:
     own = Path(config.state.directory)
     named = Path(arguments.directory or own)
 
-    if arguments.command == "show":
-        return for_each(states_in(named, topic), lambda state: print(shown(state, arguments.format)))
-    if arguments.command == "check":
-        return for_each(states_in(named, topic), check)
+    if arguments.command in {"show", "check"}:
+        base = own.parent if config.name and arguments.directory is None else named
+        states = states_of_every_name(base) if arguments.all else states_in(named, topic)
+        if arguments.command == "check":
+            return for_each(states, check)
+        return for_each(states, lambda state: print(shown(state, arguments.format)))
     if arguments.command == "backup":
         for copy, offset in backed_up(states_in(own, topic), named):
             print(f"{copy.path}: {copy.path.stat().st_size:,} bytes, up to offset {offset or 0:,}", flush=True)

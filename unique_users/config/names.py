@@ -1,12 +1,20 @@
 """What depends on the whole configuration: the prefix of all names, and what paths are relative to."""
 
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
+from unique_users.config.kafka_section import normal
 from unique_users.config.places import Places
 from unique_users.config.schema import TOPIC_NAME_MAX, Config, Topics
 from unique_users.errors import UsageError
+
+# The settings of both clients that name a file of certificates or keys.
+_KAFKA_FILES = {
+    *("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"),
+    *("ssl_ca_location", "ssl_certificate_location", "ssl_key_location", "ssl_crl_location", "ssl_keystore_location"),
+}
 
 
 def named(config: Config, places: Places) -> Config:
@@ -48,9 +56,27 @@ def check_moved(config: Config, path: str) -> None:
 
 
 def placed(config: Config, places: Places) -> Config:
-    """With paths relative to the working directory; those in a file are relative to it."""
-    state = places.directory_of("state.directory") / config.state.directory
-    data = places.directory_of("broker.data") / config.broker.data
+    """With paths relative to the working directory; those in a file are relative to it. A leading `~` is the home.
+
+    Raises UsageError for the home of a user who is unknown.
+    """
+    state = places.directory_of("state.directory") / _at_home("state.directory", config.state.directory, places)
+    data = places.directory_of("broker.data") / _at_home("broker.data", config.broker.data, places)
     return replace(
-        config, state=replace(config.state, directory=str(state)), broker=replace(config.broker, data=str(data))
+        config,
+        state=replace(config.state, directory=str(state)),
+        broker=replace(config.broker, data=str(data)),
+        producer=replace(config.producer, file=_at_home("producer.file", config.producer.file, places)),
+        kafka={
+            key: _at_home(f"kafka.{key}", value, places) if normal(key) in _KAFKA_FILES else value
+            for key, value in config.kafka.items()
+        },
     )
+
+
+def _at_home(dotted: str, path: Any, places: Places) -> Any:
+    """A path with the home directory for its leading `~`."""
+    try:
+        return str(Path(path).expanduser()) if isinstance(path, str) and path.startswith("~") else path
+    except RuntimeError:
+        raise places.wrong(dotted, "begins with `~` and no known user: write the whole path") from None

@@ -1,5 +1,6 @@
 """The counter's loop: records of `bucketed` become counts of unique users."""
 
+import logging
 import time
 
 from unique_users.config.schema import Config
@@ -9,8 +10,11 @@ from unique_users.counter.reporter import Reporter
 from unique_users.pipeline.progress import ProgressSource
 from unique_users.runtime.activity import ACTIVITY, Step, timed
 from unique_users.runtime.heartbeat import alive, busy
+from unique_users.runtime.no_partition import NoPartition
 from unique_users.runtime.signals import Stop
-from unique_users.runtime.timer import NO_PARTITION_SECONDS, Timer
+from unique_users.runtime.timer import Timer
+
+_log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 
@@ -37,7 +41,7 @@ class Counting:
         settings = config.counter
         self._save_due = Timer(min(settings.save_seconds, settings.publish_seconds), stop.monotonic)
         self._report_due = Timer(settings.report_seconds, stop.monotonic)
-        self._no_partition_due = Timer(NO_PARTITION_SECONDS, stop.monotonic)
+        self._no_partition = NoPartition(_log, config.topics.bucketed.name, settings.group, stop.monotonic)
         self.partitions = partitions
 
     def step(self) -> bool:
@@ -113,4 +117,4 @@ class Counting:
     def _caught_up(self) -> bool:
         if not self.partitions.at_end():
             return False
-        return bool(self.partitions.open) or self._no_partition_due.due()
+        return bool(self.partitions.open) or self._no_partition.given_up()

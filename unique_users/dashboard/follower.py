@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import NamedTuple
 
-from unique_users.clients.protocols import Admin, TimedReader
+from unique_users.clients.protocols import Admin, Consumer, TopicState
 from unique_users.config.schema import Config
 from unique_users.dashboard.health import LOOK_SECONDS, Health, State
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError, UniqueUsersError
@@ -42,7 +42,7 @@ class Follower:
     def __init__(
         self,
         config: Config,
-        new_reader: Callable[[], TimedReader],
+        new_reader: Callable[[], Consumer],
         new_admin: Callable[[], Admin],
         tell: Callable[[Update], None],
     ) -> None:
@@ -54,7 +54,7 @@ class Follower:
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._asked: SimpleQueue[tuple[Range, Answer]] = SimpleQueue()
         self._counts: PublishedCounts | None = None
-        self._topic_id: str | None = None
+        self._topic: TopicState | None = None
         self._told: tuple[object, ...] = ()
         self._refusal = ""
         self._stop = Event()
@@ -169,13 +169,16 @@ class Follower:
             return []
 
     def _counts_exist(self, admin: Admin) -> bool:
-        """Whether there is a topic of counts. One that was recreated holds other records at the same offsets."""
+        """Whether there is a topic of counts.
+
+        One that was recreated holds other records at the same offsets, and a reader does not see new partitions.
+        """
         topic = admin.describe(self._config.topics.counts.name)
         if topic is None:
             return False
-        if self._topic_id not in {None, topic.id}:
+        if self._topic not in {None, topic}:
             self._other_topic.set()
-        self._topic_id = topic.id
+        self._topic = topic
         return True
 
     def _note(self, error: UniqueUsersError) -> None:

@@ -9,7 +9,7 @@ from random import Random
 from typing import IO
 
 from unique_users.demo.sample import frames as sample_frames
-from unique_users.demo.stop import Stop
+from unique_users.demo.stop import EarlyEnd
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class LiveFrames:
             yield b"user-%05d" % user, int(at - late)
 
 
-def feed(pipe: IO[bytes], frames: LiveFrames, stop: Stop) -> None:
+def feed(pipe: IO[bytes], frames: LiveFrames, stop: EarlyEnd) -> None:
     """Write the last day and then what comes to a producer's stdin, until a stop is requested or the producer ends."""
 
     def wait(seconds: float) -> bool:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from unique_users.aggregation.counts import Count, Estimate
-from unique_users.demo.stop import DemoError, Stop
+from unique_users.demo.stop import DemoError, EarlyEnd
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.reports.bucket_count import BucketCount
 from unique_users.reports.report import CounterReport
@@ -50,7 +50,13 @@ class Scripts:
     """
 
     def __init__(
-        self, config_file: str, overrides: Sequence[str], calendar: Calendar, stop: Stop, *, prints_counts: bool = True
+        self,
+        config_file: str,
+        overrides: Sequence[str],
+        calendar: Calendar,
+        stop: EarlyEnd,
+        *,
+        prints_counts: bool = True,
     ) -> None:
         self._options = ["--config", config_file, *(f"--set={override}" for override in overrides)]
         self._options.append("--set=log.format=json")

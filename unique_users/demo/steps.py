@@ -13,7 +13,7 @@ from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
 from unique_users.demo.sample import write_sample
 from unique_users.demo.scripts import Scripts
-from unique_users.demo.stop import DemoError, Stop
+from unique_users.demo.stop import DemoError, EarlyEnd
 from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.producer.frame_files import FrameFiles
@@ -27,7 +27,7 @@ STUCK_SECONDS = 60  # of waiting for the last counts without progress
 SAY_SECONDS = 2
 
 
-def stream_file(config: Config, stop: Stop) -> str:
+def stream_file(config: Config, stop: EarlyEnd) -> str:
     """The configured file; if there is none, a sample is written to its path. Raises DemoError, UsageError."""
     path = Path(config.producer.file)
     if config.producer.file == "-":
@@ -86,7 +86,7 @@ def _words(left: Left | None) -> str:
     return f"{left.to_rekey:,} frames to re-key, {left.to_count:,} messages to count"
 
 
-def recounted(file: str, config: Config, stop: Stop) -> list[BucketCount]:
+def recounted(file: str, config: Config, stop: EarlyEnd) -> list[BucketCount]:
     """The true count of each bucket that is counted exactly, by plain sets, oldest first.
 
     Raises InputError, also if there are no frames, and DemoError.

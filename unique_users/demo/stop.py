@@ -16,7 +16,7 @@ class DemoError(UniqueUsersError):
     """The demo did not finish: the message says where, the lines above it why."""
 
 
-class Stop:
+class EarlyEnd:
     """Ctrl-C in the demo: it ends at the next `check`, so that everything started is known and can be stopped."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Give a Stop that the first signal requests. Further ones change nothing: no forced end leaves a Kafka behind."""
-    stop = Stop()
+def stop_on_signals() -> Iterator[EarlyEnd]:
+    """Give an EarlyEnd that the first signal requests. No later one forces an end: it would leave a Kafka behind."""
+    stop = EarlyEnd()
     former = {number: signal.signal(number, stop.request) for number in heeded_signals()}
     try:
         yield stop

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from unique_users.clients.connect import get_admin
 from unique_users.config.schema import Config
-from unique_users.demo.stop import DemoError, Stop
+from unique_users.demo.stop import DemoError, EarlyEnd
 from unique_users.errors import BrokerError
 from unique_users.local_kafka.broker import LocalKafka, free_port, local_address
 from unique_users.local_kafka.pid_file import PidFile
@@ -23,7 +23,7 @@ SETTINGS = ("counter.report_seconds=2", "counter.save_seconds=1", "name=''")
 
 
 @contextmanager
-def kafka_place(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
+def kafka_place(config: Config, stop: EarlyEnd) -> Iterator[Sequence[str]]:
     """The settings of a place that nothing else uses: own topics on a cluster, or a broker at one loopback address."""
     # Several addresses mean the cluster there, even a local one.
     here = len(config.bootstrap_servers) == 1 and local_address(config.bootstrap_servers)
@@ -35,7 +35,7 @@ def kafka_place(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def _own_kafka(config: Config, stop: Stop) -> Iterator[Sequence[str]]:
+def _own_kafka(config: Config, stop: EarlyEnd) -> Iterator[Sequence[str]]:
     kafka = LocalKafka(config.broker.version, _fresh_directory(config), free_port(), host="127.0.0.1")
     _log.info(f"starting Kafka {kafka.version} at {kafka.bootstrap_servers}, its data and logs are in {kafka.data}")
     try:

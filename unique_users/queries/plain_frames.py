@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
+from unique_users.messages.frame import BadFrameError, CutLine, FrameFormat, Reason
 
 _UID_BYTES_MAX = 256
 _IN_A_ROW_BYTES_MAX = 1_048_576  # of a message whose values follow each other without line ends
@@ -34,6 +34,9 @@ def frames_in(message: bytes, form: FrameFormat) -> Iterator[tuple[bytes, tuple[
 
     A frame is the message itself, or one of several in it: elements of an array, one per line, or one after the other.
     """
+    if isinstance(message, CutLine):
+        yield message, BadFrameError(Reason.TOO_LARGE, f"a line of {message.bytes_total} bytes")
+        return
     if form.registry_framing == "json" and message[:1] == b"\0":
         message = message[5:]
     message = message.removeprefix(b"\xef\xbb\xbf")

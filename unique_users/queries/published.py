@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from unique_users.aggregation.completeness import RECORD_AHEAD_SECONDS
-from unique_users.clients.protocols import Batch, TimedReader
+from unique_users.clients.protocols import Batch, Consumer
 from unique_users.event_time.buckets import INTERVALS, LONGEST_SECONDS, Bucket
 from unique_users.messages.counts import GAPS
 from unique_users.messages.generations import Generations
 from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
+from unique_users.queries.whole_topic import WholeTopic
 
 DAY = 86_400
 WINDOW_SECONDS = 26 * 3_600  # of event time, held from the start on: a day, and what belongs beside it
@@ -85,7 +86,7 @@ class PublishedCounts:
 
     def __init__(
         self,
-        new_reader: Callable[[], TimedReader],
+        new_reader: Callable[[], Consumer],
         intervals: Sequence[str],
         future_seconds_max: int,
         wall_clock: Callable[[], float] = time.time,
@@ -95,8 +96,8 @@ class PublishedCounts:
         self._wall_clock = wall_clock
         self._generations = Generations()
         self._intervals = tuple(sorted(intervals, key=INTERVALS.index))
-        self._reader = new_reader()
-        self._range_reader: TimedReader | None = None
+        self._reader = self._whole_topic()
+        self._range_reader: WholeTopic | None = None
         self._waiting: deque[tuple[Range, Callable[[Counts], None]]] = deque()
         self._reading: _Reading | None = None
         self._kept: OrderedDict[Range, tuple[float, Counts]] = OrderedDict()
@@ -117,7 +118,7 @@ class PublishedCounts:
             _take(batch, {name: window.counts for name, window in into.items()})
             _make_room(into)
         changed: set[Bucket] = set()
-        if not self.complete and self._is_at(self._reader, self._ends):
+        if not self.complete and self._reader.is_at(self._ends):
             changed = self._next_stage()
         if self.complete:
             self._read_ranges()
@@ -169,6 +170,14 @@ class PublishedCounts:
         if self._range_reader is not None:
             self._range_reader.close()
 
+    def _whole_topic(self) -> WholeTopic:
+        reader = self._new_reader()
+        try:
+            return WholeTopic(reader)
+        except BaseException:
+            reader.close()
+            raise
+
     def _new_counts(self, since: int = 0) -> ReadCounts:
         return ReadCounts(self._generations, lambda bucket: bucket.start >= since)
 
@@ -196,7 +205,7 @@ class PublishedCounts:
         self._ends = self._started(self._reader, since)
         return set()
 
-    def _started(self, reader: TimedReader, since: int) -> Mapping[int, int]:
+    def _started(self, reader: WholeTopic, since: int) -> Mapping[int, int]:
         """Have a reader start where the records of buckets from `since` on begin. Returns where the end is now."""
         ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
         reader.start(reader.offsets_at(max(0, since - self._ahead) * 1000))
@@ -209,7 +218,7 @@ class PublishedCounts:
             if asked in self._kept and now - self._kept[asked][0] < KEPT_SECONDS:
                 done(self._with_window(asked, self._kept[asked][1]))
                 return
-            self._range_reader = self._range_reader or self._new_reader()
+            self._range_reader = self._range_reader or self._whole_topic()
             ends = self._started(self._range_reader, asked.start)
             newest = self.newest(asked.interval) or 0
             grows = asked.end > newest and asked.start >= newest - SPANS[asked.interval]
@@ -218,13 +227,13 @@ class PublishedCounts:
         if self._reading is not None and self._range_reader is not None:
             self._read_on(self._reading, self._range_reader)
 
-    def _read_on(self, reading: _Reading, reader: TimedReader) -> None:
+    def _read_on(self, reading: _Reading, reader: WholeTopic) -> None:
         until = time.monotonic() + SLICE_SECONDS
         while True:
             for batch in reader.poll(SLICE_SECONDS):
                 _take(batch, {reading.range.interval: reading.counts})
             # As far as the window has come, which therefore misses nothing that this one has.
-            if self._is_at(reader, {**reading.ends, **self._positions(reading.ends)}):
+            if reader.is_at({**reading.ends, **self._reader.positions(reading.ends)}):
                 self._finish(reading)
                 return
             if time.monotonic() >= until:
@@ -246,12 +255,6 @@ class PublishedCounts:
         """A range with what has come since it was read."""
         window = self._window[asked.interval]
         return {**found, **self.provisional(asked._replace(start=max(asked.start, window.since)))}
-
-    def _is_at(self, reader: TimedReader, ends: Mapping[int, int]) -> bool:
-        return all(reader.position(partition) >= end for partition, end in ends.items())
-
-    def _positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        return {partition: self._reader.position(partition) for partition in partitions}
 
 
 def _make_room(windows: dict[str, _Window]) -> None:

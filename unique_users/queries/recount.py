@@ -19,7 +19,7 @@ from unique_users.errors import InputError
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
 from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
-from unique_users.messages.frame import BadFrameError, FrameFormat, Reason
+from unique_users.messages.frame import BadFrameError, CutLine, FrameFormat, Reason
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import PublishedBucket
@@ -134,6 +134,8 @@ def _rejection(
 
 
 def _first_rejected(number: int, frame: bytes, error: BadFrameError, form: FrameFormat) -> FirstRejected:
+    if isinstance(frame, CutLine):
+        return FirstRejected(number, error.reason.value, error.detail, bytes(frame[:START_BYTES]))
     # The judgement is the recount's own; the wording is the bucketer's, which names the setting that would fit.
     words = next((refused.error.detail for refused in FrameParser(form).parse_all([frame]).refused), error.detail)
     return FirstRejected(number, error.reason.value, words, bytes(frame[:START_BYTES]))

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable
 
-# A process that is to catch up and exit does so even if other members of its group hold all partitions.
-NO_PARTITION_SECONDS = 60.0
-
 
 class Timer:
     """Becomes due every `seconds` of `monotonic`, the first time `seconds` from now."""

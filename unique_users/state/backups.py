@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import copyfile
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class StateName(NamedTuple):
 
 
 def states_in(directory: Path, topic: str | None) -> list[StateName]:
-    """The states of one topic in a directory; None: of every topic. Raises StateError if there is none."""
+    """The states of one topic in a directory; None: of every topic. Raises UsageError if there is none."""
     found = []
     for path in sorted(directory.glob("*.sqlite")):
         name, _, number = path.stem.rpartition("-")
@@ -46,8 +46,25 @@ def states_in(directory: Path, topic: str | None) -> list[StateName]:
     if not found:
         what = "no state" if topic is None else f"no state of topic {topic!r}"
         message = f"{directory}: {what}: start counter.py, or name another directory or --all for every topic"
-        raise StateError(message)
+        raise UsageError(message)
     return sorted(found)
+
+
+def states_of_every_name(directory: Path) -> list[StateName]:
+    """The states of every topic in a directory, also of each `name`, which is a folder there and begins its topics.
+
+    Raises UsageError if there is none.
+    """
+    folders = [each for each in sorted(directory.glob("*")) if any(each.glob(f"{each.name}.*.sqlite"))]
+    found = []
+    for place in (directory, *folders):
+        with suppress(UsageError):
+            found += [each for each in states_in(place, None) if place == directory or _is_named(each)]
+    return found or states_in(directory, None)
+
+
+def _is_named(state: StateName) -> bool:
+    return state.topic.startswith(f"{state.directory.name}.")
 
 
 def checked(state: StateName, *, users: bool = True) -> None:

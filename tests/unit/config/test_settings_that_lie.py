@@ -165,6 +165,22 @@ def test_paths_in_a_file_are_relative_to_it_and_others_to_the_working_directory(
     assert load_config(file, [f"state.directory={tmp_path}"], {}).state.directory == str(tmp_path)
 
 
+def test_a_path_may_begin_with_the_home_directory(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    config = load(
+        "{name: a, state: {directory: ~/here}, broker: {data: ~/d},"
+        " kafka: {ssl.cafile: ~/ca.pem, sasl_plain_password: ~x}}",
+        "producer.file=~/frames.gz",
+    )
+    assert Path(config.state.directory) == tmp_path / "here" / "a"
+    assert Path(config.broker.data) == tmp_path / "d"
+    assert Path(config.producer.file) == tmp_path / "frames.gz"
+    assert Path(config.kafka["ssl.cafile"]) == tmp_path / "ca.pem"
+    assert config.kafka["sasl_plain_password"] == "~x", "only paths have a home"
+    assert "state.directory: begins with `~`" in complaint(load, "", "state.directory=~nobody-of-this-name/x")
+
+
 def test_a_state_where_earlier_versions_had_it_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeKafka, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka
 from page_server import PATIENCE_SECONDS
 
 from unique_users.dashboard import follower as module
@@ -26,7 +26,7 @@ class Told:
         self.updates: list[Update] = []
         self.follower = Follower(
             config_for("fake:1"),
-            lambda: FakeTimedReader(kafka, "counts"),
+            lambda: FakeConsumer(kafka, "counts", None, alone=True),
             lambda: FakeAdmin(kafka),
             self.updates.append,
         )
@@ -93,12 +93,23 @@ def test_a_topic_that_was_recreated_begins_anew(kafka: FakeKafka, told: Told) ->
     publish(kafka, 3)
     told.follower.start()
     told.until(lambda: told.updates and told.updates[-1].complete)
-    told.until(lambda: told.follower._topic_id)
+    told.until(lambda: told.follower._topic)
     kafka.delete("counts")
     kafka.create("counts")
     publish(kafka, 2)
     told.until(lambda: any(update.anew for update in list(told.updates)))
     told.until(lambda: told.users() == {MINUTE: 2})
+
+
+def test_a_topic_that_has_grown_is_read_in_full(kafka: FakeKafka, told: Told) -> None:
+    publish(kafka, 3)
+    told.follower.start()
+    told.until(lambda: told.updates and told.updates[-1].complete and told.follower._topic)
+    topic = kafka.topics["counts"]
+    topic.partitions.append(type(topic.partitions[0])())
+    key, value = encode_count(Bucket("minute", MINUTE), 1, 4, Calendar(), generation="a-b")
+    kafka.append("counts", value, key=key, partition=len(topic.partitions) - 1)
+    told.until(lambda: told.users() == {MINUTE: 7})
 
 
 def test_a_broker_that_is_away_is_waited_for(kafka: FakeKafka, told: Told) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from fakes import FakeClock
 
 from unique_users.demo.live import HISTORY_SECONDS, LATE_SECONDS_MAX, QUIET_SHARE, LiveFrames, feed, share_of_rate
-from unique_users.demo.stop import Stop
+from unique_users.demo.stop import EarlyEnd
 from unique_users.messages.frame_parser import FrameParser
 
 PARSER = FrameParser()
@@ -49,9 +49,9 @@ def test_frames_of_now_are_valid_frames_of_two_kilobytes() -> None:
 
 
 def test_a_stop_ends_the_stream_and_a_producer_that_is_gone_ends_it_too() -> None:
-    stop = Stop()
+    stop = EarlyEnd()
     stop.request(2, None)
     pipe = io.BytesIO()
     feed(pipe, LiveFrames(0.01), stop)
     assert pipe.closed
-    feed(pipe, LiveFrames(0.01), Stop())
+    feed(pipe, LiveFrames(0.01), EarlyEnd())

@@ -1,9 +1,7 @@
 """The published counts are followed from near the end of the topic, and are what all of it says."""
 
-from collections.abc import Mapping
-
 import pytest
-from fakes import FakeKafka, FakeTimedReader
+from fakes import FakeConsumer, FakeKafka
 
 from unique_users.aggregation.completeness import Gap, Why
 from unique_users.event_time.buckets import Bucket, Calendar
@@ -22,7 +20,7 @@ class Topic:
     def __init__(self, kafka: FakeKafka, partitions: int = 1) -> None:
         self.kafka = kafka
         kafka.create("of-counts", partitions)
-        self.readers: list[FakeTimedReader] = []
+        self.readers: list[FakeConsumer] = []
 
     def publish(self, start: int, users: int, partition: int = 0, interval: str = "minute", **rest: object) -> None:
         bucket = Bucket(interval, start)
@@ -39,8 +37,8 @@ class Topic:
         return start
 
     def follow(self, *intervals: str) -> PublishedCounts:
-        def new_reader() -> FakeTimedReader:
-            self.readers.append(FakeTimedReader(self.kafka, "of-counts"))
+        def new_reader() -> FakeConsumer:
+            self.readers.append(FakeConsumer(self.kafka, "of-counts", None, alone=True))
             return self.readers[-1]
 
         return PublishedCounts(new_reader, intervals or ("minute",), FUTURE_SECONDS, self.kafka.clock.wall)
@@ -90,13 +88,13 @@ def test_the_newest_counts_are_there_first_and_the_window_is_exact(topic: Topic)
 
 def test_reading_never_begins_at_the_start_of_a_long_topic(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
-    start = FakeTimedReader.start
+    seek = FakeConsumer.seek
 
-    def noted(reader: FakeTimedReader, at: Mapping[int, int]) -> None:
-        begun.append(at[0])
-        start(reader, at)
+    def noted(reader: FakeConsumer, partition: int, offset: int) -> None:
+        begun.append(offset)
+        seek(reader, partition, offset)
 
-    monkeypatch.setattr(FakeTimedReader, "start", noted)
+    monkeypatch.setattr(FakeConsumer, "seek", noted)
     topic.minutes(5_000)
     settled(topic.follow())
     ahead = (FUTURE_SECONDS + 3_600) // 60

@@ -6,6 +6,7 @@ from brokers import config_for
 
 from unique_users.errors import InputError
 from unique_users.event_time.buckets import Bucket, Calendar
+from unique_users.messages.frame import CutLine
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.queries.recount import (
@@ -91,6 +92,12 @@ def test_the_first_rejected_frame_is_remembered_whatever_it_was_rejected_for() -
     ]
     assert result.other_fields is None
     assert recount(frames[:10_000], CONFIG, MINUTE * 1000).first_rejected == ()
+
+
+def test_a_line_too_long_to_keep_is_named_by_its_whole_length() -> None:
+    result = recount([CutLine(b'{"uid":"a"', 9_000_000)], CONFIG, MINUTE * 1000)
+    (first,) = result.first_rejected
+    assert (first.reason, first.detail) == ("too_large", "a line of 9000000 bytes")
 
 
 def test_frames_of_which_none_is_accepted_cannot_be_compared_and_show_the_first() -> None:

@@ -13,7 +13,7 @@ from unique_users.aggregation.sketches import Sketch
 from unique_users.errors import LockedError, StateError, UsageError
 from unique_users.event_time.buckets import Bucket
 from unique_users.event_time.rollup import Rule
-from unique_users.state.backups import StateName, backed_up, checked, restored, states_in
+from unique_users.state.backups import StateName, backed_up, checked, restored, states_in, states_of_every_name
 from unique_users.state.store import Store, Stores
 
 MINUTE, MONTH = Bucket("minute", 1_468_244_340), Bucket("month", 1_467_331_200)
@@ -87,10 +87,20 @@ def test_states_of_other_topics_are_left_alone(store: Store, state: Path, tmp_pa
     assert store.next_offset
     assert [each.path.name for each in states_in(state, "bucketed")] == ["bucketed-0.sqlite"]
     assert [each.path.name for each in states_in(state, None)] == ["bucketed-0.sqlite", "other-1.sqlite"]
-    with pytest.raises(StateError, match=r"no state of topic 'bucketed-2': start counter\.py, or name another"):
+    with pytest.raises(UsageError, match=r"no state of topic 'bucketed-2': start counter\.py, or name another"):
         states_in(state, "bucketed-2")
-    with pytest.raises(StateError, match="no state of topic 'bucketed'"):
+    with pytest.raises(UsageError, match="no state of topic 'bucketed'"):
         states_in(tmp_path / "missing", "bucketed")
+
+
+def test_states_of_every_name_are_found_and_copies_are_not(store: Store, state: Path, tmp_path: Path) -> None:
+    Store(state / "a", origin(0, "a.bucketed")).close()
+    assert store.next_offset
+    backup(state, state / "copies")
+    found = states_of_every_name(state)
+    assert [each.path for each in found] == [state / "bucketed-0.sqlite", state / "a" / "a.bucketed-0.sqlite"]
+    with pytest.raises(UsageError, match="no state"):
+        states_of_every_name(tmp_path / "missing")
 
 
 def test_a_restored_state_goes_on_from_its_older_position_and_the_newer_one_is_kept(
@@ -172,7 +182,7 @@ def test_the_states_are_not_restored_from_themselves(store: Store, state: Path) 
 def test_a_copy_that_was_cut_short_is_no_state(store: Store, state: Path, tmp_path: Path) -> None:
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies/bucketed-0.sqlite.123.part").write_bytes(b"half")
-    with pytest.raises(StateError, match="no state"):
+    with pytest.raises(UsageError, match="no state"):
         states_in(tmp_path / "copies", None)
     backup(state, tmp_path / "copies")
     assert users(tmp_path / "copies") == {"a", "b"}

@@ -11,7 +11,6 @@ from unique_users.clients.kafka_python.internals.poll_waits import wait_less
 from unique_users.clients.kafka_python.internals.receiving import receive_much
 from unique_users.clients.kafka_python.producer import KafkaPythonProducer
 from unique_users.clients.kafka_python.record_lookup import KafkaPythonRecordLookup
-from unique_users.clients.kafka_python.timed_reader import KafkaPythonTimedReader
 
 # The client logs every attempt to reach a broker; the loops say once what matters.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -26,4 +25,3 @@ make_consumer = KafkaPythonConsumer
 make_producer = KafkaPythonProducer
 make_admin = KafkaPythonAdmin
 make_record_lookup = KafkaPythonRecordLookup
-make_timed_reader = KafkaPythonTimedReader

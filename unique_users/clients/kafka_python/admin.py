@@ -14,8 +14,9 @@ from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
+from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Config, Topic
-from unique_users.errors import BrokerError, TopicError
+from unique_users.errors import BrokerError
 
 
 class ConnectedAdmin(LetsGo, KafkaAdminClient):  # type: ignore[misc]
@@ -62,8 +63,7 @@ class KafkaPythonAdmin:
             except kafka_errors.TopicAlreadyExistsError:
                 self._admin.wait_for_topics([topic.name])
             except _CREATION_REFUSED as error:
-                message = f"topic {topic.name!r} cannot be created with {wanted}: {error}"
-                raise TopicError(message) from None
+                raise creation_refused(topic, error.errno, error.description) from None
 
     def delete(self, names: Sequence[str]) -> None:
         with explained(self._config):

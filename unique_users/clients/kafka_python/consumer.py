@@ -14,7 +14,7 @@ from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.internals.column_reading import columns, read_columns, runs
 from unique_users.clients.kafka_python.internals.record_format import Columns, decode_headers
 from unique_users.clients.kafka_python.positions import position_of, to_commit
-from unique_users.clients.kafka_python.settings import CONSUMER, settings_of
+from unique_users.clients.kafka_python.settings import CONSUMER, READER, settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Headers, Polled, Position, Seen, no_headers
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -64,9 +64,10 @@ class KafkaPythonConsumer:
     ) -> None:
         self._config = config
         self._topic = topic
+        self._alone = alone
         self._listener = _Listener()
         self._started: set[int] = set()
-        own = {**CONSUMER, "group_id": group}
+        own = {**CONSUMER, **(READER if alone else {}), "group_id": group}
         if fewer_fetches:
             own |= {"fetch_min_bytes": GATHER_BYTES, "fetch_max_wait_ms": round(GATHER_SECONDS * 1000)}
         settings = settings_of(config, own, KafkaConsumer.DEFAULT_CONFIG)
@@ -83,9 +84,15 @@ class KafkaPythonConsumer:
                 self._consumer.subscribe([topic], listener=self._listener)
 
     def _assign_all(self) -> None:
-        every = [self._partition(partition) for partition in self._consumer.partitions_for_topic(self._topic) or ()]
-        if not every:
+        try:
+            found = self._consumer.partitions_for_topic(self._topic)
+        except BaseException:
+            self.close()  # nobody else can
+            raise
+        if not found:
+            self.close()
             raise BrokerAwayError(f"topic {self._topic!r} does not exist")
+        every = [self._partition(partition) for partition in found]
         self._consumer.assign(every)
         self._listener.on_partitions_assigned(every)
 
@@ -181,7 +188,8 @@ class KafkaPythonConsumer:
             return {}
         with explained(self._config):
             found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_SECONDS * 1000)
-            self._check_times([tp for tp, at in found.items() if at is None], ends)
+            if not self._alone:  # a compacted topic may have lost every record of a partition
+                self._check_times([tp for tp, at in found.items() if at is None], ends)
         return {tp.partition: ends[tp.partition] if at is None else at.offset for tp, at in found.items()}
 
     def _check_times(self, partitions: list[TopicPartition], ends: Mapping[int, int]) -> None:

@@ -32,6 +32,8 @@ CONSUMER: dict[str, Any] = {
     # Members learn from a heartbeat that one has joined or left, and read nothing until all know: the default is 3 s.
     "heartbeat_interval_ms": 1_000,
 }
+# Topics that are read without a group are small, and so is the process that reads them.
+READER = {"max_partition_fetch_bytes": 512 * 1024, "fetch_max_bytes": 2 * 1024 * 1024}
 PRODUCER: dict[str, Any] = {
     "acks": "all",
     "batch_size": 1_000_000,  # uncompressed, and just below a topic's default limit

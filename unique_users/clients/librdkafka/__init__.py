@@ -4,10 +4,8 @@ from unique_users.clients.librdkafka.admin import LibrdkafkaAdmin
 from unique_users.clients.librdkafka.consumer import LibrdkafkaConsumer
 from unique_users.clients.librdkafka.producer import LibrdkafkaProducer
 from unique_users.clients.librdkafka.record_lookup import LibrdkafkaRecordLookup
-from unique_users.clients.librdkafka.timed_reader import LibrdkafkaTimedReader
 
 make_consumer = LibrdkafkaConsumer
 make_producer = LibrdkafkaProducer
 make_admin = LibrdkafkaAdmin
 make_record_lookup = LibrdkafkaRecordLookup
-make_timed_reader = LibrdkafkaTimedReader

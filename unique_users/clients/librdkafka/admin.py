@@ -23,8 +23,9 @@ from unique_users.clients.librdkafka.errors import (
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
 from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
+from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Config, Topic
-from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.errors import BrokerAwayError, BrokerError
 
 ANSWER_SECONDS = 1.0  # for one of the attempts that a request has time for
 
@@ -74,9 +75,7 @@ class LibrdkafkaAdmin:
                 future.result()
             except KafkaException as error:
                 if error.args[0].code() in _CREATION_REFUSED:
-                    described = {"partitions": topic.partitions, "replication": topic.replication, "settings": settings}
-                    message = f"topic {topic.name!r} cannot be created with {described}: {reason(error.args[0])}"
-                    raise TopicError(message) from None
+                    raise creation_refused(topic, error.args[0].code(), reason(error.args[0])) from None
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
         self._wait_until_usable(topic.name)

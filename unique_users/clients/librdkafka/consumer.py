@@ -18,7 +18,7 @@ from unique_users.clients.connect import damaged
 from unique_users.clients.librdkafka.batches import ERROR, PARTITION, batch_of
 from unique_users.clients.librdkafka.errors import OUTDATED, REBALANCING, Refusal, code_of, explained, explained_error
 from unique_users.clients.librdkafka.positions import position_of
-from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, SLICE_SECONDS, built, settings_of
+from unique_users.clients.librdkafka.settings import CONSUMER, OF_GROUPS, READER, SLICE_SECONDS, built, settings_of
 from unique_users.clients.librdkafka.unreadable_batches import ANSWER_SECONDS, WHY, Search, cannot_unpack
 from unique_users.clients.protocols import REQUEST_SECONDS, Batch, Polled, Position, Seen
 from unique_users.config.schema import Config
@@ -64,7 +64,7 @@ class LibrdkafkaConsumer:
         self._answer: tuple[KafkaError | None, Sequence[TopicPartition]] = (None, [])  # to the last commit answered
         self._refusal = Refusal(config)
         self._outdated_since: float | None = None  # since when this client's view of the partitions is outdated
-        settings = settings_of(config, {**CONSUMER, "group.id": group or ""})
+        settings = settings_of(config, {**CONSUMER, **(READER if alone else {}), "group.id": group or ""})
         settings |= {"enable.auto.commit": False, "enable.auto.offset.store": False}
         settings |= {"error_cb": self._refusal, "on_commit": self._on_commit}
         if settings.get("group.protocol") == "consumer":
@@ -82,7 +82,11 @@ class LibrdkafkaConsumer:
         consumer = built(self._config, confluent_kafka.Consumer, self._settings)
         self._refusal.connect(consumer)
         if self._alone:
-            self._assigned = self._every_partition(consumer)
+            try:
+                self._assigned = self._every_partition(consumer)
+            except BaseException:
+                Thread(target=consumer.close, daemon=True).start()  # nobody else can
+                raise
             self._owned = set(self._assigned)
             return consumer
         consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)

@@ -41,6 +41,8 @@ CONSUMER: dict[str, Any] = {
     "fetch.message.max.bytes": 1024 * 1024,
     "fetch.max.bytes": 16 * 1024 * 1024,
 }
+# Topics that are read without a group are small, and so is the process that reads them.
+READER = {"queued.max.messages.kbytes": 2 * 1024, "fetch.message.max.bytes": 512 * 1024}
 # What a consumer that joins no group does not need.
 OF_GROUPS = ("group.instance.id", "group.protocol", "group.remote.assignor", "partition.assignment.strategy")
 PRODUCER: dict[str, Any] = {

@@ -1,16 +1,18 @@
-"""A timed reader reads a topic from where it is told, and the broker keeps nothing of it."""
+"""A whole topic is read from where its reader is told, and the broker keeps nothing of it."""
 
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 from contract_systems import PATIENCE_SECONDS, Names, System, send
 
-from unique_users.clients.protocols import Batch, TimedReader
+from unique_users.clients.protocols import Batch
 from unique_users.errors import BrokerAwayError
+from unique_users.queries.whole_topic import WholeTopic
 
 
-def values_of(reader: TimedReader, count: int) -> list[tuple[int, bytes | None]]:
+def values_of(reader: WholeTopic, count: int) -> list[tuple[int, bytes | None]]:
     """Poll until so many values have come."""
     found: list[tuple[int, bytes | None]] = []
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -26,29 +28,31 @@ def test_a_reader_starts_at_any_offset_and_again_at_another(system: System, new_
     for partition in (0, 1):
         send(system, topic, b"0", b"1", b"2", partition=partition)
     system.trim(topic, 1, 1)
-    reader = system.timed_reader(topic)
+    reader = WholeTopic(system.reader(topic))
     assert reader.watermark_offsets() == {0: (0, 3), 1: (1, 3)}
     reader.start({0: 2, 1: 1})
     assert values_of(reader, 3) == [(0, b"2"), (1, b"1"), (1, b"2")]
-    assert (reader.position(0), reader.position(1)) == (3, 3)
+    assert reader.positions([0, 1]) == {0: 3, 1: 3}
+    assert reader.is_at({0: 3, 1: 3})
+    assert not reader.is_at({0: 4})
     send(system, topic, b"3", partition=0)
     assert values_of(reader, 1) == [(0, b"3")]
-    reader.start({0: 3})
-    assert values_of(reader, 1) == [(0, b"3")], "only what was started is read, as often as it is started"
+    reader.start({0: 3, 1: 3})
+    assert values_of(reader, 1) == [(0, b"3")], "it is read from there on as often as it is started"
 
 
 def test_a_time_names_the_first_record_from_then_on_or_the_end(system: System, new_topic: Callable[..., str]) -> None:
     topic = new_topic(partitions=2)
     send(system, topic, b"0", b"1", partition=0)
-    reader = system.timed_reader(topic)
-    reader.start({0: 0})
+    reader = WholeTopic(system.reader(topic))
+    reader.start({0: 0, 1: 0})
     first = first_batch(reader).timestamps_ms[0]
     assert reader.offsets_at(first) == {0: 0, 1: 0}
     assert reader.offsets_at(first - 86_400_000) == {0: 0, 1: 0}
     assert reader.offsets_at(first + 86_400_000) == {0: 2, 1: 0}
 
 
-def first_batch(reader: TimedReader) -> Batch:
+def first_batch(reader: WholeTopic) -> Batch:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := reader.poll(0.1)):
         assert time.monotonic() < deadline
@@ -59,9 +63,31 @@ def test_a_missing_topic_or_a_silent_broker_is_away(
     system: System, new_topic: Callable[..., str], unique_name: Names
 ) -> None:
     with pytest.raises(BrokerAwayError):
-        system.timed_reader(unique_name("missing")).watermark_offsets()
-    reader = system.timed_reader(new_topic())
+        system.reader(unique_name("missing"))
+    reader = WholeTopic(system.reader(new_topic()))
     system.go_away()
     with pytest.raises(BrokerAwayError):
         reader.watermark_offsets()
     assert reader.poll(0.1) == []
+
+
+def test_many_partitions_start_at_once_and_again(system: System, new_topic: Callable[..., str]) -> None:
+    topic = new_topic(partitions=12)
+    for partition in range(12):
+        send(system, topic, b"0", b"1", partition=partition)
+    reader = WholeTopic(system.reader(topic))
+    reader.start(dict.fromkeys(range(12), 1))
+    assert values_of(reader, 12) == [(partition, b"1") for partition in range(12)]
+    reader.start(dict.fromkeys(range(12), 0))
+    assert values_of(reader, 24) == [(partition, value) for partition in range(12) for value in (b"0", b"1")]
+
+
+def test_a_reader_that_waits_for_its_topic_leaves_no_threads_behind(system: System, unique_name: Names) -> None:
+    missing, before = unique_name("missing"), threading.active_count()
+    for _ in range(3):
+        with pytest.raises(BrokerAwayError):
+            system.reader(missing)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.05)
