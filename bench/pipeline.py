@@ -31,12 +31,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import psutil
 from kafka import KafkaConsumer, TopicPartition
@@ -48,7 +50,7 @@ import msgspec  # noqa: E402
 import plot  # noqa: E402
 from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
-from pipeline_tables import costs, spread, summary, table  # noqa: E402
+from pipeline_tables import costs, scraped, spread, summary, table  # noqa: E402
 from run import PEERS, run_peer  # noqa: E402
 from watched import SAMPLE_SECONDS, Figures, Reports, Watched  # noqa: E402
 
@@ -68,12 +70,14 @@ class Variant(NamedTuple):
     partitions: int = 1  # of feed and of bucketed
     processes: int = 1  # bucketers, and as many counters
     counted: str = ""  # one of COUNTED, or what the settings say
+    metrics: bool = False  # served, and scraped every second
     root: Path = ROOT  # whose scripts these are: another checkout's, to compare with
 
     def __str__(self) -> str:
         form = f"{self.client} {'combine' if self.combine else 'one record a frame'}"
         form += f", {self.partitions} partitions, {self.processes} of each" if self.partitions > 1 else ""
         form += f", {self.counted}" if self.counted else ""
+        form += ", metrics" if self.metrics else ""
         return form + ("" if self.root == ROOT else f", in {self.root.name}")
 
     @property
@@ -161,13 +165,17 @@ class Bench:
         own += [f"{name}.group={name}{self._number}" for name in ("bucketer", "counter")]
         own += [f"topics.{name}.name={name}{self._number}" for name in ("bucketed", "counts", "rejected")]
         numbers = range(variant.processes)
+        scrapes = Scrapes()
         broker = psutil.Process(self._kafka.pid)
         broker_cpu = -sum(broker.cpu_times()[:2])
         launched_at = time.time()
         counters = [
             Watched(
                 self._script(
-                    variant.root / "counter.py", [*own, f"state.directory={place / f'state{n}'}"], "--format", "json"
+                    variant.root / "counter.py",
+                    [*own, f"state.directory={place / f'state{n}'}", *scrapes.settings(on=variant.metrics)],
+                    "--format",
+                    "json",
                 ),
                 place / f"counter{n}",
             )
@@ -178,8 +186,9 @@ class Bench:
 
         def launch_bucketers() -> None:
             script = variant.root / "bucketer.py"
-            command = self._script(script, own, "--until-caught-up")
-            bucketers.extend(Watched(command, place / f"bucketer{n}") for n in numbers)
+            for n in numbers:
+                settings = [*own, *scrapes.settings(on=variant.metrics)]
+                bucketers.append(Watched(self._script(script, settings, "--until-caught-up"), place / f"bucketer{n}"))
 
         try:
             if variant.processes == 1:
@@ -199,6 +208,8 @@ class Bench:
             for each in (*counters, *bucketers):
                 each.process.kill()
             raise
+        finally:
+            scrapes.close()
         broker_cpu += sum(broker.cpu_times()[:2])
         bucketed = Figures.together([each.figures() for each in bucketers])
         for each in counters:
@@ -218,6 +229,7 @@ class Bench:
             "seconds": seconds,
             "launch_seconds": ended_at - launched_at,
             "broker_cpu_seconds": broker_cpu,
+            "scrape_seconds": scrapes.seconds,
             "bucketer": bucketed._asdict(),
             "counter": figures._asdict(),
         }
@@ -242,6 +254,37 @@ class Bench:
         flags = [f"kafka.bootstrap_servers={self._kafka.bootstrap_servers}", *settings, *self._settings]
         sets = [part for flag in flags for part in ("--set", flag)]
         return [sys.executable, str(script), *arguments, "--config", str(script.with_name("config.yaml")), *sets]
+
+
+class Scrapes:
+    """Scrapes the metrics of processes every second, as Prometheus would, and notes how long each scrape takes."""
+
+    def __init__(self) -> None:
+        self._ports: list[int] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.seconds: list[float] = []
+
+    def settings(self, *, on: bool) -> list[str]:
+        """What makes one more process serve its metrics."""
+        if not on:
+            return []
+        self._ports.append(free_port())
+        if len(self._ports) == 1:
+            self._thread.start()
+        return [f"metrics.port={self._ports[-1]}"]
+
+    def close(self) -> None:
+        """Scrape no more."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(1.0):
+            for port in list(self._ports):
+                began = time.perf_counter()
+                with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                    answer.read()
+                    self.seconds.append(time.perf_counter() - began)
 
 
 def first_written_at(servers: str, topic: str) -> float:
@@ -294,6 +337,7 @@ def main() -> None:
     parser.add_argument("--partitions", default="", help="spread over so many as well; several with commas between")
     parser.add_argument("--users", type=int, default=USERS, help="for each partition")
     parser.add_argument("--intervals", action="store_true", help="each variant with other intervals as well")
+    parser.add_argument("--metrics", action="store_true", help="each variant with metrics, too, scraped every second")
     parser.add_argument("--processes", type=int, help="bucketers, and counters: as many as partitions, or so many")
     parser.add_argument("--against", type=Path, help="another checkout, whose scripts run in turn with these")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")
@@ -304,11 +348,12 @@ def main() -> None:
     arguments = parser.parse_args()
     numbers = [int(number) for number in filter(None, arguments.partitions.split(","))]
     variants = [
-        variant._replace(partitions=partitions, processes=processes, counted=counted, root=root)
+        variant._replace(partitions=partitions, processes=processes, counted=counted, metrics=metrics, root=root)
         for variant in VARIANTS
         if arguments.only in str(variant)
         for counted in (COUNTED if arguments.intervals else [""])
         for partitions, processes in [(1, 1), *((number, arguments.processes or number) for number in numbers)]
+        for metrics in ([False, True] if arguments.metrics else [False])
         for root in (ROOT, *filter(None, [arguments.against and arguments.against.resolve()]))
     ]
     results: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
@@ -331,6 +376,8 @@ def main() -> None:
     print(table(results))
     if numbers:
         print(f"\n{spread(results)}")
+    if arguments.metrics:
+        print(f"\n{scraped(results)}")
     if arguments.plot:
         arguments.plot.write_text(
             plot.bars(costs(results, ROOT.name), "CPU of one frame, µs (bucketer and counter together)")

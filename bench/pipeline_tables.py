@@ -52,6 +52,17 @@ def spread(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scraped(results: Mapping[str, Any]) -> str:
+    """How long the scrapes of each variant took, in a line each."""
+    lines = []
+    for name in dict.fromkeys(each["variant"] for each in results["pipeline"] if each["scrape_seconds"]):
+        took = [s * 1e3 for each in results["pipeline"] if each["variant"] == name for s in each["scrape_seconds"]]
+        lines.append(
+            f"{name}: {len(took)} scrapes, median {statistics.median(took):.1f} ms, longest {max(took):.1f} ms"
+        )
+    return "\n".join(lines)
+
+
 def table(results: Mapping[str, Any]) -> str:
     """The medians, in Markdown."""
     lines = [
