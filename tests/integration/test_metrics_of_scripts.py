@@ -73,10 +73,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture(params=CLIENTS)
-def scripts(request: pytest.FixtureRequest, broker: str, tmp_path: Path) -> Running:
-    """The scripts, which save and publish often."""
+def scripts(request: pytest.FixtureRequest, running: Running) -> Running:
+    """The scripts, which count hours as well."""
     settings = ["counter.intervals=[minute, hour]", "bucketer.future_seconds_max=100000000000"]
-    return Running(broker, tmp_path, [f"client={request.param}", *settings])
+    running.settings = [f"client={request.param}", *settings]
+    return running
 
 
 def known(process: Process, metrics: Samples) -> set[str]:
@@ -142,9 +143,8 @@ def test_without_a_broker_a_script_is_healthy_but_not_ready(client: str, tmp_pat
         scripts.end_all()
 
 
-def test_a_frozen_process_does_not_answer_and_a_dead_one_is_gone(broker: str, tmp_path: Path) -> None:
-    scripts = Running(broker, tmp_path)
-    counter = Watched(scripts, "counter")
+def test_a_dead_process_does_not_answer(running: Running) -> None:
+    counter = Watched(running, "counter")
     assert counter.ask("healthz")[0] == 200
     counter.process.kill()
     counter.process.wait()
@@ -152,15 +152,14 @@ def test_a_frozen_process_does_not_answer_and_a_dead_one_is_gone(broker: str, tm
         counter.ask("healthz")
 
 
-def test_a_port_that_is_taken_ends_a_script_at_once(broker: str, tmp_path: Path) -> None:
-    scripts = Running(broker, tmp_path)
-    counter = Watched(scripts, "counter")
+def test_a_port_that_is_taken_ends_a_script_at_once(running: Running) -> None:
+    counter = Watched(running, "counter")
     port = counter.address().rpartition(":")[2]
-    done = scripts.run("bucketer", "--set", f"metrics.port={port}", code=2)
+    done = running.run("bucketer", "--set", f"metrics.port={port}", code=2)
     assert f"cannot listen at 127.0.0.1 port {port}" in done.stderr
     assert "--set metrics.port=" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert scripts.end(counter.process) == 0
+    assert running.end(counter.process) == 0
 
 
 def test_each_report_is_a_record_of_the_topic_of_metrics(scripts: Running) -> None:
