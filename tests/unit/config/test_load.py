@@ -64,7 +64,7 @@ def test_an_empty_file_is_the_defaults(load: Load) -> None:
     config = load("")
     assert config.bootstrap_servers == ["localhost:9092"]
     assert config.counter.report_seconds == 60
-    assert config.topics.counts.settings == {"cleanup.policy": "compact"}
+    assert config.topics.counts.settings == {"cleanup.policy": "compact", "segment.ms": 86_400_000}
 
 
 def test_the_file_that_comes_with_the_program_holds_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
