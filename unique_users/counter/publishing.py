@@ -74,7 +74,8 @@ class Publishing:
             return False  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
         if not self._settled([each for each in partitions.open.values() if each.must_settle]):
             return False
-        self._look_for_old([each for each in partitions.open.values() if each.may_have_old])
+        if self._look_for_old([each for each in partitions.open.values() if each.may_have_old]):
+            partitions.commit()  # that took a while
         arrived = True
         for number, each in partitions.open.items():
             alive()
@@ -137,22 +138,25 @@ class Publishing:
                 )
         return True
 
-    def _look_for_old(self, ready: Sequence[CountedPartition]) -> None:
-        """Find the counts in the topic that are older than they are kept: no state remembers what it has dropped."""
+    def _look_for_old(self, ready: Sequence[CountedPartition]) -> bool:
+        """Find the counts in the topic that are older than they are kept: no state remembers what it has dropped.
+
+        Returns whether there are some.
+        """
         now = self._monotonic()
         lately = self._looked_for_old_at is not None and now < self._looked_for_old_at + LOOK_FOR_OLD_SECONDS
         if not ready or lately:
-            return
+            return False
         name = self._config.topics.counts.name
         try:
             read = self._read_counts(lambda bucket: any(each.is_old(bucket) for each in ready))
         except BrokerAwayError:
-            return
+            return False
         except BrokerError as error:
             if self._looked_for_old_at is None:
                 _log.warning(f"counts in {name!r} stay there for good, because they cannot be read: {error}")
             self._looked_for_old_at = now
-            return
+            return False
         self._looked_for_old_at = now
         for each in ready:
             where = f"{each.origin.topic}-{each.origin.partition}"
@@ -162,6 +166,7 @@ class Publishing:
             if each.old:
                 said = f"{len(each.old)} counts in {name!r} are older than counter.publish_keep_days: deleting them"
                 _log.info(f"{where}: {said}")
+        return any(each.old for each in ready)
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):
