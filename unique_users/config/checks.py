@@ -7,7 +7,7 @@ from unique_users.config.kafka_section import check_kafka_section
 from unique_users.config.places import Places
 from unique_users.config.schema import NAME, NAME_LENGTH_MAX, PATTERNS, Config, start_of
 from unique_users.errors import UsageError
-from unique_users.event_time.buckets import DAY_SECONDS, MINUTE
+from unique_users.event_time.buckets import MINUTE
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME
 
 
@@ -15,7 +15,6 @@ def check(config: Config, places: Places) -> None:
     """Check the whole configuration. Raises UsageError."""
     check_kafka_section(config, places)
     _check_retention(config, places)
-    _check_publish_keep(config, places)
     _check_fields(config, places)
     _check_topics(config, places)
     _check_intervals(config, places)
@@ -28,16 +27,6 @@ def _check_retention(config: Config, places: Places) -> None:
     if keeps and (not lets_in or keeps < lets_in):
         said = f"expected 0 (never) or at least bucketer.allowed_lateness_seconds ({lets_in}), got {keeps}"
         raise places.wrong("counter.retention_seconds", said)
-
-
-def _check_publish_keep(config: Config, places: Places) -> None:
-    """A count must not leave `counts` while it may still change."""
-    changes = max(config.counter.retention_seconds, config.bucketer.allowed_lateness_seconds)
-    days_min = -(-changes // DAY_SECONDS)
-    for name, days in config.counter.publish_keep_days.items():
-        if 0 < days < days_min:
-            said = f"expected 0 (forever) or at least the {days_min} days in which a count may change, got {days}"
-            raise places.wrong("counter.publish_keep_days", f"{name}: {said}")
 
 
 FIELDS_MAX = 10

@@ -8,13 +8,21 @@ from unique_users.event_time.buckets import DAY_SECONDS, Bucket, Calendar, Inter
 class PublishKeep:
     """Which buckets are old enough to leave `counts`, by `days` of event time for each interval; 0 means never.
 
-    A low watermark is `allowed_lateness_seconds` behind the stream's clock, which the days are measured from.
+    A low watermark is `allowed_lateness_seconds` behind the stream's clock, which the days are measured from. No bucket
+    leaves while it ends less than `open_seconds` before the low watermark.
     """
 
-    def __init__(self, days: Mapping[IntervalName, int], allowed_lateness_seconds: int, calendar: Calendar) -> None:
+    def __init__(
+        self,
+        days: Mapping[IntervalName, int],
+        allowed_lateness_seconds: int,
+        calendar: Calendar,
+        open_seconds: int = 0,
+    ) -> None:
         self._calendar = calendar
-        self._seconds: dict[str, int] = {
-            name: n * DAY_SECONDS - allowed_lateness_seconds for name, n in days.items() if n
+        limited: dict[str, int] = {name: number for name, number in days.items() if number}
+        self._seconds = {
+            name: max(open_seconds, number * DAY_SECONDS - allowed_lateness_seconds) for name, number in limited.items()
         }
 
     def __bool__(self) -> bool:

@@ -165,7 +165,7 @@ class Recovery:
         # A low watermark is already behind its clock by the allowed lateness, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.allowed_lateness_seconds
         keep = max(0, retention - allowed) if retention else None
-        publish_keep = PublishKeep(settings.publish_keep_days, allowed, self._rollup.calendar)
+        publish_keep = PublishKeep(settings.publish_keep_days, allowed, self._rollup.calendar, keep or 0)
         counted = CountedPartition(store, origin, self._rollup, keep, uids_max, publish_keep)
         counted.facts = self._facts(store, origin)
         return counted

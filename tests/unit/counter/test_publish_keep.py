@@ -226,3 +226,9 @@ def test_days_are_measured_from_the_streams_clock_to_the_end_of_a_bucket(bucket:
     keep = PublishKeep({**KEEP, "hour": 0}, DAY, Calendar())
     assert keep.is_over(bucket, MINUTE) is over
     assert not keep.is_over(bucket, None)
+
+
+def test_what_may_still_change_stays_however_few_the_days() -> None:
+    keep = PublishKeep({"minute": 1}, DAY, Calendar(), open_seconds=2 * DAY)
+    assert not keep.is_over(Bucket("minute", MINUTE - 2 * DAY), MINUTE)
+    assert keep.is_over(Bucket("minute", MINUTE - 2 * DAY - 60), MINUTE)
