@@ -63,6 +63,7 @@ class Topic(Section, frozen=True, kw_only=True):
 # reaches `rejected` whole. Longer lines are truncated, see replay.py.
 _CARRIES_LARGE_FRAMES: dict[str, Scalar] = {"max.message.bytes": 8_388_608}
 _FEED: dict[str, Scalar] = {**_CARRIES_LARGE_FRAMES, "retention.ms": 7 * 86_400_000}
+_METRICS: dict[str, Scalar] = {"retention.ms": 30 * 86_400_000}
 _REJECTED: dict[str, Scalar] = {**_CARRIES_LARGE_FRAMES, "retention.ms": 30 * 86_400_000}
 # The segment that is written to is never compacted, so a new one begins every day.
 _COUNTS: dict[str, Scalar] = {"cleanup.policy": "compact", "segment.ms": 86_400_000}
@@ -100,6 +101,7 @@ class MetricsTopic(Topic, frozen=True, kw_only=True):
     """A record for each report."""
 
     name: TopicName = "metrics"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_METRICS.copy)
 
 
 class Topics(Section, frozen=True, kw_only=True):

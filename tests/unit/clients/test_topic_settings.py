@@ -48,10 +48,11 @@ def test_a_retention_that_is_configured_wins_and_other_defaults_stay() -> None:
 
 
 def test_every_topic_is_made_with_a_bound_of_its_own() -> None:
-    topics = [as_created(config(), topic) for topic in (getattr(config().topics, n) for n in Topics.__struct_fields__)]
+    given = config_for("fake:1", topics={"metrics": {"name": "metrics"}})
+    topics = [as_created(given, getattr(given.topics, name)) for name in Topics.__struct_fields__]
     bounds = {topic.name: topic.settings.get("retention.ms", topic.settings.get("cleanup.policy")) for topic in topics}
     days = {name: bound if isinstance(bound, str) else int(bound or 0) // DAY // 1000 for name, bound in bounds.items()}
-    assert days == {"feed": 7, "bucketed": 7, "counts": "compact", "rejected": 30}
+    assert days == {"feed": 7, "bucketed": 7, "counts": "compact", "rejected": 30, "metrics": 30}
 
 
 def test_a_bucketed_that_keeps_enough_or_everything_is_not_mentioned() -> None:
