@@ -200,7 +200,11 @@ def test_a_cluster_tells_of_replicas_that_are_gone(tmp_path: Path) -> None:
             pass
         said = cluster.run("broker", "tool", "kafka-topics", "--describe", "--under-replicated-partitions")
         assert said.count("Topic: t") == 3
-        cluster.run("broker", "start", "--metrics", str(cluster.metrics_port), code=1)  # the others keep their ports
+        cluster.run("broker", "start", "--metrics", str(cluster.metrics_port))
+        while sum(node.scraped()["kafka_under_replicated_partitions"] for node in nodes):
+            pass
+        cluster.run("broker", "stop")
+        assert cluster.processes() == []
     finally:
         for process in cluster.processes():
             process.kill()
