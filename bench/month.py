@@ -27,6 +27,7 @@ from unique_users.aggregation.bucket_users import Origin  # noqa: E402
 from unique_users.aggregation.counts import Count, Estimate  # noqa: E402
 from unique_users.clients.protocols import Batch  # noqa: E402
 from unique_users.counter.partition import CountedPartition  # noqa: E402
+from unique_users.counter.publish_keep import PublishKeep  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
 from unique_users.event_time.rollup import Rollup  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
@@ -90,7 +91,8 @@ def count(users: int, number: int, estimates: Sequence[str]) -> Figures:
     with tempfile.TemporaryDirectory() as directory:
         store = Store(Path(directory), ORIGIN)
         held = 2 * USERS_A_MINUTE + (0 if estimates else users)
-        ledger = CountedPartition(store, ORIGIN, Rollup(Calendar(), ["month"], estimates), 0, held)
+        rollup = Rollup(Calendar(), ["month"], estimates)
+        ledger = CountedPartition(store, ORIGIN, rollup, 0, held, PublishKeep({}, 0, rollup.calendar))
         started = time.process_time()
         for first in range(0, users, RECORDS):
             ledger.add(batch(first, number * users, ledger.position))

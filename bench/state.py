@@ -18,6 +18,7 @@ from unique_users.aggregation.bucket_users import BucketUsers, Origin  # noqa: E
 from unique_users.aggregation.counts import users_in  # noqa: E402
 from unique_users.clients.protocols import Batch  # noqa: E402
 from unique_users.counter.partition import CountedPartition  # noqa: E402
+from unique_users.counter.publish_keep import PublishKeep  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
 from unique_users.event_time.rollup import Rollup  # noqa: E402
 from unique_users.state.store import Store  # noqa: E402
@@ -77,7 +78,8 @@ def many_saves(directory: Path, pool: list[str]) -> None:
 def second(directory: Path, minutes: int) -> float:
     """CPU in ms for what a counter does each second besides reading: count, save, choose what to publish and report."""
     store = Store(directory, Origin(f"held{minutes}", "", 0, 1))
-    ledger = CountedPartition(store, Origin("held", "", 0, 1), ROLLUP, 2 * 86_400, 2_000_000)
+    forever = PublishKeep({}, 0, ROLLUP.calendar)
+    ledger = CountedPartition(store, Origin("held", "", 0, 1), ROLLUP, 2 * 86_400, 2_000_000, forever)
     times = []
     for number in range(minutes + 20):
         bucket = number * 60 if number < minutes else (minutes - 1) * 60

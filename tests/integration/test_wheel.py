@@ -42,6 +42,15 @@ def test_the_demo_of_an_installed_wheel_ends_with_exact(installed: Path, tmp_pat
     assert done.stdout.splitlines()[-1].startswith("exact: ")
 
 
+def test_the_wheel_has_everything_for_the_local_kafka(installed: Path) -> None:
+    there = {path.name for path in (installed / "unique_users" / "local_kafka" / "kafka-config").iterdir()}
+    wanted = {
+        path.name for path in (ROOT / "kafka-config").iterdir() if path.suffix in {".properties", ".toml", ".yml"}
+    }
+    assert "metrics.yml" in wanted
+    assert wanted <= there
+
+
 def test_help_lists_every_command_with_one_line_each(installed: Path, tmp_path: Path) -> None:
     said = run(installed, tmp_path, "--help").stdout
     for command in ("producer", "bucketer", "counter", "query", "recount", "state", "broker", "demo"):

@@ -8,6 +8,7 @@ from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Batch
 from unique_users.counter.backfill import follow
 from unique_users.counter.partition import CountedPartition
+from unique_users.counter.publish_keep import PublishKeep
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.event_time.rollup import Rollup
 from unique_users.state.store import Store
@@ -39,7 +40,7 @@ class Counted:
     def open(self) -> None:
         store = Store(self.directory, ORIGIN)
         follow(store, self.rollup)
-        self.ledger = CountedPartition(store, ORIGIN, self.rollup, 0, self.uids_max)
+        self.ledger = CountedPartition(store, ORIGIN, self.rollup, 0, self.uids_max, PublishKeep({}, 0, Calendar()))
 
     def read_on(self) -> None:
         for offset in range(self.ledger.position, len(self.log)):

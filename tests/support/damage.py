@@ -11,6 +11,7 @@ from unique_users.aggregation.bucket_users import Origin
 from unique_users.aggregation.counts import users_in
 from unique_users.clients.protocols import Batch
 from unique_users.counter.partition import CountedPartition
+from unique_users.counter.publish_keep import PublishKeep
 from unique_users.errors import StateError
 from unique_users.event_time.buckets import Calendar
 from unique_users.event_time.rollup import Rollup
@@ -22,7 +23,9 @@ BUCKETS = 8
 
 def open_ledger(directory: Path, origin: Origin) -> CountedPartition:
     """The ledger of a state, which forgets nothing."""
-    return CountedPartition(Store(directory, origin), origin, Rollup(Calendar()), 0, 1_000_000)
+    return CountedPartition(
+        Store(directory, origin), origin, Rollup(Calendar()), 0, 1_000_000, PublishKeep({}, 0, Calendar())
+    )
 
 
 def flip_in_process(run: Run, times: int) -> None:

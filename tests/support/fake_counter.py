@@ -1,7 +1,7 @@
 """A counter on the fake broker with a state on disk, for every test that needs one."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Position
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
-from unique_users.counter.counts_topic import Publisher
+from unique_users.counter.counts_topic import Publisher, every_bucket
 from unique_users.counter.loop import Counting
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
@@ -155,9 +155,9 @@ class Counter:
     def all_published(self) -> dict[Bucket, Count]:
         return {bucket: found.total for bucket, found in self.read_published().items()}
 
-    def read_counts(self) -> ReadCounts:
+    def read_counts(self, wanted: Callable[[Bucket], bool] = every_bucket) -> ReadCounts:
         self.kafka.require()
-        read = ReadCounts()
+        read = ReadCounts(wanted=wanted)
         for key, value in zip(self.kafka.keys("counts"), self.kafka.values("counts"), strict=True):
             read.add(key, value)
         return read

@@ -48,6 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "report_seconds": 0.5,
         "save_seconds": 0.5,
         "publish_seconds": 0.5,
+        "publish_keep_days": {},  # a recount knows every minute
         "intervals": list(INTERVALS),
         "timezone": ZONE,
     },

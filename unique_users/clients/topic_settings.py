@@ -38,10 +38,14 @@ def retention_ms(config: Config) -> int:
 
 
 def as_created(config: Config, topic: Topic) -> Topic:
-    """`topic` with the settings it is created with if it is missing."""
-    if topic.name != config.topics.bucketed.name or "retention.ms" in topic.settings:
-        return topic
-    return replace(topic, settings={"retention.ms": retention_ms(config), **topic.settings})
+    """`topic` with the settings it is created with if it is missing.
+
+    Those that the configuration names are added to the defaults.
+    """
+    defaults = dict(type(topic)(name=topic.name).settings)
+    if topic.name == config.topics.bucketed.name:
+        defaults["retention.ms"] = retention_ms(config)
+    return replace(topic, settings={**defaults, **topic.settings})
 
 
 def refusal(config: Config, settings: Settings) -> str | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from unique_users.commands.arguments import CONFIG_FILE, Parser, default_config
 from unique_users.config.load import load_config
 from unique_users.local_kafka.broker import LocalKafka, local_address
-from unique_users.local_kafka.cluster import LocalCluster, local_kafka
+from unique_users.local_kafka.cluster import PORT_MAX, LocalCluster, local_kafka
 from unique_users.local_kafka.java_process import shown
+from unique_users.local_kafka.metrics import DEFAULT_PORT, Metrics
 from unique_users.local_kafka.tools import tool
 from unique_users.runtime.signals import stop_on_signals
 
@@ -26,6 +27,7 @@ examples:
   unique-users broker start --kafka-version 2.4.0 --set broker.data=data-2.4
   unique-users broker start --nodes 3 --set broker.data=data-3
   unique-users broker start --secure --set broker.data=data-secure
+  unique-users broker start --metrics
 
 Put options before the tool's name; everything after it is passed to the tool.
 """
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if address is None:
         _log.info(f"kafka.bootstrap_servers is {servers}, not a loopback address: the local Kafka is left alone")
         return 0
-    kafka = local_kafka(version, Path(config.broker.data), address, options.nodes, secure=options.secure)
+    metrics = None if options.metrics is None else Metrics(options.metrics)
+    kafka = local_kafka(version, Path(config.broker.data), address, options.nodes, metrics, secure=options.secure)
     if options.command == "tool":
         secured = None if kafka.security is None else kafka.security.tool_settings
         return run_tool(version, options, kafka.bootstrap_servers, secured)
@@ -62,6 +65,9 @@ def start(kafka: LocalKafka | LocalCluster) -> int:
     """Start the broker unless it is running."""
     started = kafka.start()
     _log.info(("started: " if started else "already there: ") + kafka.status().text)
+    if kafka.metrics is not None:
+        nodes = kafka.nodes if isinstance(kafka, LocalCluster) else [kafka]
+        _log.info(f"metrics: {', '.join(node.metrics.url for node in nodes if node.metrics)}")
     if kafka.security is not None:
         _log.info(f"secured: run the scripts with --config {shown(kafka.security.config('admin'))}, or another user's")
     return 0
@@ -90,7 +96,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(config=default_config(), set=[], set_after=[], kafka_version=None, nodes=None, secure=False)
+    parser.set_defaults(
+        config=default_config(), set=[], set_after=[], kafka_version=None, nodes=None, secure=False, metrics=None
+    )
     add_options(parser, "set")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does in [
@@ -140,6 +148,23 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secure", action="store_true", help="with TLS, passwords and access rights; see docs/operations.md"
     )
+    parser.add_argument(
+        "--metrics",
+        type=port,
+        nargs="?",
+        const=DEFAULT_PORT,
+        metavar="PORT",
+        help=f"serve Kafka's metrics for Prometheus at 127.0.0.1:PORT (default: {DEFAULT_PORT}); of several nodes, each"
+        " at the next port",
+    )
+
+
+def port(text: str) -> int:
+    """Parse a port, with room for those of more nodes behind it."""
+    number = int(text)
+    if not 1 <= number <= PORT_MAX - NODES_MAX:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to {PORT_MAX - NODES_MAX}, got {number}")
+    return number
 
 
 def nodes(text: str) -> int:

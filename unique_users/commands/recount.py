@@ -13,7 +13,15 @@ from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.producer.frame_files import FrameFiles
-from unique_users.queries.recount import Verdict, accepted_words, differences, recount, require_accepted, within_time
+from unique_users.queries.recount import (
+    Verdict,
+    accepted_words,
+    differences,
+    no_longer_kept,
+    recount,
+    require_accepted,
+    within_time,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +58,14 @@ def main(argv: Sequence[str]) -> int:
     with saying_why_silent(config):
         published = read_published(config).merged()
     there = {bucket: found for bucket, found in published.items() if bucket.interval in config.counter.intervals}
+    gone = no_longer_kept(buckets, there, config.counter.publish_keep_days, calendar)
+    buckets = [bucket for bucket in buckets if Bucket(bucket.interval, bucket.start) not in gone]
     counted = there if arguments.all else within_time(there, buckets)
     why = {bucket: found.why for bucket, found in counted.items() if found.why}
     different = differences(buckets, {bucket: found.total for bucket, found in counted.items()}, why)
     sys.stdout.writelines(difference.line(arguments.format, calendar) + "\n" for difference in different)
     compared = len(counted.keys() | {Bucket(bucket.interval, bucket.start) for bucket in buckets})
-    _log.info(Verdict(len(different), compared, len(there) - len(counted)).words(result.counts))
+    _log.info(Verdict(len(different), compared, len(there) - len(counted), len(gone)).words(result.counts))
     for bucket, reasons in sorted(why.items()):
         if bucket not in {difference.bucket for difference in different}:
             _log.info(f"{calendar.text(bucket)}  {bucket.interval}  does not differ{words(reasons)}")

@@ -30,6 +30,7 @@ _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
 LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
+Days = Annotated[int, Meta(ge=0, le=1_000_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Partitions = Annotated[int, Meta(ge=1, le=100_000)]
 NAME_LENGTH_MAX = 4_000
@@ -61,14 +62,19 @@ class Topic(Section, frozen=True, kw_only=True):
 # The bucketer judges frames up to `frame.bytes_max`. Kafka has to carry more than that, so that an oversized frame
 # reaches `rejected` whole. Longer lines are truncated, see replay.py.
 _CARRIES_LARGE_FRAMES: dict[str, Scalar] = {"max.message.bytes": 8_388_608}
-_KEEPS_THE_LAST_VALUE: dict[str, Scalar] = {"cleanup.policy": "compact"}
+_FEED: dict[str, Scalar] = {**_CARRIES_LARGE_FRAMES, "retention.ms": 7 * 86_400_000}
+_METRICS: dict[str, Scalar] = {"retention.ms": 30 * 86_400_000}
+_REJECTED: dict[str, Scalar] = {**_CARRIES_LARGE_FRAMES, "retention.ms": 30 * 86_400_000}
+# The segment that is written to is never compacted, so a new one begins every day.
+_COUNTS: dict[str, Scalar] = {"cleanup.policy": "compact", "segment.ms": 86_400_000}
+_PUBLISH_KEEP: dict[IntervalName, Days] = {"minute": 400, "5 minutes": 400}
 
 
 class FeedTopic(Topic, frozen=True, kw_only=True):
     """The frames."""
 
     name: TopicName = "feed"
-    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_FEED.copy)
 
 
 class BucketedTopic(Topic, frozen=True, kw_only=True):
@@ -81,20 +87,21 @@ class CountsTopic(Topic, frozen=True, kw_only=True):
     """The counts."""
 
     name: TopicName = "counts"
-    settings: dict[str, Scalar] = msgspec.field(default_factory=_KEEPS_THE_LAST_VALUE.copy)
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_COUNTS.copy)
 
 
 class RejectedTopic(Topic, frozen=True, kw_only=True):
     """Dead letters: frames that are not counted."""
 
     name: TopicName = "rejected"
-    settings: dict[str, Scalar] = msgspec.field(default_factory=_CARRIES_LARGE_FRAMES.copy)
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_REJECTED.copy)
 
 
 class MetricsTopic(Topic, frozen=True, kw_only=True):
     """A record for each report."""
 
     name: TopicName = "metrics"
+    settings: dict[str, Scalar] = msgspec.field(default_factory=_METRICS.copy)
 
 
 class Topics(Section, frozen=True, kw_only=True):
@@ -152,6 +159,7 @@ class Counter(Section, frozen=True, kw_only=True):
     report_seconds: Seconds = 60
     save_seconds: Seconds = 5
     publish_seconds: Seconds = 1
+    publish_keep_days: dict[IntervalName, Days] = msgspec.field(default_factory=_PUBLISH_KEEP.copy)
     retention_seconds: LongSeconds = 172_800
     idle_seconds: Seconds = 60
     uids_in_memory_max: Count = 2_000_000

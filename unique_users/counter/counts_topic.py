@@ -1,6 +1,6 @@
 """Publishing to the topic `counts`, and reading all of it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from unique_users.aggregation.completeness import Gap, Why
@@ -32,12 +32,19 @@ class Due(NamedTuple):
         return not self.counts and not self.withdrawn and self.gaps is None
 
 
-def read_counts(consumer: Consumer, ends: Mapping[int, int]) -> ReadCounts:
-    """The counts in the topic `counts`, up to the offsets `ends` of its partitions.
+def every_bucket(_: Bucket) -> bool:
+    """Whether to keep a bucket that is read: all of them."""
+    return True
+
+
+def read_counts(
+    consumer: Consumer, ends: Mapping[int, int], wanted: Callable[[Bucket], bool] = every_bucket
+) -> ReadCounts:
+    """The counts of the `wanted` buckets in the topic `counts`, up to the offsets `ends` of its partitions.
 
     `consumer` must be the only reader of that topic in its group. Raises BrokerAwayError.
     """
-    read = ReadCounts()
+    read = ReadCounts(wanted=wanted)
     begun: set[int] = set()
     while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
         alive()

@@ -14,7 +14,8 @@ from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Batch
 from unique_users.counter.counts_topic import Due
 from unique_users.counter.end_counts import EndCounts
-from unique_users.event_time.buckets import MINUTE, Bucket, bucket_timestamp, iso_time
+from unique_users.counter.publish_keep import PublishKeep
+from unique_users.event_time.buckets import DAY_SECONDS, MINUTE, Bucket, bucket_timestamp, iso_time
 from unique_users.event_time.rollup import Rollup
 from unique_users.messages.bucketed import minute_of, uids_of, users_by_bucket
 from unique_users.messages.checkpoints import Found
@@ -29,17 +30,25 @@ from unique_users.state.store import Store
 
 # After this many uids have left memory, it is given back: tables of at least 20 MB. Each time costs milliseconds.
 GIVE_BACK_UIDS = 500_000
+OLD_AT_ONCE = 10_000  # counts that leave the topic with one publication
+WAITS_MAX = 60  # publications that old counts wait for the low watermark, which nobody may be allowed to see
 
 
 class CountedPartition:
     """Adds records, saves them together with the position, and drops what is closed and past its retention.
 
     `saved_offset` is None while nothing is saved yet. Buckets are kept for `keep_seconds` behind the low watermark,
-    before which nothing more arrives; forever if that is None.
+    before which nothing more arrives; forever if that is None. Their counts stay in `counts` for `publish_keep`.
     """
 
     def __init__(
-        self, store: Store, origin: Origin, rollup: Rollup, keep_seconds: int | None, uids_in_memory_max: int
+        self,
+        store: Store,
+        origin: Origin,
+        rollup: Rollup,
+        keep_seconds: int | None,
+        uids_in_memory_max: int,
+        publish_keep: PublishKeep,
     ) -> None:
         self.origin = origin
         self.facts = store.facts
@@ -49,6 +58,10 @@ class CountedPartition:
         self._users = BucketUsers(self._store.counts, self._store.load, self._store.load_sketch, rollup)
         self._keep_seconds = keep_seconds
         self._uids_in_memory_max = uids_in_memory_max
+        self._publish_keep = publish_keep
+        self.old: list[Bucket] = []  # published counts that are to leave the topic, see `note_old`
+        self._old_until = 0  # the low watermark at which they were looked for
+        self._waits_left = WAITS_MAX
         self._end_counts = EndCounts(self._store.at_end, rollup.calendar)
         self._low_watermark: int | None = None
         # A low watermark and the clock of the slowest partition of feed, and the position from which they hold.
@@ -132,7 +145,8 @@ class CountedPartition:
         """
         held = self._users.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
-        withdrawn = [bucket for bucket in self.facts.withdrawn if bucket in counts or bucket not in held]
+        withdrawn = [b for b in self.facts.withdrawn if b in counts or b not in held or self.is_old(b)]
+        withdrawn += [bucket for bucket in self.old[:OLD_AT_ONCE] if bucket not in counts]
         gaps = with_gaps(self.facts.former_gaps, self.facts.all_gaps)
         told = gaps if gaps != self._published_gaps else None
         at_end = self._end_counts.of(counts)
@@ -145,6 +159,7 @@ class CountedPartition:
         if due.withdrawn:
             left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in due.withdrawn)
             self.facts = replace(self.facts, withdrawn=left)
+            self._old_left({*due.withdrawn})
 
     def _have_gaps(self, gaps: tuple[Gap, ...]) -> None:
         before = self.facts.all_gaps
@@ -218,6 +233,7 @@ class CountedPartition:
         if self.position < end:
             return
         self._coming = None
+        self._waits_left = 0
         if low_watermark is not None:
             self._low_watermark = low_watermark
         if clock is not None:
@@ -269,17 +285,55 @@ class CountedPartition:
         return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
-        """The counts that changed since the last call.
+        """The counts that changed since the last call, without those that are too old to be in the topic.
 
-        While the partition is still catching up, only those past their retention: nothing more arrives for them.
+        While the partition is still catching up, only those past their retention: nothing more arrives for them. What
+        may be too old waits for the low watermark.
         """
         due = self.unpublished
         if self.position < self.publish_from:
             floor = self._retention_floor()
             due = {bucket for bucket in due if self._rollup.last_minute(bucket) < floor}
-        counts = {bucket: self.count(bucket) for bucket in sorted(due)}
+        elif self._publish_keep and self._waits_left:
+            self._waits_left -= 1
+            newest = max((b.start for b in self._users.counts() if b.interval == MINUTE.name), default=None)
+            due = {bucket for bucket in due if not self._publish_keep.is_over(bucket, newest)}
+        counts = {bucket: self.count(bucket) for bucket in sorted(due) if not self.is_old(bucket)}
         self.unpublished = self.unpublished - due
         return counts
+
+    @property
+    def may_have_old(self) -> bool:
+        """Whether to look in the topic for counts that are old enough to leave it: once for each day of event time."""
+        if not self._publish_keep or self.old or self.facts.unsettled or self._low_watermark is None:
+            return False
+        return self._low_watermark >= self.facts.counts_withdrawn_until + DAY_SECONDS
+
+    def is_old(self, bucket: Bucket) -> bool:
+        """Whether the count of a bucket is to leave the topic."""
+        return self._publish_keep.is_over(bucket, self._low_watermark)
+
+    def note_old(self, found: Iterable[Bucket]) -> int:
+        """Have those counts leave the topic that it holds and that are old enough. Returns how many stay all the same.
+
+        What a version published that kept everything stays.
+        """
+        old = [bucket for bucket in found if self.is_old(bucket)]
+        if self.facts.counts_kept_before is None:
+            self.facts = replace(self.facts, counts_kept_before=self._low_watermark if old else 0)
+        kept_before = self.facts.counts_kept_before
+        self.old = sorted(bucket for bucket in old if not self._publish_keep.is_over(bucket, kept_before))
+        self._old_until = self._low_watermark or 0
+        stay = len(old) - len(self.old)
+        self._old_left(())
+        return stay
+
+    def _old_left(self, gone: Container[Bucket]) -> None:
+        """Note that these have left the topic; with the last one, how far it is in order."""
+        self.old = [bucket for bucket in self.old if bucket not in gone]
+        if not self.old and self._old_until:
+            self.facts = replace(self.facts, counts_withdrawn_until=self._old_until)
+            self._old_until = 0
 
     def close(self) -> None:
         """Close the file. Saves nothing."""

@@ -7,9 +7,10 @@ from functools import partial
 from unique_users.clients.protocols import Topics
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
-from unique_users.counter.counts_topic import Due, Publisher
+from unique_users.counter.counts_topic import Due, Publisher, every_bucket
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
+from unique_users.event_time.buckets import Bucket
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.merged_counts import ReadCounts
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
@@ -18,11 +19,14 @@ from unique_users.runtime.heartbeat import alive, busy
 
 _log = logging.getLogger(__name__)
 
+LOOK_FOR_OLD_SECONDS = 600.0  # between two looks at least: a replay passes a day of event time in seconds
+
 
 class Publishing:
     """Publishes with a Publisher that is replaced after every failure. What does not arrive stays due.
 
-    `read_counts` reads all of `counts`. Raises BrokerAwayError, and BrokerError if that is refused.
+    `read_counts` reads the buckets of `counts` that its argument wants. Raises BrokerAwayError, and BrokerError if that
+    is refused.
     """
 
     def __init__(
@@ -30,7 +34,7 @@ class Publishing:
         config: Config,
         topics: Topics,
         new_publisher: Callable[[], Publisher],
-        read_counts: Callable[[], ReadCounts],
+        read_counts: Callable[[Callable[[Bucket], bool]], ReadCounts],
         monotonic: Callable[[], float],
     ) -> None:
         self._config = config
@@ -40,6 +44,7 @@ class Publishing:
         self._monotonic = monotonic
         self._examples = Examples()
         self._publisher: Publisher | None = None
+        self._looked_for_old_at: float | None = None
         self._published_to = self._recreated()  # the value of `_recreated` when everything held was last published
 
     def missing_topics(self) -> tuple[str, ...]:
@@ -69,6 +74,8 @@ class Publishing:
             return False  # sending to a missing topic would block the loop, and counts of a topic that is gone are void
         if not self._settled([each for each in partitions.open.values() if each.must_settle]):
             return False
+        if self._look_for_old([each for each in partitions.open.values() if each.may_have_old]):
+            partitions.commit()  # that took a while
         arrived = True
         for number, each in partitions.open.items():
             alive()
@@ -115,7 +122,7 @@ class Publishing:
             return True
         name = self._config.topics.counts.name
         try:
-            read = self._read_counts()
+            read = self._read_counts(every_bucket)
         except BrokerAwayError:
             return False
         except BrokerError as error:
@@ -130,6 +137,36 @@ class Publishing:
                     " gone are higher than what the topic holds, which was cut back: replacing them"
                 )
         return True
+
+    def _look_for_old(self, ready: Sequence[CountedPartition]) -> bool:
+        """Find the counts in the topic that are older than they are kept: no state remembers what it has dropped.
+
+        Returns whether there are some.
+        """
+        now = self._monotonic()
+        lately = self._looked_for_old_at is not None and now < self._looked_for_old_at + LOOK_FOR_OLD_SECONDS
+        if not ready or lately:
+            return False
+        name = self._config.topics.counts.name
+        try:
+            read = self._read_counts(lambda bucket: any(each.is_old(bucket) for each in ready))
+        except BrokerAwayError:
+            return False
+        except BrokerError as error:
+            if self._looked_for_old_at is None:
+                _log.warning(f"counts in {name!r} stay there for good, because they cannot be read: {error}")
+            self._looked_for_old_at = now
+            return False
+        self._looked_for_old_at = now
+        for each in ready:
+            where = f"{each.origin.topic}-{each.origin.partition}"
+            if stay := each.note_old(read.of_partition(each.origin.partition)):
+                said = f"{stay} counts older than counter.publish_keep_days were in {name!r} before that key: they stay"
+                _log.info(f"{where}: {said}")
+            if each.old:
+                said = f"{len(each.old)} counts in {name!r} are older than counter.publish_keep_days: deleting them"
+                _log.info(f"{where}: {said}")
+        return any(each.old for each in ready)
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):

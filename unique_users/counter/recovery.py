@@ -13,6 +13,7 @@ from unique_users.config.schema import Config
 from unique_users.counter.backfill import follow
 from unique_users.counter.drop_guard import refuse_drops
 from unique_users.counter.partition import CountedPartition
+from unique_users.counter.publish_keep import PublishKeep
 from unique_users.errors import OtherTopicError, StateError
 from unique_users.event_time.buckets import Calendar, iso_time
 from unique_users.event_time.rollup import Rollup
@@ -163,9 +164,9 @@ class Recovery:
         uids_max = settings.uids_in_memory_max // origin.partitions
         # A low watermark is already behind its clock by the allowed lateness, and the retention is at least as long.
         retention, allowed = settings.retention_seconds, self._config.bucketer.allowed_lateness_seconds
-        counted = CountedPartition(
-            store, origin, self._rollup, max(0, retention - allowed) if retention else None, uids_max
-        )
+        keep = max(0, retention - allowed) if retention else None
+        publish_keep = PublishKeep(settings.publish_keep_days, allowed, self._rollup.calendar, keep or 0)
+        counted = CountedPartition(store, origin, self._rollup, keep, uids_max, publish_keep)
         counted.facts = self._facts(store, origin)
         return counted
 
@@ -174,4 +175,4 @@ class Recovery:
         if store.next_offset is not None:
             return facts
         generation = new_generation(self._stores.wall_clock(), origin.topic_id, self._former)
-        return replace(facts, generation=generation, unsettled=bool(origin.topic_id))
+        return replace(facts, generation=generation, unsettled=bool(origin.topic_id), counts_kept_before=0)

@@ -27,6 +27,7 @@ class Bucket(NamedTuple):
 IntervalName = Literal["minute", "5 minutes", "hour", "day", "week", "month", "year"]
 
 MINUTE = Interval("minute", 60)
+DAY_SECONDS = 86_400
 _FIXED = {"minute": 60, "5 minutes": 300, "hour": 3_600}
 _DAYS_MAX = {"day": 1, "week": 7, "month": 31, "year": 366}
 INTERVALS = (*_FIXED, *_DAYS_MAX)  # from short to long

@@ -18,6 +18,7 @@ from unique_users.local_kafka.data_directory import check_data, data_version, ex
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
 from unique_users.local_kafka.jars import fetch_jars
 from unique_users.local_kafka.java_process import START_SECONDS, JavaDaemon, shown
+from unique_users.local_kafka.metrics import Metrics
 from unique_users.local_kafka.probe import Login, brokers_known, free_port, listens
 from unique_users.local_kafka.security import Security
 from unique_users.local_kafka.zookeeper import start_zookeeper
@@ -67,7 +68,8 @@ class LocalKafka:
     """One broker of Kafka `version` with its data below `data`, reached at `host:port`.
 
     `zookeeper_port` is for 2.4.0 (None: any free one), `heap` is the broker's, in Java's notation, and `properties`
-    override those of `kafka-config/`. Without a `membership` it is alone; without `security` anybody may do anything.
+    override those of `kafka-config/`. Without a `membership` it is alone; without `security` anybody may do anything;
+    without `metrics` it serves none.
     As a context manager it starts on entry and stops on exit.
     """
 
@@ -80,6 +82,7 @@ class LocalKafka:
     properties: Mapping[str, str] = field(default_factory=dict)
     membership: Membership | None = None
     security: Security | None = None
+    metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         """Resolve the paths, so that they hold if the working directory changes."""
@@ -202,6 +205,8 @@ class LocalKafka:
                 " first, or fix kafka.bootstrap_servers"
             )
         self._wait_for_answer(time.monotonic() + START_SECONDS, 0)
+        if self.metrics is not None:
+            self.metrics.check_served()
         return True
 
     def _refuse_while_starting(self) -> None:
@@ -225,6 +230,8 @@ class LocalKafka:
 
     def _start_processes(self, jars: Sequence[Path]) -> None:
         self._check_port()
+        if self.metrics is not None:
+            self.metrics.check_port()
         if self.security is not None and self.membership is None:
             self.security.make(self.bootstrap_servers, self.data)
         if self.version.startswith("2."):
@@ -259,8 +266,9 @@ class LocalKafka:
         self._start_kafka(jars, deadline)
 
     def _start_kafka(self, jars: Sequence[Path], deadline: float) -> None:
+        options = [] if self.metrics is None else self.metrics.java_options()
         while True:
-            offset = self._kafka.spawn(jars, self.heap, self.bootstrap_servers)
+            offset = self._kafka.spawn(jars, self.heap, self.bootstrap_servers, options)
             try:
                 return self._wait_for_answer(deadline, offset)
             except LocalKafkaError:

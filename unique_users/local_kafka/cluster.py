@@ -17,6 +17,7 @@ from unique_users.local_kafka.broker import LocalKafka, Membership, Status
 from unique_users.local_kafka.data_directory import explained, new_cluster_id
 from unique_users.local_kafka.errors import LocalKafkaError, UsageError
 from unique_users.local_kafka.java_process import START_SECONDS, shown
+from unique_users.local_kafka.metrics import Metrics
 from unique_users.local_kafka.probe import free_port, listens
 from unique_users.local_kafka.security import Security
 
@@ -72,7 +73,13 @@ def _free_after(host: str, port: int) -> int:
 
 
 def local_kafka(
-    version: str, data: Path, address: tuple[str, int], nodes: int | None = None, *, secure: bool = False
+    version: str,
+    data: Path,
+    address: tuple[str, int],
+    nodes: int | None = None,
+    metrics: Metrics | None = None,
+    *,
+    secure: bool = False,
 ) -> "LocalKafka | LocalCluster":
     """The local Kafka in the directory `data`, as it was created, or else as it is to be created.
 
@@ -83,6 +90,8 @@ def local_kafka(
     layout, security = Addresses.read(data), Security(data / "secure")
     if version.startswith("2.") and (secure or (nodes or 1) > 1):
         raise UsageError("--nodes and --secure need Kafka 4: start with --kafka-version 4.3.1")
+    if version.startswith("2.") and metrics is not None:
+        raise UsageError("--metrics needs Kafka 4: start with --kafka-version 4.3.1")
     if (data / "kafka-version").exists() or layout is not None:
         size = 1 if layout is None else len(layout.brokers)
         if nodes not in {None, size}:
@@ -93,8 +102,8 @@ def local_kafka(
         size = nodes or 1
     wanted = security if secure or security.exists else None
     if size == 1:
-        return LocalKafka(version, data, port, host=host, security=wanted)
-    return LocalCluster(version, data, port, size, host=host, security=wanted)
+        return LocalKafka(version, data, port, host=host, security=wanted, metrics=metrics)
+    return LocalCluster(version, data, port, size, host=host, security=wanted, metrics=metrics)
 
 
 def _made_otherwise(data: Path, made: str) -> LocalKafkaError:
@@ -115,6 +124,7 @@ class LocalCluster:
     heap: str = NODE_HEAP
     properties: Mapping[str, str] = field(default_factory=dict)
     security: Security | None = None
+    metrics: Metrics | None = None  # of the first node; the others serve theirs at the ports after it
 
     def __post_init__(self) -> None:
         """Find out where the nodes are, or choose where they will be."""
@@ -209,6 +219,7 @@ class LocalCluster:
             properties={**replication, **self.properties},
             membership=Membership(number, self._layout.controllers, self._layout.cluster_id),
             security=self.security,
+            metrics=None if self.metrics is None else Metrics(self.metrics.port + number - 1),
         )
 
     def _choose_ports(self) -> None:

@@ -37,23 +37,28 @@ def fetch_jars(version: str) -> list[Path]:
     Missing and damaged ones are downloaded and enter the cache whole or not at all. If all are there, nothing uses the
     network. Raises LocalKafkaError.
     """
-    locked = _locked(version)
+    try:
+        return _fetched(f"kafka-{version}", f"jars of Kafka {version}")
+    except FileNotFoundError:
+        known = sorted(path.name[6:-10] for path in CONFIG_DIRECTORY.glob("kafka-*.lock.toml"))
+        raise LocalKafkaError(f"no local Kafka {version!r}: choose one of {', '.join(known)}") from None
+
+
+def fetch_metrics_agent() -> Path:
+    """Return the jar of the Prometheus JMX exporter, fetched and checked like Kafka's own. Raises LocalKafkaError."""
+    (path,) = _fetched("metrics-agent", "jars of the Prometheus JMX exporter")
+    return path
+
+
+def _fetched(lock: str, what: str) -> list[Path]:
+    """The jars of a lock file. Raises FileNotFoundError if there is none of that name."""
+    locked: list[LockedDependency] = LockFile.load(CONFIG_DIRECTORY / f"{lock}.lock.toml").dependencies
     cache = default_maven_repo()
     paths = [_path_in(cache, jar) for jar in locked]
     missing = [jar for jar, path in zip(locked, paths, strict=True) if _sha256(path) != jar.sha256]
     if missing:
-        _download(missing, cache, f"{len(missing)} of {len(locked)} jars of Kafka {version}")
+        _download(missing, cache, f"{len(missing)} of {len(locked)} {what}")
     return paths
-
-
-def _locked(version: str) -> list[LockedDependency]:
-    lock = CONFIG_DIRECTORY / f"kafka-{version}.lock.toml"
-    try:
-        locked: list[LockedDependency] = LockFile.load(lock).dependencies
-    except FileNotFoundError:
-        known = sorted(path.name[6:-10] for path in CONFIG_DIRECTORY.glob("kafka-*.lock.toml"))
-        raise LocalKafkaError(f"no local Kafka {version!r}: choose one of {', '.join(known)}") from None
-    return locked
 
 
 def _path_in(cache: Path, jar: LockedDependency) -> Path:
@@ -132,11 +137,18 @@ def _unwritable(path: Path, error: OSError) -> LocalKafkaError:
 
 
 def java_command(
-    jars: Iterable[Path], main_class: str, arguments: Sequence[str], heap: str, *, quick: bool = False
+    jars: Iterable[Path],
+    main_class: str,
+    arguments: Sequence[str],
+    heap: str,
+    *,
+    quick: bool = False,
+    options: Sequence[str] = (),
 ) -> list[str]:
     """Return the command that runs `main_class` with `heap` (such as `512m`); it logs warnings to stderr.
 
-    `quick` is for programs of a few seconds: no time is spent on code that would be fast later (30 % less CPU).
+    `quick` is for programs of a few seconds: no time is spent on code that would be fast later (30 % less CPU). More
+    `options` are for this process alone.
     """
     return [
         str(JAVA),
@@ -147,6 +159,7 @@ def java_command(
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        *options,
         "-classpath",
         os.pathsep.join(map(str, jars)),
         main_class,

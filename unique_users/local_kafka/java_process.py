@@ -70,9 +70,9 @@ class JavaDaemon:
             return False
         return True
 
-    def spawn(self, jars: Sequence[Path], heap: str, address: str) -> int:
-        """Start it out of reach of this terminal. Returns the size of its log before that."""
-        command = java_command(jars, MAIN_CLASSES[self.name], [str(self.settings_path)], heap)
+    def spawn(self, jars: Sequence[Path], heap: str, address: str, options: Sequence[str] = ()) -> int:
+        """Start it out of reach of this terminal, with `options` of Java. Returns the size of its log before that."""
+        command = java_command(jars, MAIN_CLASSES[self.name], [str(self.settings_path)], heap, options=options)
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES_MAX:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("ab") as output:

@@ -111,6 +111,10 @@ class ReadCounts:
         """Every bucket of which there is a record."""
         return self._counts.keys()
 
+    def of_partition(self, partition: int) -> list[Bucket]:
+        """Every bucket of which there is a record of a partition, of whatever generation."""
+        return [bucket for bucket, found in self._counts.items() if partition in found]
+
     def take_changed(self) -> set[Bucket]:
         """The buckets whose merged count may have changed since this was asked last; deleted ones are among them."""
         self._current()

@@ -16,7 +16,7 @@ from unique_users.aggregation.completeness import fields, words
 from unique_users.aggregation.counts import Count, Estimate, sketch_class, users_in
 from unique_users.config.schema import Config
 from unique_users.errors import InputError
-from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp
+from unique_users.event_time.buckets import DAY_SECONDS, MINUTE, Bucket, Calendar, IntervalName, bucket_timestamp
 from unique_users.messages.field_names import FirstFrames
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME, Field
 from unique_users.messages.frame import BadFrameError, CutLine, FrameFormat, Reason
@@ -208,12 +208,27 @@ def within_time(
     return {bucket: found for bucket, found in published.items() if bucket.start in spans.get(bucket.interval, ())}
 
 
+def no_longer_kept(
+    buckets: Iterable[BucketCount],
+    published: Iterable[Bucket],
+    keep_days: Mapping[IntervalName, int],
+    calendar: Calendar,
+) -> set[Bucket]:
+    """The recounted buckets that are not published because they are too old, measured from the newest published one."""
+    there = set(published)
+    newest = max((bucket.start for bucket in there), default=0)
+    missing = {Bucket(bucket.interval, bucket.start) for bucket in buckets} - there
+    floors: dict[str, int] = {name: newest - days * DAY_SECONDS for name, days in keep_days.items() if days}
+    return {bucket for bucket in missing if calendar.end(bucket) <= floors.get(bucket.interval, 0)}
+
+
 class Verdict(NamedTuple):
     """How many buckets differ, of those that were compared."""
 
     different: int
     compared: int
     left_out: int = 0  # published ones outside the time range of the recounted frames
+    gone: int = 0  # recounted ones that are older than counts are kept
 
     def words(self, counts: FrameTotals) -> str:
         """On one line; `counts` are those of the recount."""
@@ -225,6 +240,8 @@ class Verdict(NamedTuple):
             text += f", counting the {_share(counts)} of the frames that were accepted"
         if self.left_out:
             text += f"; {self.left_out:,} published ones are outside the files' time: --all compares them"
+        if self.gone:
+            text += f"; {self.gone:,} are older than counter.publish_keep_days and no longer published"
         return text
 
 

@@ -24,6 +24,9 @@ class Facts(msgspec.Struct, frozen=True):
     withdrawn: tuple[Bucket, ...] = ()  # published counts that are to be deleted there
     history: tuple[Checkpoint, ...] = ()  # oldest first
     feed_gap: int | None = None  # frames of feed are missing from this time on, until the next frame shows up to when
+    # How far the stream was when a state from before counter.publish_keep_days met it; older counts stay in the topic.
+    counts_kept_before: int | None = None
+    counts_withdrawn_until: int = 0  # the low watermark by which all counts that are old enough have left the topic
     unsettled: bool = False  # what former states published has not yet been compared with what the log holds
 
     @property

@@ -5,7 +5,7 @@ from brokers import config_for
 from msgspec.structs import replace
 
 from unique_users.clients.topic_settings import as_created, change, notes, rebuild_seconds, retention_ms
-from unique_users.config.schema import Broker, Config
+from unique_users.config.schema import Broker, Config, Topics
 
 DAY, HOUR = 86_400, 3_600
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
@@ -37,13 +37,22 @@ def test_lateness_adds_to_it_and_without_a_bound_on_it_bucketed_is_kept_forever(
     assert retention_ms(config(allowed_lateness_seconds=0)) == -1
 
 
-def test_a_retention_that_is_configured_wins_and_other_topics_are_made_as_configured() -> None:
-    topics = {"bucketed": {"settings": {"retention.ms": 5, "segment.ms": 9}}}
-    given = config_for("fake:1", topics=topics)
-    assert as_created(given, given.topics.bucketed) is given.topics.bucketed
-    assert as_created(given, given.topics.feed) is given.topics.feed
+def test_a_retention_that_is_configured_wins_and_other_defaults_stay() -> None:
+    bucketed, counts = {"retention.ms": 5, "segment.ms": 9}, {"min.insync.replicas": 2, "segment.ms": 9}
+    given = config_for("fake:1", topics={"bucketed": {"settings": bucketed}, "counts": {"settings": counts}})
+    assert as_created(given, given.topics.bucketed) == given.topics.bucketed
+    assert as_created(given, given.topics.feed) == given.topics.feed
+    assert as_created(given, given.topics.counts).settings == {"cleanup.policy": "compact", **counts}
     plain = config("year")
     assert as_created(plain, plain.topics.bucketed).settings == {"retention.ms": 369 * DAY * 1000}
+
+
+def test_every_topic_is_made_with_a_bound_of_its_own() -> None:
+    given = config_for("fake:1", topics={"metrics": {"name": "metrics"}})
+    topics = [as_created(given, getattr(given.topics, name)) for name in Topics.__struct_fields__]
+    bounds = {topic.name: topic.settings.get("retention.ms", topic.settings.get("cleanup.policy")) for topic in topics}
+    days = {name: bound if isinstance(bound, str) else int(bound or 0) // DAY // 1000 for name, bound in bounds.items()}
+    assert days == {"feed": 7, "bucketed": 7, "counts": "compact", "rejected": 30, "metrics": 30}
 
 
 def test_a_bucketed_that_keeps_enough_or_everything_is_not_mentioned() -> None:

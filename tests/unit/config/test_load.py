@@ -60,11 +60,20 @@ def complaint(load: Load, text: str, *overrides: str, **environment: str) -> str
     return re.sub(r"^/\S*/(config\.yaml)(, line \d+)?", r"\1", message)
 
 
+def test_published_counts_are_kept_by_interval(load: Load) -> None:
+    assert load("").counter.publish_keep_days == {"minute": 400, "5 minutes": 400}
+    assert load("counter: {publish_keep_days: {}}").counter.publish_keep_days == {}
+    assert load("counter: {publish_keep_days: {5 minutes: 9}}", "counter.publish_keep_days.minute=0") == load(
+        "counter: {publish_keep_days: {minute: 0, 5 minutes: 9}}"
+    )
+    assert "expected one of minute, 5 minutes" in complaint(load, "counter: {publish_keep_days: {second: 1}}")
+
+
 def test_an_empty_file_is_the_defaults(load: Load) -> None:
     config = load("")
     assert config.bootstrap_servers == ["localhost:9092"]
     assert config.counter.report_seconds == 60
-    assert config.topics.counts.settings == {"cleanup.policy": "compact"}
+    assert config.topics.counts.settings == {"cleanup.policy": "compact", "segment.ms": 86_400_000}
 
 
 def test_the_file_that_comes_with_the_program_holds_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

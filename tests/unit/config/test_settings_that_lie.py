@@ -139,7 +139,7 @@ def test_a_name_goes_before_all_topics_and_groups_and_the_state_has_a_folder_of_
     assert (config.bucketer.group, config.counter.group) == ("shop.bucketer", "shop.counter")
     assert Path(config.state.directory) == Path("state/shop")
     assert config.broker.data == "data"
-    assert topics.counts.settings == {"cleanup.policy": "compact"}
+    assert topics.counts.settings == {"cleanup.policy": "compact", "segment.ms": 86_400_000}
 
 
 @pytest.mark.parametrize("name", ["..", ".a", "-", "a/b", "a b", "ä", "x" * 101])

@@ -121,7 +121,7 @@ def test_without_the_right_to_read_counts_a_counter_begins_anew_and_says_what_it
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def refused(_: Counter) -> ReadCounts:
+    def refused(*_: object) -> ReadCounts:
         raise BrokerError("no right to read 'counts'")
 
     monkeypatch.setattr(Counter, "read_counts", refused)

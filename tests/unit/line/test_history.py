@@ -38,7 +38,8 @@ def frame(random: Random, ts: int) -> bytes:
 
 
 def test_two_years_of_history_are_counted_exactly_with_bounded_memory(kafka: FakeKafka, tmp_path: Path) -> None:
-    feed, counter = Feed(kafka), Counter(kafka, tmp_path / "state", uids_in_memory_max=UIDS_MAX)
+    feed = Feed(kafka)
+    counter = Counter(kafka, tmp_path / "state", uids_in_memory_max=UIDS_MAX, publish_keep_days={})
     frames = list(thinned_history(Random(2016)))
     expected = recount(frames, feed.config, int(kafka.clock.wall() * 1000))
     remaining, buckets_held, uids_held = iter(frames), 0, 0

@@ -15,6 +15,7 @@ from unique_users.queries.recount import (
     Verdict,
     accepted_words,
     differences,
+    no_longer_kept,
     recount,
     require_accepted,
     within_time,
@@ -188,6 +189,18 @@ def test_the_share_of_the_accepted_frames_is_said_and_rounded_down(read: int, ac
     counts = FrameTotals(read, accepted, Counter({"no_uid": read - accepted}))
     assert accepted_words(counts) == f"{counts}, {share} accepted"
     assert accepted_words(FrameTotals(3, 3)) == "3 frames read = 3 accepted + 0 rejected"
+
+
+def test_what_is_too_old_to_be_published_is_not_compared() -> None:
+    day = 86_400
+    starts = [MINUTE - 11 * day, MINUTE - 10 * day - 60, MINUTE - 10 * day, MINUTE]
+    recounted = [BucketCount(start, 1, 1) for start in starts] + [BucketCount(0, 1, 1, "day")]
+    published = [Bucket("minute", MINUTE), Bucket("minute", starts[0])]
+    gone = no_longer_kept(recounted, published, {"minute": 10, "hour": 0}, Calendar())
+    assert gone == {Bucket("minute", starts[1])}, "the first is still there, the third should be"
+    assert no_longer_kept(recounted, [], {"minute": 10}, Calendar()) == set()
+    said = "exact: no bucket differs; 1 are older than counter.publish_keep_days and no longer published"
+    assert Verdict(0, 2, gone=1).words(FrameTotals(3, 3)) == said
 
 
 def test_a_frame_without_a_line_number_is_told_by_its_number() -> None:
