@@ -15,6 +15,7 @@ _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 4.0
 STALE_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
 
 
 class ProgressWatch:
@@ -57,8 +58,9 @@ class ProgressWatch:
     def close(self) -> None:
         """Stop looking and close the admin client."""
         self._stop.set()
-        self._thread.join(LOOK_SECONDS)
-        if self._admin is not None:
+        self._thread.join(CLOSE_SECONDS)
+        # Otherwise it is in a request to a broker that is away, and ends with the process.
+        if self._admin is not None and not self._thread.is_alive():
             self._admin.close()
 
     def _run(self) -> None:
