@@ -8,21 +8,18 @@ one process, by one clock.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.clients.connect import get_consumer, get_producer  # noqa: E402
+from background import cpu_seconds, latencies, running, send_paced  # noqa: E402
+
+from unique_users.clients.connect import get_consumer  # noqa: E402
 from unique_users.config.load import load_config  # noqa: E402
 from unique_users.config.schema import Config  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
@@ -45,43 +42,17 @@ def main() -> None:
             sets = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"client={arguments.client}"]
             sets += [f"state.directory={place / 'state'}"]
             config = load_config(str(ROOT / "config.yaml"), sets)
-            with scripts(sets) as processes:
+            with running(sets, "bucketer", "counter") as processes:
+                time.sleep(SETTLE_SECONDS)
                 before = cpu_seconds(processes)
-                latencies = measure(config, arguments.rate * arguments.seconds, arguments.rate)
+                found = measure(config, arguments.rate * arguments.seconds, arguments.rate)
                 cpu = [after - at_first for after, at_first in zip(cpu_seconds(processes), before, strict=True)]
-    cuts = statistics.quantiles(latencies, n=100)
+    cuts = statistics.quantiles(found, n=100)
     print(
         f"{arguments.client}, {arguments.rate:,} frames/s, publish_seconds {config.counter.publish_seconds:g}:"
-        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, largest {max(latencies):.2f} s;"
+        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s, largest {max(found):.2f} s;"
         f" of a core: bucketer {cpu[0] / arguments.seconds:.1%}, counter {cpu[1] / arguments.seconds:.1%}"
     )
-
-
-@contextmanager
-def scripts(sets: list[str]) -> Iterator[Sequence[psutil.Process]]:
-    """Bucketer and counter while they run."""
-    flags = [part for setting in sets for part in ("--set", setting)]
-    processes = [
-        psutil.Popen(
-            [sys.executable, str(ROOT / name), "--config", str(ROOT / "config.yaml"), *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for name in ("bucketer.py", "counter.py")
-    ]
-    try:
-        time.sleep(SETTLE_SECONDS)
-        yield processes
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-
-
-def cpu_seconds(processes: Sequence[psutil.Process]) -> list[float]:
-    """What each process has used."""
-    return [sum(process.cpu_times()[:2]) for process in processes]
 
 
 def measure(config: Config, frames: int, rate: int) -> list[float]:
@@ -89,25 +60,12 @@ def measure(config: Config, frames: int, rate: int) -> list[float]:
     seen: list[tuple[float, int]] = []
     watcher = threading.Thread(target=watch, args=(config, frames, seen), daemon=True)
     watcher.start()
-    producer = get_producer(config)
-    sent: list[float] = []
-    begin = time.monotonic()
-    while len(sent) < frames:
-        due = min(int((time.monotonic() - begin) * rate) + 1, frames) - len(sent)
-        if due > 0:
-            now = time.monotonic()
-            producer.send_all(config.topics.feed.name, [(FRAME % (len(sent) + i)).encode() for i in range(due)])
-            sent += [now] * due
-        producer.backpressure_eased(0)
-        time.sleep(0.005)
+    sent = send_paced(config, rate, frames, lambda number: FRAME % number)
     watcher.join(PATIENCE_SECONDS)
-    producer.close()
-    latencies: list[float] = []
-    for at, count in seen:
-        latencies += [at - handed_over for handed_over in sent[len(latencies) : count]]
-    if len(latencies) != frames:
-        sys.exit(f"{frames - len(latencies)} of {frames} frames did not show in {config.topics.counts.name}")
-    return latencies
+    found = latencies(seen, sent)
+    if len(found) != frames:
+        sys.exit(f"{frames - len(found)} of {frames} frames did not show in {config.topics.counts.name}")
+    return found
 
 
 def watch(config: Config, frames: int, seen: list[tuple[float, int]]) -> None:

@@ -16,11 +16,9 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import psutil
@@ -28,7 +26,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from unique_users.clients.connect import get_admin, get_producer  # noqa: E402
+from background import cpu_seconds, latencies, running, send_paced  # noqa: E402
+
+from unique_users.clients.connect import get_admin  # noqa: E402
 from unique_users.config.load import load_config  # noqa: E402
 from unique_users.config.schema import Config  # noqa: E402
 from unique_users.event_time.buckets import Bucket, Calendar  # noqa: E402
@@ -59,29 +59,6 @@ def main() -> None:
             sets = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"client={arguments.client}"]
             sets += [f"state.directory={place / 'state'}", "dashboard.port=0"]
             MEASUREMENTS[arguments.what](arguments, sets)
-
-
-@contextmanager
-def commands(sets: Sequence[str], *names: str) -> Iterator[list[psutil.Popen]]:
-    """Commands while they run."""
-    flags = [part for setting in sets for part in ("--set", setting)]
-    processes = [
-        psutil.Popen(
-            [sys.executable, "-m", "unique_users", name, "--config", str(ROOT / "config.yaml"), *flags],
-            cwd=ROOT,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=PIPE if name == "dashboard" else DEVNULL,
-            text=True,
-        )
-        for name in names
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
 
 
 def address_of(process: psutil.Popen) -> str:
@@ -116,50 +93,29 @@ def measure_latency(arguments: argparse.Namespace, sets: list[str]) -> None:
                 now = time.monotonic()
                 seen.extend((now, row[USERS_ROW]) for row in said.get("rows", []) if row[0] == ts)
 
-    with commands(sets, "bucketer", "counter", "dashboard") as processes:
+    with running(sets, "bucketer", "counter", "dashboard") as processes:
         address = address_of(processes[2])
         time.sleep(SETTLE_SECONDS)
         watcher = threading.Thread(target=watch, args=(address,), daemon=True)
         watcher.start()
-        before = [sum(process.cpu_times()[:2]) for process in processes]
-        sent = paced(config, arguments.rate, frames, ts)
-        cpu = [sum(process.cpu_times()[:2]) - at for process, at in zip(processes, before, strict=True)]
+        before = cpu_seconds(processes)
+        sent = send_paced(config, arguments.rate, frames, lambda number: FRAME % (number, ts))
+        cpu = [after - at for after, at in zip(cpu_seconds(processes), before, strict=True)]
         watcher.join(PATIENCE_SECONDS)
-    latencies: list[float] = []
-    for at, count in seen:
-        latencies += [at - handed_over for handed_over in sent[len(latencies) : count]]
-    if len(latencies) != frames:
-        sys.exit(f"{frames - len(latencies)} of {frames} frames did not show on the page")
-    cuts = statistics.quantiles(latencies, n=100)
+    found = latencies(seen, sent)
+    if len(found) != frames:
+        sys.exit(f"{frames - len(found)} of {frames} frames did not show on the page")
+    cuts = statistics.quantiles(found, n=100)
     print(
         f"{arguments.rate:,} frames/s: append to page p50 {cuts[49]:.2f} s, p95 {cuts[94]:.2f} s, p99 {cuts[98]:.2f} s,"
-        f" largest {max(latencies):.2f} s; dashboard {cpu[2] / arguments.seconds:.1%} of a core"
+        f" largest {max(found):.2f} s; dashboard {cpu[2] / arguments.seconds:.1%} of a core"
     )
-
-
-def paced(config: Config, rate: int, frames: int, ts: int | None) -> list[float]:
-    """Send frames at a rate, of one minute or of now. Returns when each was handed over."""
-    producer = get_producer(config)
-    sent: list[float] = []
-    begin = time.monotonic()
-    while len(sent) < frames:
-        due = min(int((time.monotonic() - begin) * rate) + 1, frames) - len(sent)
-        if due > 0:
-            now = time.monotonic()
-            event = ts or int(time.time())
-            lines = [(FRAME % (len(sent) + i, event)).encode() for i in range(due)]
-            producer.send_all(config.topics.feed.name, lines)
-            sent += [now] * due
-        producer.backpressure_eased(0)
-        time.sleep(0.005)
-    producer.close()
-    return sent
 
 
 def measure_pages(arguments: argparse.Namespace, sets: list[str]) -> None:
     """First without a page, then with many."""
     config = load_config(str(ROOT / "config.yaml"), sets)
-    with commands(sets, "bucketer", "counter", "dashboard") as processes:
+    with running(sets, "bucketer", "counter", "dashboard") as processes:
         address = address_of(processes[2])
         time.sleep(SETTLE_SECONDS)
         for pages in (0, arguments.pages):
@@ -184,16 +140,14 @@ async def with_pages(
 
     readers = [asyncio.create_task(page()) for _ in range(pages)]
     await asyncio.sleep(SETTLE_SECONDS)
-    before = [sum(process.cpu_times()[:2]) for process in processes]
+    before = cpu_seconds(processes)
     begin = time.monotonic()
-    sending = asyncio.create_task(
-        asyncio.to_thread(paced, config, arguments.rate, arguments.rate * arguments.seconds, None)
+    frames = arguments.rate * arguments.seconds
+    await asyncio.to_thread(
+        send_paced, config, arguments.rate, frames, lambda number: FRAME % (number, int(time.time()))
     )
-    await sending
     seconds = time.monotonic() - begin
-    _, counter, dashboard = (
-        (sum(process.cpu_times()[:2]) - at) / seconds for process, at in zip(processes, before, strict=True)
-    )
+    _, counter, dashboard = ((after - at) / seconds for after, at in zip(cpu_seconds(processes), before, strict=True))
     megabytes = processes[2].memory_info().rss / 1e6
     for reader in readers:
         reader.cancel()
@@ -230,11 +184,11 @@ def measure_start(_arguments: argparse.Namespace, sets: list[str]) -> None:
     config = load_config(str(ROOT / "config.yaml"), sets)
     publish_minutes(config, DAYS * 1_440, PARTITIONS)
     launched = time.monotonic()
-    with commands(sets, "dashboard") as (process,):
+    with running(sets, "dashboard") as (process,):
         address = address_of(process)
         listening = time.monotonic() - launched
         first = until(address, lambda now: now["intervals"]["minute"]["closed"]) - launched
-        cpu = sum(process.cpu_times()[:2])
+        (cpu,) = cpu_seconds([process])
         whole = until(address, lambda now: now["complete"]) - launched
         megabytes = process.memory_info().rss / 1e6
     print(
@@ -258,7 +212,7 @@ def measure_redraw(_arguments: argparse.Namespace, sets: list[str]) -> None:
 
     config = load_config(str(ROOT / "config.yaml"), sets)
     publish_minutes(config, 2_000, 1)
-    with commands(sets, "dashboard") as (process,), sync_playwright() as playwright:
+    with running(sets, "dashboard") as (process,), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(f"{address_of(process)}?last=24h")

@@ -288,7 +288,8 @@ class FakeConsumer:
             self._kafka.balance(self._group, self.topic)
         assigned, revoked = frozenset(self._assigned), frozenset(self._revoked)
         self._assigned, self._revoked = set(), set()
-        polled = Polled([batch for p in sorted(self._positions) for batch in self._read(p)], assigned, revoked)
+        started = sorted(self._positions) if self.topic in self._kafka.topics else []
+        polled = Polled([batch for p in started for batch in self._read(p)], assigned, revoked)
         if polled == Polled([]):
             self._kafka.clock.advance(timeout_seconds)
         return polled
@@ -356,6 +357,9 @@ class FakeConsumer:
         return self._kafka.group(self.group_name, self.topic)
 
     def _log(self, partition: int) -> FakePartition:
+        # What a client knows without asking it also knows of a broker that is away.
+        if self.topic not in self._kafka.topics:
+            raise BrokerAwayError(f"no topic {self.topic!r}")
         return self._kafka.topics[self.topic].partitions[partition]
 
     def _assign(self, partitions: set[int]) -> None:

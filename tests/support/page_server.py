@@ -8,14 +8,13 @@ from typing import Any, NamedTuple, Self
 from brokers import config_for
 
 from unique_users.aggregation.counts import Count
-from unique_users.dashboard.follower import Answer as TakesAnswer
-from unique_users.dashboard.follower import Follower, Update
+from unique_users.dashboard.follower import Follower, TakesAnswer, Update
 from unique_users.dashboard.health import Kind, State
 from unique_users.dashboard.server import listening, serve
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.metrics.monitor import monitored
-from unique_users.queries.published import Range
+from unique_users.queries.published import BucketRange
 from unique_users.runtime.signals import Stop
 
 NOON = 1_795_867_200  # 2026-11-28T12:00:00Z
@@ -48,7 +47,7 @@ class FakeFollower(Follower):
     def __init__(self, tell: Any) -> None:
         self._tell = tell
         self.older: dict[Bucket, PublishedBucket] = {}
-        self.asked: list[Range] = []
+        self.asked: list[BucketRange] = []
 
     def start(self) -> None:
         pass
@@ -57,7 +56,7 @@ class FakeFollower(Follower):
     def alive(self) -> bool:
         return True
 
-    def ask(self, asked: Range, answer: TakesAnswer) -> None:
+    def ask(self, asked: BucketRange, answer: TakesAnswer) -> None:
         self.asked.append(asked)
         answer({bucket: found for bucket, found in self.older.items() if asked.holds(bucket)})
 

@@ -31,7 +31,7 @@ _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
 LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
 Days = Annotated[int, Meta(ge=0, le=1_000_000)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Partitions = Annotated[int, Meta(ge=1, le=100_000)]
 NAME_LENGTH_MAX = 4_000
 Name = Annotated[str, Meta(pattern=NAME, max_length=NAME_LENGTH_MAX)]
@@ -128,7 +128,7 @@ class Frame(Section, frozen=True, kw_only=True):
     ts_min: date = date(2000, 1, 1)
     timezone: Name | None = None
     registry_framing: Literal["none", "json"] = "none"
-    bytes_max: Count = 1_048_576
+    bytes_max: PositiveInt = 1_048_576
 
 
 class Producer(Section, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class Counter(Section, frozen=True, kw_only=True):
     publish_keep_days: dict[IntervalName, Days] = msgspec.field(default_factory=_PUBLISH_KEEP.copy)
     retention_seconds: LongSeconds = 172_800
     idle_seconds: Seconds = 60
-    uids_in_memory_max: Count = 2_000_000
+    uids_in_memory_max: PositiveInt = 2_000_000
     intervals: Annotated[list[IntervalName], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["minute"])
     estimates: list[IntervalName] = msgspec.field(default_factory=list)
     timezone: Name = "UTC"

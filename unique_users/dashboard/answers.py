@@ -11,7 +11,7 @@ import orjson
 from unique_users.dashboard.board import Board, Figures, Row
 from unique_users.dashboard.health import State
 from unique_users.event_time.buckets import MINUTE, Bucket, Calendar, bucket_timestamp, iso_time
-from unique_users.queries.published import Range
+from unique_users.queries.published import BucketRange
 
 COLUMNS = ("start", "end", "unique_users", "at_end", "lower", "upper", "whole", "why")
 
@@ -35,11 +35,11 @@ def time_of(name: str, text: str | None) -> int:
     return int(ts)
 
 
-def range_of(interval: str, start: str | None, end: str | None, intervals: Sequence[str]) -> Range:
+def range_of(interval: str, start: str | None, end: str | None, intervals: Sequence[str]) -> BucketRange:
     """The range that is asked for. Raises QuestionError."""
     if interval not in intervals:
         raise QuestionError(f"interval: expected one that is counted, {', '.join(intervals)}, got {interval!r}")
-    asked = Range(interval, time_of("from", start), time_of("to", end))
+    asked = BucketRange(interval, time_of("from", start), time_of("to", end))
     if asked.start >= asked.end:
         raise QuestionError("expected `to` to be after `from`")
     return asked
@@ -61,7 +61,7 @@ def fields(row: Row, interval: str, calendar: Calendar) -> dict[str, Any]:
     return found | ({"whole": False, "why": list(row.why)} if row.why else {"whole": True})
 
 
-def as_json(asked: Range, rows: Iterable[Row], calendar: Calendar) -> bytes:
+def as_json(asked: BucketRange, rows: Iterable[Row], calendar: Calendar) -> bytes:
     """The answer as JSON."""
     return orjson.dumps(
         {
@@ -75,7 +75,7 @@ def as_json(asked: Range, rows: Iterable[Row], calendar: Calendar) -> bytes:
     )
 
 
-def as_csv(asked: Range, rows: Iterable[Row], calendar: Calendar) -> bytes:
+def as_csv(asked: BucketRange, rows: Iterable[Row], calendar: Calendar) -> bytes:
     """The answer as CSV (RFC 4180), with a header line; several reasons are separated by spaces."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="")
@@ -107,7 +107,7 @@ def hello(board: Board) -> bytes:
     return orjson.dumps({"type": "hello", "intervals": board.intervals, "timezone": board.calendar.timezone})
 
 
-def view(asked: Range, rows: Sequence[Row], figures: Figures, *, complete: bool) -> bytes:
+def view(asked: BucketRange, rows: Sequence[Row], figures: Figures, *, complete: bool) -> bytes:
     """The message with a whole range."""
     return orjson.dumps(
         {

@@ -8,7 +8,7 @@ from unique_users.aggregation.counts import Estimate, users_in
 from unique_users.dashboard.health import State
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.messages.merged_counts import PublishedBucket
-from unique_users.queries.published import Range
+from unique_users.queries.published import BucketRange
 
 AHEAD_SECONDS = 86_400  # between a stream's own time and the broker's: a larger difference means a replay
 EARLIER_SECONDS = {"minute": 86_400, "5 minutes": 86_400, "hour": 86_400, "day": 7 * 86_400}
@@ -73,24 +73,24 @@ class Board:
             self._since[interval] = since
             self._rows[interval] = {start: row for start, row in self._rows[interval].items() if start >= since}
 
-    def rows(self, asked: Range) -> list[Row] | None:
+    def rows(self, asked: BucketRange) -> list[Row] | None:
         """The rows of a range, oldest first; None if some of it is not held."""
         if not self.complete or asked.start < self._since[asked.interval]:
             return None
         return self.known(asked)
 
-    def known(self, asked: Range) -> list[Row]:
+    def known(self, asked: BucketRange) -> list[Row]:
         """The rows of a range as far as they are held."""
         rows = self._rows[asked.interval]
         return [rows[start] for start in sorted(rows) if asked.start <= start < asked.end]
 
-    def last(self, interval: str, seconds: int) -> Range:
+    def last(self, interval: str, seconds: int) -> BucketRange:
         """The range of that length which ends with the open bucket; it begins with a bucket."""
         opened = self.open_start(interval)
         if opened is None:
-            return Range(interval, 0, 0)
+            return BucketRange(interval, 0, 0)
         end = self.calendar.end(Bucket(interval, opened))
-        return Range(interval, self.calendar.start(interval, max(0, end - seconds)), end)
+        return BucketRange(interval, self.calendar.start(interval, max(0, end - seconds)), end)
 
     def open_start(self, interval: str) -> int | None:
         """The start of the bucket that the stream is in; None before the first one.

@@ -15,14 +15,14 @@ from unique_users.event_time.buckets import Bucket
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.pipeline.low_watermark import LowWatermark
 from unique_users.pipeline.progress import look
-from unique_users.queries.published import Counts, PublishedCounts, Range, RangeError
+from unique_users.queries.published import BucketRange, Counts, PublishedCounts, RangeError
 
 _log = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.2  # how long a question may wait, and the stop
 RETRY_SECONDS = 1.0
 
-Answer = Callable[[Counts | Exception], None]
+TakesAnswer = Callable[[Counts | Exception], None]
 
 
 class Update(NamedTuple):
@@ -52,7 +52,7 @@ class Follower:
         self._tell = tell
         self._health = Health(config.bucketer.commit_seconds, config.counter.save_seconds)
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
-        self._asked: SimpleQueue[tuple[Range, Answer]] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[BucketRange, TakesAnswer]] = SimpleQueue()
         self._counts: PublishedCounts | None = None
         self._topic: TopicState | None = None
         self._told: tuple[object, ...] = ()
@@ -75,7 +75,7 @@ class Follower:
         """Whether its threads still run; one that ended by a mistake has said why."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def ask(self, asked: Range, answer: Answer) -> None:
+    def ask(self, asked: BucketRange, answer: TakesAnswer) -> None:
         """Have a range read that the window does not hold. `answer` is called with it, or with the RangeError."""
         self._asked.put((asked, answer))
 

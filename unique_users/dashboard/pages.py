@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from unique_users.dashboard import answers
 from unique_users.dashboard.board import Board, Row
 from unique_users.dashboard.follower import Update
-from unique_users.queries.published import Range, RangeError
+from unique_users.queries.published import BucketRange, RangeError
 
 MESSAGES_MAX = 16  # waiting for one page; a page that is behind by more is dropped
 SEND_SECONDS = 20.0  # the longest that one message may take
@@ -23,7 +23,7 @@ PAGES_PER_SECOND = 100  # with more pages open than this times the gap, the gap 
 QUESTIONS_MAX, QUESTIONS_SECONDS = 20, 10.0  # from one page
 TRY_AGAIN_LATER = 1013  # the close code
 
-ReadRange = Callable[[Range], Awaitable[list[Row]]]
+ReadRange = Callable[[BucketRange], Awaitable[list[Row]]]
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +153,7 @@ class Pages:
         page.interval = wanted.interval
         asked = board.last(wanted.interval, wanted.last or 0)
         if wanted.start is not None and wanted.end is not None:
-            asked = Range(wanted.interval, wanted.start, wanted.end)
+            asked = BucketRange(wanted.interval, wanted.start, wanted.end)
         rows = board.rows(asked)
         if rows is None and not board.complete:
             rows = board.known(asked)

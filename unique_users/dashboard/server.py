@@ -19,7 +19,7 @@ from unique_users.dashboard.pages import Pages
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Calendar
 from unique_users.metrics.monitor import Monitor
-from unique_users.queries.published import Counts, Range
+from unique_users.queries.published import BucketRange, Counts
 from unique_users.runtime.heartbeat import alive
 from unique_users.runtime.signals import Stop
 
@@ -89,7 +89,7 @@ async def _serve(
     board = Board(config.counter.intervals, Calendar(config.counter.timezone))
     names = Names(settings.host, settings.origins)
 
-    async def read(asked: Range) -> list[Row]:
+    async def read(asked: BucketRange) -> list[Row]:
         answered: asyncio.Future[Counts] = loop.create_future()
 
         def answer(found: Counts | Exception) -> None:

@@ -15,9 +15,9 @@ import zstandard
 from unique_users.errors import InputError, UsageError
 from unique_users.producer.decompression import WindowError
 from unique_users.producer.json_values import JsonValues
-from unique_users.producer.layouts import Layout, layout_of
+from unique_users.producer.layouts import Splitter, layout_of
 from unique_users.producer.read_ahead import read_ahead
-from unique_users.producer.refusals import Origin
+from unique_users.producer.refusals import InputName
 from unique_users.producer.unpacking import unpacked
 
 JOINED_BYTES = 256 * 1024  # returned as one list of frames, while they are in the processor's cache
@@ -43,7 +43,7 @@ class FrameFile:
         self.blank_lines_first = 0  # before the first line that is not blank
         self.has_begun = False  # a frame has been read
         self._file: Any = None
-        self._layout: Layout | None = None
+        self._layout: Splitter | None = None
         self._start = b""
         self._error: Exception | None = None
         if not path:
@@ -64,7 +64,7 @@ class FrameFile:
             message = f"{path}: cannot be read: {error.strerror or error}"
             raise UsageError(message) from None
         regular = stat.S_ISREG(status.st_mode)
-        self._origin = Origin(path, regular=regular and path not in STDIN)
+        self._origin = InputName(path, regular=regular and path not in STDIN)
         self.bytes_total = status.st_size if self._origin.regular else None
         # A loop that reads a pipe has other things to watch; for a file, a thread would cost more than it gains.
         self._blocks = (_joined if regular else read_ahead)(self._unpacked(), JOINED_BYTES)

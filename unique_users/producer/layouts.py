@@ -15,9 +15,9 @@ from unique_users.messages.frame import CutLine
 from unique_users.producer import lines
 from unique_users.producer.json_values import JsonValues
 from unique_users.producer.lines import MARK, Lines
-from unique_users.producer.refusals import Origin, refused_table, refused_text, refused_wrapper
+from unique_users.producer.refusals import InputName, refused_table, refused_text, refused_wrapper
 
-Layout = Lines | JsonValues
+Splitter = Lines | JsonValues
 
 TABLE_BYTES = 64 * 1024  # where the first two rows of a CSV file are looked for
 _TAR_BYTES = 512  # of a tar archive's first header
@@ -41,7 +41,7 @@ _MARKUP = re.compile(rb"<[a-z?!]", re.IGNORECASE)
 _MARKUP_BYTES = 2
 
 
-def layout_of(start: bytes, origin: Origin, *, ended: bool) -> Layout | None:
+def layout_of(start: bytes, origin: InputName, *, ended: bool) -> Splitter | None:
     """What splits the text that starts like this; None if the start is too short to tell and the text has not ended.
 
     Raises UsageError if it is not UTF-8 text or does not hold frames.
@@ -61,7 +61,7 @@ def layout_of(start: bytes, origin: Origin, *, ended: bool) -> Layout | None:
     return told(text, origin, ended=ended)
 
 
-def _refuse_tar(start: bytes, origin: Origin) -> None:
+def _refuse_tar(start: bytes, origin: InputName) -> None:
     header = start[:_TAR_BYTES]
     try:
         expected = int(header[_TAR_SUM].strip(b" \0"), 8)
@@ -71,7 +71,7 @@ def _refuse_tar(start: bytes, origin: Origin) -> None:
         raise origin.refused("is a tar archive", "tar -xOf -")
 
 
-def _refuse_encodings(start: bytes, origin: Origin) -> None:
+def _refuse_encodings(start: bytes, origin: InputName) -> None:
     for mark, encoding in _MARKS.items():
         if start.startswith(mark):
             raise refused_text(encoding, origin)
@@ -80,7 +80,7 @@ def _refuse_encodings(start: bytes, origin: Origin) -> None:
         raise refused_text(_ZEROS[zeros], origin)
 
 
-def _object(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
+def _object(text: bytes, origin: InputName, *, ended: bool) -> Splitter | None:
     line, end, rest = text.partition(b"\n")
     if not end and not ended:
         return None
@@ -108,7 +108,7 @@ def _is_laid_out(last: bytes, follows: bytes) -> bool:
     return follows in {b"}", b"]", b","} or last in {b"{", b"[", b",", b":"}
 
 
-def _refuse_wrapper(value: bytes, origin: Origin) -> None:
+def _refuse_wrapper(value: bytes, origin: InputName) -> None:
     if isinstance(value, CutLine):
         _refuse_long_wrapper(value, origin)
     elif found := _WRAPPER.match(value):
@@ -120,20 +120,20 @@ def _refuse_wrapper(value: bytes, origin: Origin) -> None:
             raise refused_wrapper(found[1].decode(errors="replace"), origin)
 
 
-def _refuse_long_wrapper(text: bytes, origin: Origin) -> None:
+def _refuse_long_wrapper(text: bytes, origin: InputName) -> None:
     """Refuse a value that is longer than any frame and begins like a wrapper."""
     if found := _WRAPPER.match(text):
         raise refused_wrapper(found[1].decode(errors="replace"), origin)
 
 
-def _array(text: bytes, _origin: Origin, *, ended: bool) -> Layout | None:
+def _array(text: bytes, _origin: InputName, *, ended: bool) -> Splitter | None:
     first = text[1:].lstrip()[:1]
     if not first and not ended:
         return None
     return JsonValues() if first in {b"{", b"[", b"]"} else Lines()
 
 
-def _markup(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
+def _markup(text: bytes, origin: InputName, *, ended: bool) -> Splitter | None:
     if len(text) < _MARKUP_BYTES and b"\n" not in text and not ended:
         return None
     if _MARKUP.match(text):
@@ -142,7 +142,7 @@ def _markup(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
     return Lines()
 
 
-def _other(text: bytes, origin: Origin, *, ended: bool) -> Layout | None:
+def _other(text: bytes, origin: InputName, *, ended: bool) -> Splitter | None:
     ended = ended or len(text) > TABLE_BYTES
     line, end, _ = text.partition(b"\n")
     if not end and not ended:

@@ -13,7 +13,7 @@ _TO_JSON_LINES = (
 
 
 @dataclass
-class Origin:
+class InputName:
     """Where frames come from, and the tools that would unpack it as far as it has been unpacked here."""
 
     path: str
@@ -92,7 +92,7 @@ _OTHERS = {
 STARTS = [binary.start for binary in _BINARIES] + list(_OTHERS)
 
 
-def refuse_binary(start: bytes, origin: Origin) -> None:
+def refuse_binary(start: bytes, origin: InputName) -> None:
     """Raise UsageError if a file that starts like this has a known binary format."""
     for binary in _BINARIES:
         if start.startswith(binary.start):
@@ -104,19 +104,19 @@ def refuse_binary(start: bytes, origin: Origin) -> None:
             raise UsageError(message)
 
 
-def refused_text(encoding: str, origin: Origin) -> UsageError:
+def refused_text(encoding: str, origin: InputName) -> UsageError:
     """The error for text in an encoding other than UTF-8."""
     return origin.refused(f"is text in {encoding}, not UTF-8", f"iconv -f {encoding} -t UTF-8")
 
 
-def refused_table(delimiter: str, origin: Origin) -> UsageError:
+def refused_table(delimiter: str, origin: InputName) -> UsageError:
     """The error for CSV."""
     named = "" if delimiter == "," else f", delimiter={delimiter!r}".replace("'", '"')
     what = f"looks like CSV{'' if delimiter == ',' else f' with {delimiter!r} between its fields'}, not JSON"
     return origin.refused(what, _TO_JSON_LINES.replace("{delimiter}", named))
 
 
-def refused_wrapper(key: str, origin: Origin) -> UsageError:
+def refused_wrapper(key: str, origin: InputName) -> UsageError:
     """The error for an object that holds nothing but an array of objects; `key` keeps its JSON escapes."""
     path = f".{key}[]" if key.isidentifier() and key.isascii() else f'.["{key}"][]'
     return origin.refused(f"is one object that holds nothing but the array {key!r}", f"jq -c {shlex.quote(path)}")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from unique_users.errors import UsageError
 from unique_users.producer.decompression import unpacked_bz2, unpacked_gzip, unpacked_xz, unpacked_zstd
-from unique_users.producer.refusals import STARTS, Origin, refuse_binary
+from unique_users.producer.refusals import STARTS, InputName, refuse_binary
 from unique_users.producer.source import Source
 from unique_users.producer.zip_archives import unpacked_zip, unpacked_zip_of_pipe
 
@@ -29,7 +29,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")  # with files, empty, and i
 _STARTS = (*(start for layer in _LAYERS for start in layer.starts), *_ZIP, *STARTS)
 
 
-def unpacked(file: Any, origin: Origin) -> Iterator[bytes]:
+def unpacked(file: Any, origin: InputName) -> Iterator[bytes]:
     """The bytes in a file as they arrive, unpacked; `origin` learns of each layer.
 
     Raises UsageError if it is known to hold no frames, and the packages' own errors if it is damaged.

@@ -10,7 +10,7 @@ from typing import IO
 
 from unique_users.errors import InputError
 from unique_users.producer.decompression import COMPRESSED_BYTES, unpacked_member, unpacked_stream
-from unique_users.producer.refusals import Origin
+from unique_users.producer.refusals import InputName
 from unique_users.producer.source import Source
 
 _HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a file, before its name: see APPNOTE.TXT, 4.3.7
@@ -20,7 +20,7 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}
 _LEFT_BY_SYSTEMS = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def unpacked_zip_of_pipe(source: Source, origin: Origin) -> Iterator[bytes]:
+def unpacked_zip_of_pipe(source: Source, origin: InputName) -> Iterator[bytes]:
     """Like `unpacked_zip`, after copying what is left of a source to a temporary file.
 
     Raises InputError if there is no room for it.
@@ -39,7 +39,7 @@ def unpacked_zip_of_pipe(source: Source, origin: Origin) -> Iterator[bytes]:
         yield from unpacked_zip(file, origin)
 
 
-def unpacked_zip(file: IO[bytes], origin: Origin) -> Iterator[bytes]:
+def unpacked_zip(file: IO[bytes], origin: InputName) -> Iterator[bytes]:
     """The content of the only file in an archive, up to any damage; `origin` learns of this layer.
 
     Raises UsageError unless it holds exactly one file that can be read here. Raises zlib.error or OSError if it is
@@ -72,7 +72,7 @@ def unpacked_zip(file: IO[bytes], origin: Origin) -> Iterator[bytes]:
         raise zlib.error("the checksum of the file in the zip archive differs")
 
 
-def _only(members: list[zipfile.ZipInfo], origin: Origin) -> zipfile.ZipInfo:
+def _only(members: list[zipfile.ZipInfo], origin: InputName) -> zipfile.ZipInfo:
     files = [
         member
         for member in members
@@ -87,14 +87,14 @@ def _is_meant(name: str) -> bool:
     return name.rpartition("/")[2] not in _LEFT_BY_SYSTEMS
 
 
-def _check(flags: int, method: int, origin: Origin) -> None:
+def _check(flags: int, method: int, origin: InputName) -> None:
     if flags & _ENCRYPTED:
         raise _refused("is an encrypted zip archive", "unzip -P PASSWORD -p", origin)
     if method not in _METHODS:
         raise _refused(f"is a zip archive packed with method {method}, which cannot be read here", "7z x -so", origin)
 
 
-def _refused(what: str, command: str, origin: Origin) -> Exception:
+def _refused(what: str, command: str, origin: InputName) -> Exception:
     return origin.refused_file(what, f"{command} {{file}}")
 
 

@@ -17,7 +17,7 @@ POLL_SECONDS = 0.5
 SILENT_POLLS_MAX = 40  # in a row before the broker counts as away
 
 
-class Found(NamedTuple):
+class FoundLetter(NamedTuple):
     """A dead letter, and its place in the topic `rejected`."""
 
     partition: int
@@ -71,7 +71,7 @@ def _text(data: bytes | None) -> str | dict[str, str] | None:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def read_letters(reader: Consumer, begin: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[Found]]:
+def read_letters(reader: Consumer, begin: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[FoundLetter]]:
     """The dead letters from `begin` to `ends`, as they arrive; those of one partition are in order.
 
     `reader` is new and reads all partitions. Records that are not dead letters are left out. Raises BrokerAwayError.
@@ -95,15 +95,15 @@ def read_letters(reader: Consumer, begin: Mapping[int, int], ends: Mapping[int, 
             raise BrokerAwayError("no answer from the broker while reading dead letters")
 
 
-def _letters(batch: Batch, ends: Mapping[int, int]) -> Iterator[Found]:
+def _letters(batch: Batch, ends: Mapping[int, int]) -> Iterator[FoundLetter]:
     columns = zip(batch.offsets, batch.keys, batch.values, batch.timestamps_ms, strict=True)
     for place, (offset, key, value, timestamp_ms) in enumerate(columns):
         letter = DeadLetter.read(value, key, batch.headers(place))
         if letter is not None and offset < ends[batch.partition]:
-            yield Found(batch.partition, offset, timestamp_ms, letter)
+            yield FoundLetter(batch.partition, offset, timestamp_ms, letter)
 
 
-def last_letters(reader: Consumer, partitions: int, limit: int | None, reason: str | None) -> Iterator[Found]:
+def last_letters(reader: Consumer, partitions: int, limit: int | None, reason: str | None) -> Iterator[FoundLetter]:
     """The last `limit` dead letters, the oldest first; None: all, as they arrive. Raises BrokerAwayError."""
     bounds = reader.watermark_offsets(range(partitions))
     ends = {partition: end for partition, (_, end) in bounds.items()}
@@ -119,7 +119,7 @@ def last_letters(reader: Consumer, partitions: int, limit: int | None, reason: s
     if limit is None:
         yield from wanted
         return
-    kept: dict[int, deque[Found]] = {partition: deque(maxlen=limit) for partition in ends}
+    kept: dict[int, deque[FoundLetter]] = {partition: deque(maxlen=limit) for partition in ends}
     for found in wanted:
         kept[found.partition].append(found)
     yield from sorted((found for each in kept.values() for found in each), key=lambda found: found.order)[-limit:]

@@ -49,7 +49,7 @@ class RangeError(ValueError):
     """A range that is not answered: too long, or too many others wait."""
 
 
-class Range(NamedTuple):
+class BucketRange(NamedTuple):
     """The buckets of an interval that start from `start` up to but not including `end`."""
 
     interval: str
@@ -71,7 +71,7 @@ class _Window(NamedTuple):
 class _Reading(NamedTuple):
     """A range that is being read, and who waits for it."""
 
-    range: Range
+    range: BucketRange
     counts: ReadCounts
     ends: Mapping[int, int]
     done: Callable[[Counts], None]
@@ -98,9 +98,9 @@ class PublishedCounts:
         self._intervals = tuple(sorted(intervals, key=INTERVALS.index))
         self._reader = self._whole_topic()
         self._range_reader: WholeTopic | None = None
-        self._waiting: deque[tuple[Range, Callable[[Counts], None]]] = deque()
+        self._waiting: deque[tuple[BucketRange, Callable[[Counts], None]]] = deque()
         self._reading: _Reading | None = None
-        self._kept: OrderedDict[Range, tuple[float, Counts]] = OrderedDict()
+        self._kept: OrderedDict[BucketRange, tuple[float, Counts]] = OrderedDict()
         try:
             self._ends = self._start_at_tail()
         except BaseException:
@@ -140,7 +140,7 @@ class PublishedCounts:
             found |= self._window[name].counts.merged(asked)
         return found
 
-    def held(self, asked: Range) -> Counts | None:
+    def held(self, asked: BucketRange) -> Counts | None:
         """A range from the window; None if it may lack something: then `read` it."""
         window = self._window[asked.interval]
         if not self.complete or asked.start < window.since:
@@ -151,12 +151,12 @@ class PublishedCounts:
         """The window lacks no bucket that starts from here on."""
         return self._window[interval].since
 
-    def provisional(self, asked: Range) -> Counts:
+    def provisional(self, asked: BucketRange) -> Counts:
         """What is known of a range so far."""
         counts = self._window[asked.interval].counts
         return counts.merged(bucket for bucket in counts.buckets() if asked.holds(bucket))
 
-    def read(self, asked: Range, done: Callable[[Counts], None]) -> None:
+    def read(self, asked: BucketRange, done: Callable[[Counts], None]) -> None:
         """Have a range read; a later `step` calls `done` with it. Raises RangeError."""
         if (asked.end - asked.start) * 24 // (LONGEST_SECONDS[asked.interval] * 23) > RANGE_BUCKETS_MAX:
             raise RangeError(f"at most {RANGE_BUCKETS_MAX:,} buckets in one answer: ask for a shorter range")
@@ -251,7 +251,7 @@ class PublishedCounts:
                 self._kept.popitem(last=False)
         reading.done(self._with_window(asked, found))
 
-    def _with_window(self, asked: Range, found: Counts) -> Counts:
+    def _with_window(self, asked: BucketRange, found: Counts) -> Counts:
         """A range with what has come since it was read."""
         window = self._window[asked.interval]
         return {**found, **self.provisional(asked._replace(start=max(asked.start, window.since)))}

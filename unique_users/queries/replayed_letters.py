@@ -19,7 +19,7 @@ from unique_users.clients.protocols import REQUEST_SECONDS, Consumer, Position, 
 from unique_users.errors import BrokerAwayError
 from unique_users.messages.dead_letters import NO_TIME, REPLAYED, DeadLetter
 from unique_users.messages.fields import RECORD_TIME, Field
-from unique_users.queries.dead_letters import Found, read_letters
+from unique_users.queries.dead_letters import FoundLetter, read_letters
 from unique_users.reports.bucket_count import Format
 
 STEP_LETTERS = 500  # between two checks of what is in flight
@@ -72,7 +72,7 @@ class Memory:
         by_reason = said if isinstance(said, dict) else {}
         return cls(position.offset, {r: o for r, o in by_reason.items() if isinstance(o, int) and o <= end})
 
-    def has(self, found: Found) -> bool:
+    def has(self, found: FoundLetter) -> bool:
         """Whether a letter was replayed."""
         return found.offset < max(self.offset, self.by_reason.get(found.letter.reason, 0))
 
@@ -148,7 +148,7 @@ class LetterReplay:
         self._commit(memories, reached if self._outcome.stopped else ends, reason)
         return self._outcome
 
-    def _replay(self, found: Found, *, known: bool) -> None:
+    def _replay(self, found: FoundLetter, *, known: bool) -> None:
         letter = found.letter
         if why := BEFORE if known else self._left_out(letter):
             self._outcome.left_out[why] += 1

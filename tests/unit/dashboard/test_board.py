@@ -4,7 +4,7 @@ from page_server import LIVE, NOON, found, minute
 
 from unique_users.dashboard.board import Board, Row
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.queries.published import Range
+from unique_users.queries.published import BucketRange
 
 
 def board_of(counts: dict[Bucket, int], intervals: tuple[str, ...] = ("minute",), zone: str = "UTC") -> Board:
@@ -23,7 +23,7 @@ def users(row: Row | None) -> int | None:
 def test_the_newest_minute_is_open_and_the_ones_before_are_closed() -> None:
     board = board_of({minute(0): 4, minute(-1): 9, minute(-2): 8, minute(-1_441): 7})
     assert [users(row) for row in board.figures("minute")] == [4, 9, 8, 7]
-    assert board.last("minute", 180) == Range("minute", NOON - 120, NOON + 60)
+    assert board.last("minute", 180) == BucketRange("minute", NOON - 120, NOON + 60)
 
 
 def test_a_minute_ahead_of_both_clocks_is_not_the_present() -> None:
@@ -48,10 +48,10 @@ def test_a_minute_without_users_has_none_and_one_that_is_not_held_is_not_known()
 def test_a_range_that_begins_before_the_window_is_not_held() -> None:
     board = board_of({minute(0): 4, minute(-5): 1})
     board.holds_from("minute", minute(-1).start)
-    assert board.rows(Range("minute", minute(-2).start, NOON + 60)) is None
-    assert [users(row) for row in board.rows(Range("minute", minute(-1).start, NOON + 60)) or []] == [4]
+    assert board.rows(BucketRange("minute", minute(-2).start, NOON + 60)) is None
+    assert [users(row) for row in board.rows(BucketRange("minute", minute(-1).start, NOON + 60)) or []] == [4]
     board.complete = False
-    assert board.rows(Range("minute", minute(-1).start, NOON + 60)) is None
+    assert board.rows(BucketRange("minute", minute(-1).start, NOON + 60)) is None
 
 
 def test_days_follow_the_calendar_and_are_compared_with_the_week_before() -> None:

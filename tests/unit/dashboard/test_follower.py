@@ -14,7 +14,7 @@ from unique_users.dashboard.follower import Follower, Update
 from unique_users.dashboard.health import Kind
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count
-from unique_users.queries.published import Range, RangeError
+from unique_users.queries.published import BucketRange, RangeError
 
 MINUTE = 1_468_244_340
 
@@ -70,8 +70,8 @@ def test_what_is_published_is_told(kafka: FakeKafka, told: Told) -> None:
 def test_a_range_is_answered_once_the_window_is_read(kafka: FakeKafka, told: Told) -> None:
     publish(kafka, 3)
     answers: list[Any] = []
-    told.follower.ask(Range("minute", MINUTE - 600, MINUTE + 60), answers.append)
-    told.follower.ask(Range("minute", 0, MINUTE), answers.append)
+    told.follower.ask(BucketRange("minute", MINUTE - 600, MINUTE + 60), answers.append)
+    told.follower.ask(BucketRange("minute", 0, MINUTE), answers.append)
     told.follower.start()
     told.until(lambda: len(answers) == 2)
     refused, answered = sorted(answers, key=lambda answer: isinstance(answer, dict))

@@ -13,7 +13,7 @@ from unique_users.producer.decompression import WindowError
 from unique_users.producer.frame_files import _DAMAGED
 from unique_users.producer.json_values import JsonValues
 from unique_users.producer.layouts import layout_of
-from unique_users.producer.refusals import Origin
+from unique_users.producer.refusals import InputName
 from unique_users.producer.unpacking import unpacked
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -80,7 +80,7 @@ def test_garbage_ends_in_frames_or_in_an_error_that_is_known(
     size: int,
     regular: bool,  # noqa: FBT001
 ) -> None:
-    origin = Origin("f", regular=regular)
+    origin = InputName("f", regular=regular)
     held, layout = b"", None
     try:
         for block in chain(unpacked(io.BufferedReader(io.BytesIO(start + text)), origin), [b""]):

@@ -22,7 +22,7 @@ from unique_users.producer import frame_files, lines
 from unique_users.producer.frame_files import FrameFile, FrameFiles
 from unique_users.producer.json_values import JsonValues
 from unique_users.producer.layouts import layout_of
-from unique_users.producer.refusals import Origin
+from unique_users.producer.refusals import InputName
 
 CASES = ROOT / "tests" / "data" / "cases"
 GOOD = (CASES / "good.jsonl").read_bytes().splitlines()
@@ -138,11 +138,11 @@ def test_it_does_not_matter_where_a_block_ends(layout: str, size: int) -> None:
         block = text[at : at + size]
         if splits is None:
             start += block
-            splits = layout_of(start, Origin("f", regular=True), ended=False)
+            splits = layout_of(start, InputName("f", regular=True), ended=False)
             block = start
         if splits is not None:
             found += splits.feed(block)
-    splits = splits or layout_of(start, Origin("f", regular=True), ended=True)
+    splits = splits or layout_of(start, InputName("f", regular=True), ended=True)
     assert splits is not None
     found += splits.end()
     assert [json.loads(frame) for frame in found if frame.strip()] == OBJECTS

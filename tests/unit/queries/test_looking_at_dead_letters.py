@@ -7,7 +7,7 @@ from fakes import FakeConsumer, FakeKafka
 
 from unique_users.errors import BrokerAwayError
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.queries.dead_letters import Found, last_letters
+from unique_users.queries.dead_letters import FoundLetter, last_letters
 
 LETTER = DeadLetter(
     "bad_ts", "'ts' is a list", "feed", 2, 17, b'{"ts":[]}', b"k", 1_468_244_000_123, (("trace", b"7"), ("n", None))
@@ -84,7 +84,7 @@ def test_a_broker_that_goes_away_is_told(kafka: FakeKafka) -> None:
 
 
 def test_a_letter_is_one_line() -> None:
-    found = Found(0, 3, 1_468_244_384_000, LETTER)
+    found = FoundLetter(0, 3, 1_468_244_384_000, LETTER)
     assert found.line("text") == "2016-07-11T13:39:44Z  feed-2@17: bad_ts: 'ts' is a list: {\"ts\":[]}"
     assert json.loads(found.line("json")) == {
         "time": "2016-07-11T13:39:44Z",
@@ -105,15 +105,15 @@ def test_a_letter_is_one_line() -> None:
 
 def test_what_is_special_about_a_letter_is_said() -> None:
     element = LETTER._replace(element=4, record_headers=(("replayed", b"1"),))
-    assert "  feed-2@17[4]: bad_ts: " in (line := Found(0, 3, 0, element).line("text"))
+    assert "  feed-2@17[4]: bad_ts: " in (line := FoundLetter(0, 3, 0, element).line("text"))
     assert line.endswith("  (replayed before)")
     of_a_file = DeadLetter("too_large", "a line of 9000000 bytes", "", -1, -1, b"x" * 100)
-    assert "a line of a file: too_large: a line of 9000000 bytes: " in Found(0, 3, -1, of_a_file).line("text")
+    assert "a line of a file: too_large: a line of 9000000 bytes: " in FoundLetter(0, 3, -1, of_a_file).line("text")
     cut = LETTER._replace(value=b"\xff\x1b", bytes_total=9)
     assert (
-        json.loads(line := Found(0, 3, 0, cut).line("json")).items()
+        json.loads(line := FoundLetter(0, 3, 0, cut).line("json")).items()
         >= {"value": {"base64": "/xs="}, "bytes_total": 9}.items()
     )
     for each in (cut, LETTER._replace(detail="\x1b[2J\u202e", value="\x1b\u202e".encode())):
-        assert Found(0, 3, 0, each).line("text").isprintable()
-        assert Found(0, 3, 0, each).line("json").isprintable()
+        assert FoundLetter(0, 3, 0, each).line("text").isprintable()
+        assert FoundLetter(0, 3, 0, each).line("json").isprintable()

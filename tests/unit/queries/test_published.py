@@ -8,7 +8,7 @@ from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count, encode_gaps
 from unique_users.messages.merged_counts import merged_buckets
 from unique_users.queries import published
-from unique_users.queries.published import PublishedCounts, Range, RangeError
+from unique_users.queries.published import BucketRange, PublishedCounts, RangeError
 
 GENERATION = "20260101T120000Z-8c6f7a3e"
 FUTURE_SECONDS = 3_600
@@ -62,7 +62,7 @@ def settled(counts: PublishedCounts) -> PublishedCounts:
     pytest.fail("never complete")
 
 
-def read(counts: PublishedCounts, asked: Range) -> dict[Bucket, object]:
+def read(counts: PublishedCounts, asked: BucketRange) -> dict[Bucket, object]:
     found: list[dict[Bucket, object]] = []
     counts.read(asked, lambda counts: found.append(dict(counts)))
     for _ in range(200):
@@ -78,9 +78,9 @@ def test_the_newest_counts_are_there_first_and_the_window_is_exact(topic: Topic)
     counts.step(0)
     assert counts.newest("minute") == last
     assert not counts.complete
-    assert not counts.provisional(Range("minute", 0, last - 3_600)), "only the tail has been read"
+    assert not counts.provisional(BucketRange("minute", 0, last - 3_600)), "only the tail has been read"
     settled(counts)
-    asked = Range("minute", last - published.WINDOW_SECONDS, last + 60)
+    asked = BucketRange("minute", last - published.WINDOW_SECONDS, last + 60)
     whole = topic.whole()
     assert counts.held(asked) == {bucket: whole[bucket] for bucket in whole if asked.holds(bucket)}
     assert counts.held(asked._replace(start=asked.start - 60)) is None
@@ -114,11 +114,11 @@ def test_a_late_count_of_an_old_minute_changes_the_window(topic: Topic) -> None:
 def test_an_older_range_is_read_from_its_own_start(topic: Topic) -> None:
     last = topic.minutes(6_000)
     counts = settled(topic.follow())
-    asked = Range("minute", last - 5_000 * 60, last - 4_900 * 60)
+    asked = BucketRange("minute", last - 5_000 * 60, last - 4_900 * 60)
     assert counts.held(asked) is None
     whole = topic.whole()
     assert read(counts, asked) == {bucket: whole[bucket] for bucket in whole if asked.holds(bucket)}
-    assert counts.held(Range("minute", last - 60, last + 60)), "the window is as it was"
+    assert counts.held(BucketRange("minute", last - 60, last + 60)), "the window is as it was"
     topic.publish(last - 4_950 * 60, 9)
     counts.step(0)
 
@@ -131,7 +131,7 @@ def test_a_range_up_to_now_includes_what_is_published_while_it_is_read(
     counts = settled(topic.follow())
     topic.kafka.records_per_poll = 500
     found: list[dict[Bucket, object]] = []
-    asked = Range("minute", last - 2_900 * 60, last + 60)
+    asked = BucketRange("minute", last - 2_900 * 60, last + 60)
     counts.read(asked, lambda counts: found.append(dict(counts)))
     counts.step(0)
     assert not found
@@ -151,7 +151,7 @@ def test_wide_buckets_are_held_from_their_own_start_once_asked_for(topic: Topic)
         topic.publish(int(topic.kafka.clock.wall()) // 60 * 60, 1)
         topic.kafka.clock.advance(86_400)
     counts = settled(topic.follow("minute", "week"))
-    asked = Range("week", week - 7 * 86_400, week + 7 * 86_400)
+    asked = BucketRange("week", week - 7 * 86_400, week + 7 * 86_400)
     assert counts.held(asked) is None, "its records began before the window"
     (found,) = read(counts, asked).values()
     assert found.total == 60  # type: ignore[attr-defined]
@@ -171,7 +171,7 @@ def test_partitions_add_up_and_marks_reach_every_bucket_they_concern(kafka: Fake
     kafka.append("of-counts", value, key=key, partition=1)
     topic.publish(last - 60, 3, partition=1, why=[Why.STATE_LOST])
     counts = settled(topic.follow())
-    asked = Range("minute", 0, last + 60)
+    asked = BucketRange("minute", 0, last + 60)
     assert counts.provisional(asked) == topic.whole()
     assert {why for found in counts.provisional(asked).values() for why in found.why} == {
         "records_deleted",
@@ -184,8 +184,8 @@ def test_memory_is_bounded_by_forgetting_the_oldest(topic: Topic, monkeypatch: p
     last = topic.minutes(400)
     counts = settled(topic.follow())
     assert counts._window["minute"].counts.parts <= 100
-    assert counts.held(Range("minute", last - 300 * 60, last)) is None, "what is forgotten is not held"
-    assert len(counts.held(Range("minute", counts.since("minute"), last + 60)) or {}) > 50
+    assert counts.held(BucketRange("minute", last - 300 * 60, last)) is None, "what is forgotten is not held"
+    assert len(counts.held(BucketRange("minute", counts.since("minute"), last + 60)) or {}) > 50
 
 
 def test_a_deleted_count_is_gone(topic: Topic) -> None:
@@ -200,11 +200,11 @@ def test_too_long_a_range_and_too_many_are_refused(topic: Topic) -> None:
     last = topic.minutes(10)
     counts = settled(topic.follow())
     with pytest.raises(RangeError, match="at most 20,000 buckets"):
-        counts.read(Range("minute", last - 20_001 * 60, last + 60), lambda _: None)
+        counts.read(BucketRange("minute", last - 20_001 * 60, last + 60), lambda _: None)
     for _ in range(published.RANGES_WAITING_MAX):
-        counts.read(Range("minute", 0, 60), lambda _: None)
+        counts.read(BucketRange("minute", 0, 60), lambda _: None)
     with pytest.raises(RangeError, match="too many"):
-        counts.read(Range("minute", 0, 60), lambda _: None)
+        counts.read(BucketRange("minute", 0, 60), lambda _: None)
 
 
 def test_an_empty_topic_is_complete_and_says_so(topic: Topic) -> None:
