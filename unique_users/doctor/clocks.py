@@ -21,12 +21,14 @@ def look(examination: Examination) -> Iterator[Finding]:
     """Wait for a commit, and compare its time with ours."""
     clock = examination.clock
     try:
-        before, begun = _newest(examination), clock.wall()
-        newest, seen = before, begun
+        asked = begun = clock.wall()
+        newest = before = _newest(examination)
+        seen = clock.wall()
         deadline = clock.monotonic() + WATCH_SECONDS
         while before is not None and newest == before and clock.monotonic() < deadline:
             clock.pause(LOOK_SECONDS)
-            begun = seen  # nothing was committed before the look before this one
+            begun = asked  # what the look before this one did not show was committed after it was asked for
+            asked = clock.wall()
             newest, seen = _newest(examination), clock.wall()
     except BrokerAwayError:
         raise

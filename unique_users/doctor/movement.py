@@ -71,7 +71,7 @@ def _looked(examination: Examination, line: Line) -> Iterator[Finding]:
         waiting = sum(first.waiting().values())
         yield wrong(
             line.script,
-            f"none is running: the group {line.group!r} has no members, {_records(waiting)} in {line.topic!r} wait",
+            f"none is running: the group {line.group!r} has no members, {_records(waiting)} waiting in {line.topic!r}",
             f"start it: `python {line.script}.py`; if it was running, the end of its log says why it ended",
         )
         return
@@ -124,16 +124,16 @@ def _judged(
     total = sum(waiting.values())
     behind = _behind_seconds(examination, line, last)
     if total and behind > BEHIND_SECONDS:
-        says = f"{number}, and {behind:,.0f} s behind: {_records(total)} in {line.topic!r} wait"
+        says = f"{number}, and {behind:,.0f} s behind: {_records(total)} waiting in {line.topic!r}"
         yield warning(line.script, says, "it gets on; if this grows, start another one, see docs/scaling.md")
     elif not lost:
-        yield ok(line.script, f"{number}, {_records(total) if total else 'nothing'} in {line.topic!r} waits")
+        yield ok(line.script, f"{number}, {_records(total) if total else 'nothing'} waiting in {line.topic!r}")
 
 
 def _standing(line: Line, waiting: Mapping[int, int], still: set[int]) -> Finding:
     held = sum(waiting[partition] for partition in still)
     where = f"{partitions_named(sorted(still))} of {line.topic!r}"
-    says = f"{where}: {_records(held)} wait, and none was read within {line.watch_seconds:g} s"
+    says = f"{where}: {_records(held)} waiting, and none read within {line.watch_seconds:g} s"
     tool = f"`unique-users broker tool kafka-consumer-groups --describe --group {line.group}`"
     if len(still) < len(waiting):
         do = f"others get on: {tool} shows who has it; restart that {line.script}, and another one takes it over"
