@@ -88,7 +88,8 @@ class Line:
         def joined() -> bool:
             with KafkaAdminClient(bootstrap_servers=self.broker) as admin:
                 told = admin.describe_groups([group])[group]
-            reading = [member for member in told["members"] if member["member_assignment"]["assigned_partitions"]]
+            assigned = [member["member_assignment"] for member in told["members"]]
+            reading = [each for each in assigned if isinstance(each, dict) and each["assigned_partitions"]]
             return told["group_state"] == "Stable" and len(reading) == members
 
         until(joined)
