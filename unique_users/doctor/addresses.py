@@ -12,6 +12,7 @@ from unique_users.doctor.finding import Finding, ok, unknown, wrong
 
 BOOTSTRAP, LISTENERS = "address", "listeners"
 _RESOLVE = "correct kafka.bootstrap_servers, or the machine's DNS or hosts file"
+_MAY_BE_TLS = ("closes them", "answers no request", "not Kafka")
 _ADVICE = {
     "resolved": _RESOLVE,
     "refused": "start the broker (a local one: `unique-users broker start`), or correct kafka.bootstrap_servers",
@@ -45,7 +46,7 @@ def _complaint(server: str, config: Config) -> Finding | None:
     said = why_unreachable(host, port, plain=plain)
     if said is None:
         return None
-    if plain and ("closes them" in said or "answers no request" in said) and requires_tls(server):
+    if plain and any(part in said for part in _MAY_BE_TLS) and requires_tls(server):
         return wrong(BOOTSTRAP, f"{server}: it requires TLS", "set kafka.security_protocol to SSL or SASL_SSL")
     return wrong(BOOTSTRAP, f"{server}: {said}", _advice(said))
 

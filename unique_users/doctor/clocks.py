@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from unique_users.doctor.examination import Examination
 from unique_users.doctor.finding import Finding, ok, unknown, warning, wrong
 from unique_users.doctor.rights import groups_exist
-from unique_users.doctor.rights import groups_exist
 from unique_users.errors import BrokerAwayError, BrokerError
 
 NAME = "clock"

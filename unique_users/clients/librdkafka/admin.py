@@ -67,9 +67,8 @@ class LibrdkafkaAdmin:
 
     def group_details(self, group: str) -> GroupDetails:
         with explained(self._config):
-            (future,) = self._admin.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
-            ).values()
+            asked = {"include_authorized_operations": True, "request_timeout": REQUEST_SECONDS}
+            (future,) = self._admin.describe_consumer_groups([group], **asked).values()
             return group_of(future.result())
 
     def version(self) -> str:
@@ -106,8 +105,7 @@ class LibrdkafkaAdmin:
             if topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values()):
                 return
             if monotonic() >= deadline:
-                message = f"topic {name!r} was created, but it has no leaders yet"
-                raise BrokerAwayError(message)
+                raise BrokerAwayError(f"topic {name!r} was created, but it has no leaders yet")
             sleep(SLICE_SECONDS)
 
     def delete(self, names: Sequence[str]) -> None:
@@ -127,7 +125,7 @@ class LibrdkafkaAdmin:
             return 0
         committed = self.committed(group, topic)
         return sum(
-            end - committed.get(partition, _START).offset
+            end - committed.get(partition, Position(0)).offset
             for partition, end in self.high_watermark_offsets(topic).items()
         )
 
@@ -240,7 +238,6 @@ class LibrdkafkaAdmin:
         self._asking.clear()
 
 
-_START = Position(0)
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _CREATION_REFUSED = {
     KafkaError.INVALID_REPLICATION_FACTOR,
