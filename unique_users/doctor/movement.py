@@ -127,7 +127,7 @@ def _judged(
         says = f"{number}, and {behind:,.0f} s behind: {_records(total)} waiting in {line.topic!r}"
         yield warning(line.script, says, "it gets on; if this grows, start another one, see docs/scaling.md")
     elif not lost:
-        yield ok(line.script, f"{number}, {_records(total) if total else 'nothing'} waiting in {line.topic!r}")
+        yield ok(line.script, f"{number}, {_records(total)} waiting in {line.topic!r}")
 
 
 def _standing(line: Line, waiting: Mapping[int, int], still: set[int]) -> Finding:
@@ -152,4 +152,4 @@ def _behind_seconds(examination: Examination, line: Line, last: Sample) -> float
 
 
 def _records(number: int) -> str:
-    return f"{number:,} record" + ("s" if number != 1 else "")
+    return f"{number:,} record" + ("s" if number != 1 else "") if number else "nothing"

@@ -11,6 +11,7 @@ from unique_users.doctor.finding import Finding, from_error, skipped, wrong
 from unique_users.errors import BrokerAwayError, UniqueUsersError
 
 CLOSE_SECONDS = 2.0
+_LOOK = "it stopped answering meanwhile: run this again, and if that is the same, look at the broker and the network"
 
 
 class Check(NamedTuple):
@@ -42,9 +43,10 @@ def _within_limit(check: Check, examination: Examination) -> Iterator[Finding]:
         try:
             for finding in check.look(examination):
                 found.put(finding)
+        except BrokerAwayError as error:
+            examination.provided.discard(CONNECTION)
+            found.put(from_error(check.name, error, _LOOK))
         except UniqueUsersError as error:
-            if isinstance(error, BrokerAwayError):
-                examination.provided.discard(CONNECTION)
             found.put(from_error(check.name, error))
         except Exception as error:  # noqa: BLE001 - one broken check must not hide what the others find
             said = without_values(f"{type(error).__name__}: {error}", examination.config.kafka)
@@ -61,7 +63,7 @@ def _within_limit(check: Check, examination: Examination) -> Iterator[Finding]:
             finding = found.get(timeout=max(0.0, deadline - clock.monotonic()))
         except Empty:
             examination.provided.discard(CONNECTION)  # whoever it waits for would let the others wait too
-            yield wrong(check.name, f"no answer within {check.seconds:g} s")
+            yield wrong(check.name, f"no answer within {check.seconds:g} s", _LOOK)
             return
         if finding is None:
             return
