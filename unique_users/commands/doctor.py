@@ -8,7 +8,7 @@ limit, and is left out where it needs one that failed.
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from unique_users.clients.connect import get_admin, get_timed_reader
+from unique_users.clients.connect import get_admin, get_reader
 from unique_users.commands.arguments import add_format, argument_parser
 from unique_users.config.load import load_config
 from unique_users.doctor.checks import CHECKS
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         findings += [skipped(check.name, "it needs a configuration") for check in CHECKS[1:]]
         show(findings, arguments.format)
         return UsageError.exit_code
-    examination = Examination(config, partial(get_admin, config), partial(get_timed_reader, config), Clock())
+    examination = Examination(config, partial(get_admin, config), partial(get_reader, config), Clock())
     return 0 if all_well(show(examined(CHECKS, examination), arguments.format)) else 1
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from unique_users.clients.protocols import Admin, TimedReader, TopicDetails
+from unique_users.clients.protocols import Admin, Consumer, TopicDetails
 from unique_users.config.schema import Config
 
 # What a check may need, and an earlier one provides.
@@ -39,7 +39,7 @@ class Examination:
         self,
         config: Config,
         new_admin: Callable[[], Admin],
-        new_reader: Callable[[str], TimedReader],
+        new_reader: Callable[[str], Consumer],
         clock: Clock,
     ) -> None:
         self.config = config

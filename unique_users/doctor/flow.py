@@ -70,10 +70,11 @@ def _window_begin_ms(examination: Examination) -> int:
 
 
 def _count_since(examination: Examination, topic: str, since_ms: int) -> int:
+    partitions = list(examination.details[topic].copies)
     reader = examination.new_reader(topic)
     try:
-        offsets = reader.offsets_at(max(0, since_ms))
-        ends = reader.watermark_offsets()
+        offsets = reader.offsets_at(partitions, max(0, since_ms))
+        ends = reader.watermark_offsets(partitions)
     finally:
         reader.close()
     return sum(max(0, end - offsets.get(partition, end)) for partition, (_, end) in ends.items())

@@ -14,7 +14,7 @@ from brokers import config_for
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from fakes import FakeAdmin, FakeKafka, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka
 
 from unique_users.doctor.certificates import look
 from unique_users.doctor.examination import TRUST, Clock, Examination
@@ -68,7 +68,9 @@ def server(file: Path) -> Iterator[str]:
 def found(kafka: FakeKafka, file: Path) -> tuple[Finding, bool]:
     with server(file) as address:
         config = config_for(address, kafka={"security_protocol": "SSL", "ssl_cafile": str(file)})
-        made = Examination(config, lambda: FakeAdmin(kafka), lambda topic: FakeTimedReader(kafka, topic), Clock())
+        made = Examination(
+            config, lambda: FakeAdmin(kafka), lambda topic: FakeConsumer(kafka, topic, None, alone=True), Clock()
+        )
         made.answering.append(address)
         (finding,) = look(made)
         return finding, TRUST in made.provided

@@ -2,7 +2,7 @@
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeKafka, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka
 
 from unique_users.doctor.configuration import look
 from unique_users.doctor.examination import Clock, Examination
@@ -10,7 +10,9 @@ from unique_users.doctor.examination import Clock, Examination
 
 def found(fake: FakeKafka, **sections: object) -> list[tuple[str, str]]:
     config = config_for("fake:1", **sections)
-    examination = Examination(config, lambda: FakeAdmin(fake), lambda topic: FakeTimedReader(fake, topic), Clock())
+    examination = Examination(
+        config, lambda: FakeAdmin(fake), lambda topic: FakeConsumer(fake, topic, None, alone=True), Clock()
+    )
     return [(each.status, each.says) for each in look(examination)]
 
 

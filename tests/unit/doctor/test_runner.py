@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 from brokers import config_for
-from fakes import FakeAdmin, FakeKafka, FakeTimedReader
+from fakes import FakeAdmin, FakeConsumer, FakeKafka
 
 from unique_users.doctor.examination import CONNECTION, Clock, Examination
 from unique_users.doctor.finding import Finding, ok, warning, wrong
@@ -18,7 +18,9 @@ from unique_users.errors import BrokerAwayError
 @pytest.fixture
 def examination(kafka: FakeKafka) -> Examination:
     config = config_for("fake:1", kafka={"sasl_plain_password": "hidden-word"})
-    made = Examination(config, lambda: FakeAdmin(kafka), lambda topic: FakeTimedReader(kafka, topic), Clock())
+    made = Examination(
+        config, lambda: FakeAdmin(kafka), lambda topic: FakeConsumer(kafka, topic, None, alone=True), Clock()
+    )
     made.provided.add(CONNECTION)
     return made
 
