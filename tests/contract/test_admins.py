@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from contract_systems import MIB, PATIENCE_SECONDS, Member, Names, System, poll_until, send
 
-from unique_users.clients.protocols import Position
+from unique_users.clients.protocols import Copies, Position
 from unique_users.config.schema import Topic
 from unique_users.errors import BrokerAwayError, TopicError
 
@@ -56,6 +56,34 @@ def test_a_topic_that_the_broker_refuses_raises_topic_error(system: System, uniq
     assert "retention.ms=60000: the cluster has too few brokers for so many replicas" in str(refused.value)
     assert "{" not in str(refused.value)
     assert system.admin().describe(name) is None
+
+
+def test_the_details_of_a_topic_are_its_copies_and_the_rights_to_it(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    details = system.admin().details(new_topic(partitions=2))
+    assert details is not None
+    assert details.copies == {0: Copies(1, 1), 1: Copies(1, 1)}
+    assert details.rights is not None
+    assert details.rights >= {"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"}
+    assert system.admin().details(unique_name("missing")) is None
+
+
+def test_the_details_of_a_group_are_its_members_and_the_rights_to_it(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    topic, group = new_topic(), unique_name("group")
+    assert system.admin().group_details(group).members == 0
+    member = Member(system, topic, group)
+    poll_until(lambda: member.owned == {0}, member)
+    details = system.admin().group_details(group)
+    assert details.members == 1
+    assert details.rights is not None
+    assert "READ" in details.rights
+
+
+def test_an_admin_tells_the_brokers_release_if_it_can(system: System) -> None:
+    assert system.admin().version() in {"4.3", ""}
 
 
 def test_a_deleted_topic_is_gone_and_one_made_again_has_another_id(

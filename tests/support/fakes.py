@@ -19,11 +19,14 @@ from unique_users.clients.protocols import (
     REQUEST_BYTES_MAX,
     REQUEST_SECONDS,
     Batch,
+    Copies,
+    GroupDetails,
     Headers,
     Polled,
     Position,
     Seen,
     StoredRecord,
+    TopicDetails,
     TopicState,
 )
 from unique_users.clients.refused_topics import creation_refused
@@ -32,6 +35,7 @@ from unique_users.errors import BrokerAwayError, DeliveryError, TooLargeError
 from unique_users.runtime.signals import Stop
 
 BOOTSTRAP_SECONDS = 2.0
+ALL = frozenset({"READ", "WRITE", "CREATE", "DELETE", "ALTER", "DESCRIBE", "DESCRIBE_CONFIGS", "ALTER_CONFIGS"})
 IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 DEFAULT_SETTINGS = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000"}
 
@@ -523,6 +527,20 @@ class FakeAdmin:
         if name not in self._kafka.topics:
             raise BrokerAwayError(f"no topic {name!r}")
         return self._kafka.topics[name].settings
+
+    def details(self, name: str) -> TopicDetails | None:
+        self._kafka.require()
+        topic = self._kafka.topics.get(name)
+        return None if topic is None else TopicDetails({p: Copies(1, 1) for p in range(len(topic.partitions))}, ALL)
+
+    def group_details(self, group: str) -> GroupDetails:
+        self._kafka.require()
+        found = [each for (name, _), each in self._kafka.groups.items() if name == group]
+        return GroupDetails(sum(len(each.members) for each in found), ALL)
+
+    def version(self) -> str:
+        self._kafka.require()
+        return "4.3"
 
     def create(self, topic: Topic) -> None:
         self._kafka.require()

@@ -182,6 +182,27 @@ class TopicState(NamedTuple):
     partitions: int
 
 
+class Copies(NamedTuple):
+    """How many brokers are to keep a partition, and how many have all of it now: 0 if it has no leader."""
+
+    wanted: int
+    in_sync: int
+
+
+class TopicDetails(NamedTuple):
+    """What a broker tells about a topic beyond its state. It tells rights since 2.3; None if it does not."""
+
+    copies: Mapping[int, Copies]  # by partition
+    rights: frozenset[str] | None  # what this user may do with it, as Kafka writes it in code: READ, DESCRIBE_CONFIGS …
+
+
+class GroupDetails(NamedTuple):
+    """What a broker tells about a consumer group; one that it does not know has no members."""
+
+    members: int
+    rights: frozenset[str] | None  # as in TopicDetails
+
+
 class Admin(Protocol):
     """Creates and describes topics. Every method may raise BrokerAwayError or BrokerError."""
 
@@ -190,6 +211,15 @@ class Admin(Protocol):
 
     def settings(self, name: str) -> Mapping[str, str]:
         """The settings of an existing topic, including the broker's defaults."""
+
+    def details(self, name: str) -> TopicDetails | None:
+        """Where the topic's copies are and what this user may do with it, or None if it does not exist."""
+
+    def group_details(self, group: str) -> GroupDetails:
+        """Who is in a consumer group, and what this user may do with it."""
+
+    def version(self) -> str:
+        """The release of Kafka that the broker's answers show, such as `4.3`; empty if the client cannot tell."""
 
     def create(self, topic: Topic) -> None:
         """Create the topic and wait until it can be used; one that already exists is no error. Raises TopicError."""

@@ -20,7 +20,7 @@ SHOWN_MAX = 3  # addresses in one line
 # server takes it for a bad request of one line, and answers it, too.
 _HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _CORRELATION = _HELLO[8:12]
-_WAY_OUT = "set the broker's advertised.listeners to an address that this machine can reach"
+WAY_OUT = "set the broker's advertised.listeners to an address that this machine can reach"
 
 
 def why_silent(config: Config, new_admin: Callable[[Config], Admin]) -> str | None:
@@ -41,7 +41,7 @@ def why_silent(config: Config, new_admin: Callable[[Config], Admin]) -> str | No
     if sent_to is None:
         return _about_the_login(config, protocol, new_admin)
     unreached = _complaints([address for address in sent_to if address not in servers], plain=plain)
-    return f"it answers, but sends its clients to {_listed(unreached)}: {_WAY_OUT}" if unreached else None
+    return f"it answers, but sends its clients to {_listed(unreached)}: {WAY_OUT}" if unreached else None
 
 
 def _sent_to(config: Config, new_admin: Callable[[Config], Admin]) -> list[str] | None:
@@ -78,7 +78,7 @@ def found_out(ask: Callable[[], str | None], stop: Stop) -> str | None:
 
 def is_broker(name: str, port: int) -> bool:
     """Whether a broker answers there without TLS; nothing of the configuration is sent to it."""
-    return _complaint(name, port, plain=True) is None
+    return why_unreachable(name, port, plain=True) is None
 
 
 def _complaints(addresses: Iterable[str], *, plain: bool) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _complaints(addresses: Iterable[str], *, plain: bool) -> dict[str, str]:
     found = {}
     for address in addresses:
         host, _, port = address.rpartition(":")
-        if complaint := _complaint(host.strip("[]"), int(port), plain=plain):
+        if complaint := why_unreachable(host.strip("[]"), int(port), plain=plain):
             found[address] = complaint
     return found
 
@@ -97,7 +97,7 @@ def _listed(complaints: dict[str, str]) -> str:
     return ", ".join(shown) + more
 
 
-def _complaint(name: str, port: int, *, plain: bool) -> str | None:
+def why_unreachable(name: str, port: int, *, plain: bool) -> str | None:
     """Why no broker can be reached there; None if there may be one. Behind TLS, only a client can find out more."""
     try:
         connection = socket.create_connection((name, port), ANSWER_SECONDS)

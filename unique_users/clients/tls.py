@@ -17,11 +17,10 @@ def explain_silence(config: Config) -> None:
 
     Returns if nobody is there, or if TLS is not the reason.
     """
-    settings = {name.replace(".", "_"): value for name, value in config.kafka.items()}
-    secured = str(settings.get("security_protocol", "PLAINTEXT")).upper().endswith("SSL")
-    if secured and _TRUSTED_OTHERWISE & settings.keys():
+    secured = uses_tls(config)
+    context = trusting_as_configured(config) if secured else _trusting_context()
+    if context is None:
         return
-    context = _context(settings) if secured else _trusting_context()
     for server in config.bootstrap_servers:
         complaint = _complaint(context, server)
         if secured and complaint:
@@ -30,7 +29,25 @@ def explain_silence(config: Config) -> None:
             raise BrokerError(f"the broker at {server} requires TLS: set kafka.security_protocol to SSL or SASL_SSL")
 
 
-def _context(settings: dict[str, Any]) -> ssl.SSLContext:
+def uses_tls(config: Config) -> bool:
+    """Whether the client is to speak TLS."""
+    return str(_settings(config).get("security_protocol", "PLAINTEXT")).upper().endswith("SSL")
+
+
+def requires_tls(server: str) -> bool:
+    """Whether a broker answers there, and speaks TLS."""
+    return _complaint(_trusting_context(), server) == ""
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {name.replace(".", "_"): value for name, value in config.kafka.items()}
+
+
+def trusting_as_configured(config: Config) -> ssl.SSLContext | None:
+    """What trusts the same certificates as the client; None if only the client knows. Raises UsageError."""
+    settings = _settings(config)
+    if _TRUSTED_OTHERWISE & settings.keys():
+        return None
     name = next((name for name in ("ssl_cafile", "ssl_ca_location") if settings.get(name)), None)
     try:
         context = ssl.create_default_context(cafile=str(settings[name]) if name else None)

@@ -181,10 +181,21 @@ class SavedState(SavedFile):
     """
 
     def __init__(
-        self, directory: Path, topic: str, partition: int, path: Path | None = None, *, older: bool = False
+        self,
+        directory: Path,
+        topic: str,
+        partition: int,
+        path: Path | None = None,
+        *,
+        older: bool = False,
+        alone: bool = False,
     ) -> None:
-        """`path` is where the file is while it does not have its name yet."""
+        """`path` is where the file is while it does not have its name yet.
+
+        If it is known to be `alone`, without a counter that has it open, reading it makes no files beside it.
+        """
         self._older = older
+        self._alone = alone
         super().__init__(path or path_of(directory, topic, partition))
         self._of = (topic, partition)
         if not self.path.exists():
@@ -202,6 +213,8 @@ class SavedState(SavedFile):
     def _connected(self) -> sqlite3.Connection:
         """SQLite shares a file through others beside it. Without write access, only unopened files can be read."""
         address = f"{self.path.absolute().as_uri()}?mode=ro"
+        if self._alone:
+            return sqlite3.connect(f"{address}&immutable=1", uri=True, isolation_level=None)
         db = sqlite3.connect(address, uri=True, timeout=READ_SECONDS, isolation_level=None)
         try:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,6 +1,7 @@
 """The admin client of kafka-python."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic, sleep
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -13,7 +14,15 @@ from unique_users.clients.kafka_python.errors import explained
 from unique_users.clients.kafka_python.internals.closing import LetsGo
 from unique_users.clients.kafka_python.positions import position_of
 from unique_users.clients.kafka_python.settings import settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
+from unique_users.clients.protocols import (
+    REQUEST_SECONDS,
+    Copies,
+    GroupDetails,
+    Position,
+    TopicDetails,
+    TopicState,
+    address,
+)
 from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerError
@@ -50,6 +59,40 @@ class KafkaPythonAdmin:
                 (topic,) = self._admin.describe_topics([name])
                 raise kafka_errors.for_code(topic["error_code"] or _NO_RIGHT)(name)
         return {key: setting["value"] for key, setting in described.items()}
+
+    def details(self, name: str) -> TopicDetails | None:
+        with explained(self._config):
+            (topic,) = self._admin.describe_topics([name])
+            if topic["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+                return None
+            if topic["error_code"]:
+                raise kafka_errors.for_code(topic["error_code"])(name)
+        copies = {
+            part["partition_index"]: Copies(
+                len(part["replica_nodes"]), len(part["isr_nodes"]) if part["leader_id"] >= 0 else 0
+            )
+            for part in topic["partitions"]
+        }
+        return TopicDetails(copies, _rights(topic.get("authorized_operations")))
+
+    def group_details(self, group: str) -> GroupDetails:
+        deadline = monotonic() + REQUEST_SECONDS
+        while True:
+            with explained(self._config):
+                try:
+                    answer = self._admin.describe_groups([group])[group]
+                    if (error := _error_in(answer["error"])) is kafka_errors.GroupIdNotFoundError:
+                        return GroupDetails(0, None)
+                    if error is not None:
+                        raise error(group)
+                    return GroupDetails(len(answer["members"]), _rights(answer.get("authorized_operations")))
+                except _COORDINATOR_COMES:
+                    if monotonic() + RETRY_SECONDS >= deadline:
+                        raise
+            sleep(RETRY_SECONDS)
+
+    def version(self) -> str:
+        return ".".join(map(str, self._admin._manager.broker_version or ()))  # noqa: SLF001 - by the API's versions
 
     def create(self, topic: Topic) -> None:
         wanted = {
@@ -151,6 +194,16 @@ _CREATION_REFUSED = (
     kafka_errors.PolicyViolationError,
     kafka_errors.InvalidTopicError,
 )
+
+
+def _rights(told: Iterable[str] | None) -> frozenset[str] | None:
+    return None if told is None else frozenset(told)
+
+
+def _error_in(said: str | None) -> type[kafka_errors.KafkaError] | None:
+    """The error of which kafka-python's answer about a group has only the words."""
+    match = re.search(r"\[Error (\d+)\]", said or "")
+    return kafka_errors.for_code(int(match[1])) if match else None
 
 
 def _text(value: object) -> str:

@@ -4,12 +4,12 @@
 from collections.abc import Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
-from uuid import UUID
 
 import confluent_kafka
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, NewTopic, OffsetSpec
 
+from unique_users.clients.librdkafka.descriptions import details_of, group_of, state_of
 from unique_users.clients.librdkafka.errors import (
     BOOTSTRAP_SECONDS,
     OUTDATED,
@@ -22,7 +22,7 @@ from unique_users.clients.librdkafka.errors import (
 )
 from unique_users.clients.librdkafka.positions import position_of
 from unique_users.clients.librdkafka.settings import SLICE_SECONDS, as_text, built, settings_of
-from unique_users.clients.protocols import REQUEST_SECONDS, Position, TopicState, address
+from unique_users.clients.protocols import REQUEST_SECONDS, GroupDetails, Position, TopicDetails, TopicState, address
 from unique_users.clients.refused_topics import creation_refused
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError
@@ -46,17 +46,33 @@ class LibrdkafkaAdmin:
         return admin
 
     def describe(self, name: str) -> TopicState | None:
+        topic = self._described(name)
+        return None if topic is None else state_of(topic)
+
+    def _described(self, name: str, **what: bool) -> Any:
         self._admin.poll(0)  # delivers the errors reported by callback, which are then forgotten
         asked = confluent_kafka.TopicCollection([name])
         try:
             with explained(self._config):
-                (future,) = self._admin.describe_topics(asked, request_timeout=REQUEST_SECONDS).values()
-                topic = future.result()
+                (future,) = self._admin.describe_topics(asked, request_timeout=REQUEST_SECONDS, **what).values()
+                return future.result()
         except BrokerAwayError as error:
             if code_of(error) in _NO_TOPIC:
                 return None
             raise
-        return TopicState(_topic_id(topic.topic_id), len(topic.partitions))
+
+    def details(self, name: str) -> TopicDetails | None:
+        topic = self._described(name, include_authorized_operations=True)
+        return None if topic is None else details_of(topic)
+
+    def group_details(self, group: str) -> GroupDetails:
+        with explained(self._config):
+            asked = {"include_authorized_operations": True, "request_timeout": REQUEST_SECONDS}
+            (future,) = self._admin.describe_consumer_groups([group], **asked).values()
+            return group_of(future.result())
+
+    def version(self) -> str:
+        return ""  # librdkafka knows which requests a broker takes, and keeps it to itself
 
     def settings(self, name: str) -> Mapping[str, str]:
         asked = [ConfigResource(ConfigResource.Type.TOPIC, name)]
@@ -89,8 +105,7 @@ class LibrdkafkaAdmin:
             if topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values()):
                 return
             if monotonic() >= deadline:
-                message = f"topic {name!r} was created, but it has no leaders yet"
-                raise BrokerAwayError(message)
+                raise BrokerAwayError(f"topic {name!r} was created, but it has no leaders yet")
             sleep(SLICE_SECONDS)
 
     def delete(self, names: Sequence[str]) -> None:
@@ -110,7 +125,7 @@ class LibrdkafkaAdmin:
             return 0
         committed = self.committed(group, topic)
         return sum(
-            end - committed.get(partition, _START).offset
+            end - committed.get(partition, Position(0)).offset
             for partition, end in self.high_watermark_offsets(topic).items()
         )
 
@@ -166,19 +181,16 @@ class LibrdkafkaAdmin:
     def high_watermark_offsets(self, topic: str) -> dict[int, int]:
         return self._bounds(topic, OffsetSpec.latest())
 
-    def _bounds(self, topic: str, which: OffsetSpec) -> dict[int, int]:
-        state = self.describe(topic)
-        if state is None:
-            raise BrokerAwayError(f"the broker has no topic {topic!r}")
-        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), which))
-        return {partition: answer.offset for partition, answer in answers.items()}
-
     def stable_ends(self, topic: str) -> dict[int, int]:
+        return self._bounds(topic, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
+    def _bounds(
+        self, topic: str, which: OffsetSpec, isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, int]:
         state = self.describe(topic)
         if state is None:
             raise BrokerAwayError(f"the broker has no topic {topic!r}")
-        asked = dict.fromkeys(range(state.partitions), OffsetSpec.latest())
-        answers = self._list_offsets(topic, asked, IsolationLevel.READ_COMMITTED)
+        answers = self._list_offsets(topic, dict.fromkeys(range(state.partitions), which), isolation_level)
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def newest_ms(self, topic: str) -> dict[int, int]:
@@ -226,7 +238,6 @@ class LibrdkafkaAdmin:
         self._asking.clear()
 
 
-_START = Position(0)
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _CREATION_REFUSED = {
     KafkaError.INVALID_REPLICATION_FACTOR,
@@ -236,12 +247,3 @@ _CREATION_REFUSED = {
     KafkaError.TOPIC_EXCEPTION,
     KafkaError._INVALID_ARG,
 }
-
-
-def _topic_id(uuid: Any) -> str:
-    """The id as other clients write it; librdkafka has it as two signed halves, 0 if the broker has no ids."""
-    if uuid is None:
-        return ""
-    mask = (1 << 64) - 1
-    number = (uuid.get_most_significant_bits() & mask) << 64 | uuid.get_least_significant_bits() & mask
-    return str(UUID(int=number)) if number else ""
