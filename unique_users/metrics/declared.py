@@ -12,7 +12,7 @@ PREFIX = "unique_users_"
 Process = Literal["producer", "bucketer", "counter", "dashboard"]
 Labels = tuple[str, ...]
 ALL: tuple[Process, ...] = ("producer", "bucketer", "counter", "dashboard")
-_READERS: tuple[Process, ...] = ("bucketer", "counter")
+READERS: tuple[Process, ...] = ("bucketer", "counter")
 
 
 class Declared(NamedTuple):
@@ -31,17 +31,20 @@ class Declared(NamedTuple):
 
 
 BUILD_INFO = Declared("build_info", "gauge", "Always 1: the versions in use.", ("version", "python", "client"))
-RECORDS_IN = Declared("records_in", "counter", "Records polled.", (), _READERS)
-BYTES_IN = Declared("bytes_in", "counter", "Bytes of their keys and values.", (), _READERS)
+RECORDS_IN = Declared("records_in", "counter", "Records polled.", (), READERS)
+BYTES_IN = Declared("bytes_in", "counter", "Bytes of their keys and values.", (), READERS)
 RECORDS_OUT = Declared("records_out", "counter", "Records handed over to be sent.", ("topic",), ALL[:3])
 BYTES_OUT = Declared("bytes_out", "counter", "Bytes of their keys and values.", ("topic",), ALL[:3])
 STEP_SECONDS = Declared("step_seconds", "histogram", "How long a step of the loop took.", ("step",), ALL[:3])
-REBALANCES = Declared("rebalances", "counter", "Times partitions were assigned or revoked.", (), _READERS)
+REBALANCES = Declared("rebalances", "counter", "Times partitions were assigned or revoked.", (), READERS)
 LAG_RECORDS = Declared(
-    "lag_records", "gauge", "Records that the group has not committed yet.", ("topic", "partition"), _READERS
+    "lag_records", "gauge", "Records that the group has not committed yet.", ("topic", "partition"), READERS
 )
 LAG_SECONDS = Declared(
-    "lag_seconds", "gauge", "How long the oldest of them has waited; 0 if none does.", ("topic", "partition"), _READERS
+    "lag_seconds", "gauge", "How long the oldest of them has waited; 0 if none does.", ("topic", "partition"), READERS
+)
+BROKER_SILENT = Declared(
+    "broker_silent_seconds", "gauge", "How long the broker has not answered, at most since the start.", (), READERS
 )
 FRAMES_READ = Declared("frames_read", "counter", "Frames read and committed.", (), ALL[:2])
 FRAMES_ACCEPTED = Declared("frames_accepted", "counter", "Those that were accepted.", (), ALL[:2])
@@ -61,7 +64,7 @@ WATERMARK = Declared(
 WATERMARK_AGE = Declared(
     "watermark_age_seconds", "gauge", "How far the watermark is behind the wall clock.", (), ("bucketer",)
 )
-PARTITIONS = Declared("partitions", "gauge", "Partitions that are being read here.", (), _READERS)
+PARTITIONS = Declared("partitions", "gauge", "Partitions that are being read here.", (), READERS)
 NEW_USERS = Declared("new_users", "counter", "Users counted for the first time in a bucket.", ("interval",), ALL[2:3])
 USERS_IN_MEMORY = Declared("users_in_memory", "gauge", "User ids held in memory, over all buckets.", (), ALL[2:3])
 BUCKETS = Declared("buckets", "gauge", "Buckets held.", ("interval",), ALL[2:3])

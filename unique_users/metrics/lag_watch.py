@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Event, Thread
 
-from unique_users.clients.protocols import Admin
-from unique_users.errors import BrokerError
+from unique_users.clients.protocols import Admin, Position
+from unique_users.errors import BrokerAwayError, BrokerError
+from unique_users.messages.offset_metadata import OffsetMetadata
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class LagWatch:
         self._lags: dict[int, Lag] = {}
         self._stop = Event()
         self._refusal = ""
+        self.answered_at: float | None = None  # monotonic; a refusal is an answer, too
         self._thread = Thread(target=self._run, name=f"watch the lag of {group}", daemon=True)
         self._thread.start()
 
@@ -71,12 +73,15 @@ class LagWatch:
             ends = self._admin.high_watermark_offsets(self._topic)
             starts = self._admin.starts(self._topic)
         except BrokerError as error:
+            if not isinstance(error, BrokerAwayError):
+                self.answered_at = time.monotonic()
             if str(error) != self._refusal:
                 self._refusal = str(error)
                 _log.debug("no lag of %s: %s", self._group, error)
             return
+        self.answered_at = time.monotonic()
         for partition, end in ends.items():
-            position = committed[partition].offset if partition in committed else 0
+            position = _reached(committed.get(partition))
             lag = self._lags.setdefault(partition, Lag())
             lag.look(time.monotonic(), end, max(position, starts.get(partition, 0)))
 
@@ -91,3 +96,8 @@ class LagWatch:
         while not self._stop.is_set():
             self.look()
             self._stop.wait(LOOK_SECONDS)
+
+
+def _reached(committed: Position | None) -> int:
+    """The position up to which nothing is left to read: a transaction leaves a marker, which no poll returns."""
+    return max(committed.offset, OffsetMetadata.parsed(committed.metadata).reached) if committed else 0

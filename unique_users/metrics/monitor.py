@@ -1,6 +1,7 @@
 """Ties a process to its metrics and its health, if the configuration asks for them."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
-from unique_users.metrics.declared import Process
-from unique_users.metrics.families import WAITING, Source, build_info, state_disk
+from unique_users.metrics.declared import BROKER_SILENT, READERS, Process
+from unique_users.metrics.families import WAITING, Source, build_info, single, state_disk
 from unique_users.metrics.health import Health
 from unique_users.metrics.lag_watch import LagWatch
 from unique_users.metrics.server import serving
@@ -31,6 +32,7 @@ class Monitor(Collector):
         self._process = process
         self._source: Source | None = None
         self._lag: LagWatch | None = None
+        self._began_at = time.monotonic()
 
     def follow(self, source: Source) -> None:
         """Tell what this source has."""
@@ -44,6 +46,8 @@ class Monitor(Collector):
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
         yield build_info(self._config)
+        if self._process in READERS:
+            yield single(BROKER_SILENT, time.monotonic() - self._heard_at())
         if self._process == "counter":
             yield from state_disk(Path(self._config.state.directory))
         if self._source:
@@ -52,6 +56,11 @@ class Monitor(Collector):
     def not_ready(self) -> str:
         """Why the process cannot do its work yet; empty if it can."""
         return self._source.not_ready() if self._source else WAITING
+
+    def _heard_at(self) -> float:
+        """When the broker last answered, or the start of the process."""
+        answered_at = self._lag.answered_at if self._lag else None
+        return self._began_at if answered_at is None else answered_at
 
     def close(self) -> None:
         """Stop watching."""
