@@ -79,8 +79,6 @@ class Observed:
         if process == "producer":
             assert stream
             worker = self.system.start("producer", "-", settings=over, feed=stream.frames(), **rest)
-        elif process == "counter":
-            worker = self.system.start_counter(settings=over, **rest)
         else:
             worker = self.system.start(process, settings=over, **rest)
         self.workers[process] = worker
