@@ -12,7 +12,7 @@ RATE = "$__rate_interval"
 COLUMNS, WIDTH, HEIGHT = 24, 8, 7
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 QUANTILES = (0.5, 0.99)
-ROWS = {("bucketer",): "Bucketer", ("counter",): "Counter", ("dashboard",): "Live page"}
+ROWS: dict[tuple[str, ...], str] = {("bucketer",): "Bucketer", ("counter",): "Counter", ("dashboard",): "Live page"}
 Query = tuple[str, str]  # an expression and the legend of its series
 
 FIRST: list[tuple[str, str, str, list[Query]]] = [
@@ -73,7 +73,7 @@ def panels() -> Iterator[dict[str, Any]]:
     """A row for what is looked at first, one for what processes have in common, and one for each of them."""
     rows: dict[str, list[tuple[str, str, str, list[Query]]]] = {"At a glance": FIRST, "Traffic": []}
     for each in METRICS:
-        row = ROWS.get(tuple(each.processes), "Traffic")
+        row = ROWS.get(each.processes, "Traffic")
         rows.setdefault(row, []).append((title(each), each.help, unit(each), queries(each)))
     number = y = 0
     for row, shown in rows.items():

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import run
 from threading import Event, Thread
@@ -120,9 +120,9 @@ def bad_frames(scene: Scene) -> None:
 
 def disk_full(scene: Scene) -> None:
     state = Path(scene.observed.system.config.state.directory)
-    left = os.statvfs(state)
-    with (state / "something else").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_bsize)
+    with (state / "something else").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
 
 
 def partition_stuck(scene: Scene) -> None:
