@@ -167,10 +167,11 @@ def nothing_wrong(scene: Scene) -> None:
 
 
 class Case(NamedTuple):
-    """A fault, what must fire, and what may fire as well because it is true, too."""
+    """A fault, what must fire, what may fire as well because it is true, too; `tells`: whose words are noted."""
 
     fault: str
     inject: Callable[[Scene], None]
+    tells: Process
     fires: frozenset[str]
     also: frozenset[str] = frozenset()
     secured: bool = False
@@ -182,15 +183,15 @@ def _alerts(*names: str) -> frozenset[str]:
 
 
 CASES = (
-    Case("broker killed", broker_killed, _alerts("BrokerSilent")),
-    Case("broker frozen (SIGSTOP)", broker_frozen, _alerts("BrokerSilent")),
-    Case("bucketer killed", bucketer_killed, _alerts("BucketerDown")),
-    Case("counter frozen (SIGSTOP)", counter_frozen, _alerts("CounterDown")),
-    Case("feed silent", feed_silent, _alerts("FeedSilent")),
-    Case("20 % bad frames", bad_frames, _alerts("FramesRejected")),
-    Case("state disk full", disk_full, _alerts("StateDiskFull"), _alerts("CounterDown"), small_disk=True),
-    Case("one partition of `feed` stuck behind an open transaction", partition_stuck, _alerts("PartitionStuck")),
-    Case("the bucketer's broker name does not resolve", no_name, _alerts("ProcessWithoutBroker")),
-    Case("the bucketer's password is wrong", wrong_password, _alerts("BucketerDown"), secured=True),
-    Case("nothing: restarts of each process and of the broker, a rebalance", nothing_wrong, frozenset()),
+    Case("broker killed", broker_killed, "bucketer", _alerts("BrokerSilent")),
+    Case("broker frozen (SIGSTOP)", broker_frozen, "bucketer", _alerts("BrokerSilent")),
+    Case("bucketer killed", bucketer_killed, "counter", _alerts("BucketerDown")),
+    Case("counter frozen (SIGSTOP)", counter_frozen, "counter", _alerts("CounterDown")),
+    Case("feed silent", feed_silent, "bucketer", _alerts("FeedSilent")),
+    Case("20 % bad frames", bad_frames, "bucketer", _alerts("FramesRejected")),
+    Case("state disk full", disk_full, "counter", _alerts("StateDiskFull"), _alerts("CounterDown"), small_disk=True),
+    Case("one partition of `feed` stuck in a transaction", partition_stuck, "bucketer", _alerts("PartitionStuck")),
+    Case("the bucketer's broker name does not resolve", no_name, "bucketer", _alerts("ProcessWithoutBroker")),
+    Case("the bucketer's password is wrong", wrong_password, "bucketer", _alerts("BucketerDown"), secured=True),
+    Case("nothing: restarts of each process and of the broker, a rebalance", nothing_wrong, "counter", frozenset()),
 )

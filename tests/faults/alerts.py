@@ -31,7 +31,9 @@ HOLD_SECONDS = 400.0  # longer than any rule takes then: 5 minutes of its range 
 LOOK_SECONDS = 1.0
 DOCTOR_SECONDS = 120.0  # after the fault; each process has noticed it by then
 WORDS_MAX = 150
-ORDINARY = re.compile(r"has /metrics|: reading |: finished|Ctrl-C stops")
+COMPLAINT = re.compile(r"WARNING|ERROR|^error:|: waiting for")
+EXAMPLE = re.compile("explaining: rejected|did not stop")
+NO_REPORT = "its reports have ended"
 
 
 def attempt(case: Case, directory: Path) -> dict[str, Any]:
@@ -44,9 +46,11 @@ def attempt(case: Case, directory: Path) -> dict[str, Any]:
             began = time.monotonic()
             case.inject(scene)
             hold(scene, began, found)
-            found["said"] = words(scene, began)
+            found["said"] = [f"{case.tells}: {words(scene, case.tells, began)}"]
     except Exception as error:  # noqa: BLE001 - the other faults go on
         found["problems"].append(f"{type(error).__name__}: {error}")
+    for who in "doctor", "said":
+        found[who] = [plain(line, directory) for line in found[who]]
     names = {name.split(" ")[0] for name in found["fired"]}
     found["problems"] += [f"silent: {name}" for name in sorted(case.fires - names)]
     found["problems"] += [f"another's: {name}" for name in sorted(names - case.fires - case.also)]
@@ -55,18 +59,20 @@ def attempt(case: Case, directory: Path) -> dict[str, Any]:
 
 
 def hold(scene: Scene, began: float, found: dict[str, Any]) -> None:
-    """Note each alert when it fires first, and what the doctor says in between."""
-    while (passed := time.monotonic() - began) < HOLD_SECONDS:
-        for labels in scene.prometheus.firing():
-            where = " ".join(labels[name] for name in ("job", "partition") if name in labels)
-            found["fired"].setdefault(f"{labels['alertname']} {where}".strip(), round(passed))
-        if passed > DOCTOR_SECONDS and not found["doctor"]:
-            found["doctor"] = doctor(scene)
-        time.sleep(LOOK_SECONDS)
+    """Note each alert when it fires first; meanwhile the doctor looks."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(doctor, scene, began + DOCTOR_SECONDS)
+        while (passed := time.monotonic() - began) < HOLD_SECONDS:
+            for labels in scene.prometheus.firing():
+                where = " ".join(labels[name] for name in ("job", "partition") if name in labels)
+                found["fired"].setdefault(f"{labels['alertname']} {where}".strip(), round(passed))
+            time.sleep(LOOK_SECONDS)
+        found["doctor"] = asked.result()
 
 
-def doctor(scene: Scene) -> list[str]:
-    """What is wrong, in the doctor's words."""
+def doctor(scene: Scene, at: float) -> list[str]:
+    """What is wrong at this time, in the doctor's words."""
+    time.sleep(max(0.0, at - time.monotonic()))
     if "doctor" not in COMMANDS:
         return ["not asked"]
     system = scene.observed.system
@@ -78,28 +84,33 @@ def doctor(scene: Scene) -> list[str]:
     return wrong or ["all is well"]
 
 
-def words(scene: Scene, began: float) -> list[str]:
-    """The first unusual line of the log of each process since then, and its last report."""
-    said = []
-    for process in ("producer", "bucketer", "counter"):
-        workers = [worker for worker in scene.observed.system.workers if worker.name == process]
-        lines = [line.text for worker in workers for line in worker.said if line.at > began]
-        lines = [line for line in lines if not ORDINARY.search(line)]
-        reports = [line.text for worker in workers for line in worker.lines if "report" in line.text]
-        said += [f"{process}: {line}" for line in [*lines[:3], *reports[-1:]]]
-    return said
+def words(scene: Scene, process: str, began: float) -> str:
+    """What a process says since then: the first line of its log that is a complaint, or its last report."""
+    workers = [worker for worker in scene.observed.system.workers if worker.name == process]
+    logged = [line.text for worker in workers for line in worker.said if line.at > began]
+    if complaints := [line for line in logged if COMPLAINT.search(line) and not EXAMPLE.search(line)]:
+        return complaints[0]
+    late, lines = began + HOLD_SECONDS / 2, workers[-1].lines
+    reports = [n for n, line in enumerate(lines) if "  report  " in line.text and line.at > late]
+    return " ".join(line.text.strip() for line in lines[reports[-1] :]) if reports else NO_REPORT
+
+
+def plain(line: str, directory: Path) -> str:
+    """A line without its time, and without what only this run has in its names."""
+    line = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z\s+", "", line.replace(str(directory), "…"))
+    return re.sub(r"(feed|bucketed|counts|rejected|bucketer|counter)-[0-9a-f]{10}\b", r"\1", line)
 
 
 def with_table(text: str, rows: list[dict[str, Any]]) -> str:
     """The document with the table of what was seen."""
     lines = [
         "",
-        "| fault | alert, after seconds | what the doctor says | what the log says first |",
+        "| fault | alert, after seconds | what the doctor says | what its log or report says |",
         "|---|---|---|---|",
     ]
     for row in rows:
         fired = ", ".join(f"`{name.split(' ')[0]}` {seconds}" for name, seconds in row["fired"].items()) or "none"
-        lines.append(f"| {row['fault']} | {fired} | {shown(row['doctor'])} | {shown(row['said'][:1])} |")
+        lines.append(f"| {row['fault']} | {fired} | {shown(row['doctor'])} | {shown(row['said'])} |")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + "\n".join([*lines, "", ""]) + END + after
@@ -107,7 +118,8 @@ def with_table(text: str, rows: list[dict[str, Any]]) -> str:
 
 def shown(said: list[str]) -> str:
     """Words for a cell."""
-    return "; ".join(f"`{line[:WORDS_MAX]}`" for line in said).replace("|", "\\|")
+    short = (f"{line[:WORDS_MAX]}…" if len(line) > WORDS_MAX else line for line in said)
+    return "; ".join(f"`{line}`" for line in short).replace("|", "\\|")
 
 
 def main() -> int:
