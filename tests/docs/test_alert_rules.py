@@ -21,7 +21,7 @@ NAMES = [rule["alert"] for rule in ALERTS]
     [
         ("check", "rules", "alerts.yml"),
         ("check", "config", "prometheus.yml"),
-        ("test", "rules", "tests/alerts_test.yml"),
+        ("test", "rules", "alerts.test.yml"),
     ],
     ids=" ".join,
 )
@@ -37,7 +37,7 @@ def test_an_alert_says_what_it_is_and_links_to_its_runbook(rule: dict[str, dict[
     assert said["description"]
     assert said["runbook_url"].endswith(f"docs/operations.md#{str(rule['alert']).lower()}")
     assert f"\n### {rule['alert']}\n" in OPERATIONS
-    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert rule["labels"]["severity"] in {"critical", "warning"}
 
 
 def test_each_runbook_is_of_an_alert_in_the_order_of_the_rules() -> None:
@@ -46,7 +46,7 @@ def test_each_runbook_is_of_an_alert_in_the_order_of_the_rules() -> None:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=NAMES)
 def test_each_rule_is_tested_with_series_that_fire(rule: dict[str, str]) -> None:
-    tests = (PROMETHEUS / "tests" / "alerts_test.yml").read_text(encoding="utf-8")
+    tests = (PROMETHEUS / "alerts.test.yml").read_text(encoding="utf-8")
     assert f'alertname="{rule["alert"]}"' in tests
 
 

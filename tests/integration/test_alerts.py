@@ -69,7 +69,7 @@ def test_a_killed_counter_is_told_and_so_is_its_return(watched: Watched) -> None
     until(lambda: webhook.states(alert), PATIENCE_SECONDS, "the alert")
     assert webhook.states(alert) == ["firing"]
     (told,) = webhook.alerts
-    assert told["labels"]["severity"] == "page"
+    assert told["labels"]["severity"] == "critical"
     assert told["annotations"]["runbook_url"].endswith("docs/operations.md#uniqueuserscounterdown")
     watched.observed.start("counter")
     until(lambda: webhook.states(alert)[-1] == "resolved", PATIENCE_SECONDS, "its end")

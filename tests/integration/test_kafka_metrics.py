@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from prometheus import binary
 from repository import ROOT, command
 
 from unique_users.demo.sample import frames
@@ -234,10 +234,8 @@ def test_every_alert_asks_for_what_is_served_and_leads_to_a_section() -> None:
 
 
 def promtool(*arguments: str) -> None:
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("no promtool here: apt-get install prometheus")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=ALERTS.parent, check=False)
+    line = [binary("promtool"), *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ALERTS.parent, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
