@@ -80,8 +80,10 @@ def doctor(scene: Scene, at: float) -> list[str]:
     line = command("doctor", "--config", str(system.directory / "config.yaml"), "--json", *over)
     done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
     findings = json.loads(done.stdout)["findings"]
-    wrong = [f"{each['check']}: {each['says']}" for each in findings if each["status"] in {"wrong", "warning"}]
-    return wrong or ["all is well"]
+    by_status: dict[str, list[str]] = {"wrong": [], "warning": []}
+    for each in findings:
+        by_status.setdefault(each["status"], []).append(f"{each['check']}: {each['says']}")
+    return by_status["wrong"] or by_status["warning"] or ["all is well"]
 
 
 def words(scene: Scene, process: str, began: float) -> str:
