@@ -38,14 +38,16 @@ DAY_SECONDS = 86_400
 EVALUATION_SECONDS = 15.0
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 TIME = re.compile(r"_(timestamp|start_time)_seconds$")
-READ = 'unique_users_records_in_total{job="unique-users-bucketer"}'
+READ = 'unique_users_frames_read_total{job="unique-users-bucketer"}'
+IN = 'unique_users_records_in_total{job="unique-users-bucketer"}'
 FACTS = {  # what the day was like
     "hours": "(max(timestamp(last_over_time(up[26h]))) - min(min_over_time(timestamp(up)[26h:1m]))) / 3600",
     "scrapes": "sum(count_over_time(up[26h]))",
     "scrapes without an answer": "sum(count_over_time(up[26h])) - sum(sum_over_time(up[26h]))",
-    "frames": f"sum(increase({READ}[24h]))",
-    "frames in the quietest ten minutes": f"min_over_time(sum(increase({READ}[10m]))[23h50m:10m])",
-    "frames in the busiest ten minutes": f"max_over_time(sum(increase({READ}[10m]))[23h50m:10m])",
+    "frames": f"sum(max_over_time({READ}[26h])) - sum(min_over_time({READ}[26h]))",
+    "reads of frames that were read before": f"sum(max_over_time({IN}[26h])) - sum(max_over_time({READ}[26h]))",
+    "longest lag, seconds": "max(max_over_time(unique_users_lag_seconds[26h]))",
+    "longest silence of the broker, seconds": "max(max_over_time(unique_users_broker_silent_seconds[26h]))",
 }
 
 
