@@ -94,7 +94,7 @@ def words(scene: Scene, process: str, began: float) -> str:
         return complaints[0]
     late, lines = began + HOLD_SECONDS / 2, workers[-1].lines
     reports = [n for n, line in enumerate(lines) if "  report  " in line.text and line.at > late]
-    return " ".join(line.text.strip() for line in lines[reports[-1] :]) if reports else NO_REPORT
+    return "; ".join(line.text.strip() for line in lines[reports[-1] :]) if reports else NO_REPORT
 
 
 def plain(line: str, directory: Path) -> str:
@@ -120,6 +120,7 @@ def with_table(text: str, rows: list[dict[str, Any]]) -> str:
 
 def shown(said: list[str]) -> str:
     """Words for a cell."""
+    said = [re.sub(r"\s+", " ", line) for line in said]
     short = (f"{line[:WORDS_MAX]}…" if len(line) > WORDS_MAX else line for line in said)
     return "; ".join(f"`{line}`" for line in short).replace("|", "\\|")
 
