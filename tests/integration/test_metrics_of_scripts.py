@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -39,7 +40,7 @@ class Watched:
         found: list[str] = []
 
         def said() -> bool:
-            found.extend(re.findall(r"http://127\.0\.0\.1:\d+", self._scripts.said(self._script)))
+            found.extend(re.findall(r"(http://127\.0\.0\.1:\d+) has /metrics", self._scripts.said(self._script)))
             return bool(found)
 
         until(said, f"{self._script} to say where its metrics are")
@@ -142,6 +143,18 @@ def test_without_a_broker_a_script_is_healthy_but_not_ready(client: str, tmp_pat
         scripts.end_all()
 
 
+def test_the_page_tells_what_it_shows(running: Running) -> None:
+    running.run("producer", "-", stdin=b"\n".join(sample_frames(FRAMES, 50, 180, seed=3, start=1_716_200_040)))
+    running.counts()
+    page = Watched(running, "dashboard", "--set", "dashboard.port=0")
+    until(lambda: page.ask("readyz")[0] == 200, "the page to have read the counts")
+    states = page.metrics()["pipeline_state"]
+    assert sorted(states.values()) == [0.0] * (len(states) - 1) + [1.0]
+    assert page.value("pages") == 0
+    assert page.ask("healthz") == (200, "ok\n")
+    assert running.end(page.process) == 0
+
+
 def test_a_dead_process_does_not_answer(running: Running) -> None:
     counter = Watched(running, "counter")
     assert counter.ask("healthz")[0] == 200
@@ -163,14 +176,24 @@ def test_a_port_that_is_taken_ends_a_script_at_once(running: Running) -> None:
 
 def test_each_report_is_a_record_of_the_topic_of_metrics(scripts: Running) -> None:
     topic = f"{scripts.name}-metrics"
-    scripts.settings = [*scripts.settings, f"topics.metrics.name={topic}"]
+    reports = [f"{script}.report_seconds=1" for script in ("producer", "bucketer", "counter")]
+    scripts.settings = [*scripts.settings, f"topics.metrics.name={topic}", *reports]
     scripts.run("producer", "-", stdin=b"\n".join(sample_frames(FRAMES, 50, 180, seed=2, start=1_716_200_040)))
-    scripts.counts()
+    running = [scripts.start("bucketer"), scripts.start("counter")]
     topics = TopicsOnBroker(load_config(str(ROOT / "config.yaml"), [f"kafka.bootstrap_servers={scripts.broker}"]))
-    records = [(record.key, json.loads(record.value or b"")) for record in topics.read(topic)]
-    assert {key for key, _ in records} == {b"producer", b"bucketer", b"counter"}
-    (counted,) = [record for key, record in records if key == b"counter"]
+    found: dict[bytes, dict[str, Any]] = {}
+
+    def all_have_told() -> bool:
+        for record in topics.read(topic):
+            told = json.loads(record.value or b"")
+            if told["read"] == FRAMES:
+                found.setdefault(record.key or b"", told)
+        return found.keys() >= {b"bucketer", b"counter"}
+
+    until(all_have_told, "a record of each script")
+    counted = found[b"counter"]
     assert counted["process"] == "counter"
     assert counted["new_users"] > 0
     assert {"poll", "update", "save", "publish"} <= counted["seconds"].keys()
-    assert all(record["frames"] is None or record["frames"]["read"] == FRAMES for _, record in records)
+    assert found[b"bucketer"]["frames"] == {"read": FRAMES, "accepted": FRAMES, "rejected": {}}
+    assert [scripts.end(process) for process in running] == [0, 0]

@@ -9,7 +9,7 @@ from unique_users.local_kafka.errors import LocalKafkaError
 from unique_users.local_kafka.jars import CONFIG_DIRECTORY, fetch_metrics_agent
 from unique_users.local_kafka.probe import listens
 
-DEFAULT_PORT = 9404
+DEFAULT_PORT = 9405
 HOST = "127.0.0.1"
 
 

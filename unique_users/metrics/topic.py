@@ -15,7 +15,8 @@ from unique_users.reports.bucket_count import BucketCount
 from unique_users.reports.report import Report
 from unique_users.runtime.activity import ACTIVITY
 
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+CLOSE_SECONDS = 3.0  # a stop takes ten at most
 WAITING_MAX = 10
 
 
@@ -51,10 +52,10 @@ class MetricsTopic:
             self._waiting.put_nowait(orjson.dumps(said))
 
     def close(self) -> None:
-        """Let what waits arrive, for a second."""
+        """Let what waits arrive, for a few seconds."""
         with suppress(Full):
             self._waiting.put_nowait(None)
-            self._thread.join(ANSWER_SECONDS)
+            self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while (value := self._waiting.get()) is not None:
