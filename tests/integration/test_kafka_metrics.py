@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from patience import until
 from prometheus import binary
 from repository import ROOT, command
 
@@ -180,6 +181,11 @@ def test_metrics_of_kafka_2_4_are_refused(tmp_path: Path) -> None:
     assert "--metrics needs Kafka 4" in said
 
 
+def lacking(nodes: list[Watched]) -> float:
+    """How many partitions lack a replica, as these nodes tell."""
+    return sum(node.scraped()["kafka_under_replicated_partitions"] for node in nodes)
+
+
 @pytest.mark.slow
 def test_a_cluster_tells_of_replicas_that_are_gone(tmp_path: Path) -> None:
     """Three nodes, each with metrics | one is killed: partitions lack a replica | it is back: they have it again"""
@@ -196,13 +202,11 @@ def test_a_cluster_tells_of_replicas_that_are_gone(tmp_path: Path) -> None:
         last.kill()
         last.wait(SECONDS_MAX)
         alive = nodes[:2]
-        while sum(node.scraped()["kafka_under_replicated_partitions"] for node in alive) < 3:
-            pass
+        until(lambda: lacking(alive) >= 3, "replicas to be missing")
         said = cluster.run("broker", "tool", "kafka-topics", "--describe", "--under-replicated-partitions")
         assert said.count("Topic: t") == 3
         cluster.run("broker", "start", "--metrics", str(cluster.metrics_port))
-        while sum(node.scraped()["kafka_under_replicated_partitions"] for node in nodes):
-            pass
+        until(lambda: not lacking(nodes), "all replicas to be in sync again")
         cluster.run("broker", "stop")
         assert cluster.processes() == []
     finally:

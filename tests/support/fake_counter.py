@@ -52,13 +52,23 @@ class FakeProgress:
 class Counter:
     """A counter on a fake broker with a state on disk, which can be killed and started again."""
 
-    def __init__(self, kafka: FakeKafka, directory: Path, stop: FakeStop | None = None, **rules: Any) -> None:
+    def __init__(
+        self,
+        kafka: FakeKafka,
+        directory: Path,
+        stop: FakeStop | None = None,
+        partition_by: str = "bucket",
+        **rules: Any,
+    ) -> None:
         self.kafka = kafka
         self.clock = kafka.clock
         self.stop = stop or FakeStop(kafka.clock)
         allowed = min(86_400, rules.get("retention_seconds", 86_400))
         self.config = config_for(
-            "fake:1", bucketer={"allowed_lateness_seconds": allowed}, counter=rules, state={"directory": str(directory)}
+            "fake:1",
+            bucketer={"allowed_lateness_seconds": allowed, "partition_by": partition_by},
+            counter=rules,
+            state={"directory": str(directory)},
         )
         self.put_users: defaultdict[int, set[str]] = defaultdict(set)
         self.drop: list[str] = []

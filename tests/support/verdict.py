@@ -186,7 +186,7 @@ def went_down(published: Iterable[tuple[bytes | None, bytes | None]]) -> list[st
     for key, value in published:
         if value is None:
             highest.pop(key, None)
-        if value is None or (key or b"").startswith(b"gaps:"):
+        if value is None or (key or b"").startswith((b"gaps:", b"removed:")):
             continue
         count = decode(value)
         of_topics = highest.setdefault(key, {})

@@ -25,6 +25,7 @@ class Why(StrEnum):
     RECORDS_UNREADABLE = "records_unreadable"  # a batch could not be unpacked and was skipped: too low
     FILLED_LATE = "filled_late"  # the interval was added later, from what the state still held: too low
     LOG_CUT_BACK = "log_cut_back"  # the log lost records that were counted: too high
+    COUNT_REMOVED = "count_removed"  # a partition's count has left the topic, counter.publish_keep_days: too low
 
 
 class Gap(NamedTuple):

@@ -129,7 +129,7 @@ class CountedPartitions:
         moved = {
             p: each
             for p, each in self.open.items()
-            if each.saved_offset != self._committed.get(p) or each.unpublished or each.facts.withdrawn or each.old
+            if each.saved_offset != self._committed.get(p) or each.unpublished or each.has_to_tell
         }
         positions = {
             p: Position(each.saved_offset, late_text(each.facts.late))

@@ -7,7 +7,7 @@ from unique_users.aggregation.completeness import Gap, Why
 from unique_users.aggregation.counts import Count
 from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import encode_count, encode_gaps, key_of
+from unique_users.messages.counts import encode_count, encode_gaps, encode_removed, key_of
 from unique_users.messages.dead_letters import DeadLetter
 from unique_users.messages.merged_counts import ReadCounts
 from unique_users.runtime.heartbeat import alive
@@ -25,11 +25,12 @@ class Due(NamedTuple):
     generation: str = ""
     gaps: tuple[Gap, ...] | None = None  # of the partition, if others need to know them
     at_end: Mapping[Bucket, int] = {}  # what buckets had when the stream's clock passed their ends
+    removed: tuple[Gap, ...] | None = None  # what is going to leave the topic for its age, if that is not told yet
 
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to send."""
-        return not self.counts and not self.withdrawn and self.gaps is None
+        return not self.counts and not self.withdrawn and self.gaps is None and self.removed is None
 
 
 def every_bucket(_: Bucket) -> bool:
@@ -70,11 +71,16 @@ class Publisher:
     def publish(self, partition: int, due: Due, timeout_seconds: float) -> bool:
         """Send what is due for one partition, estimates with their sketches. Returns whether it arrived.
 
-        The tombstone of a key comes before its new count. Raises DeliveryError.
+        The tombstone of a key comes before its new count. Raises DeliveryError, BrokerAwayError.
         """
         if due.gaps is not None:
             key, gaps = encode_gaps(partition, due.gaps, due.generation)
             self._producer.send(self._topic, gaps, key)
+        if due.removed is not None:
+            # To every partition: none shows a tombstone without this before it, however the others are read.
+            key, removed = encode_removed(partition, due.removed, due.generation)
+            for number in range(self._producer.partitions(self._topic)):
+                self._producer.send(self._topic, removed, key, partition=number)
         for bucket in due.withdrawn:
             self._producer.send(self._topic, None, key_of(bucket, partition))
         # At once: records held back while the process is frozen would arrive after newer counts of its successor.

@@ -61,6 +61,8 @@ class CountedPartition:
         self._publish_keep = publish_keep
         self.old: list[Bucket] = []  # published counts that are to leave the topic, see `note_old`
         self._old_until = 0  # the low watermark at which they were looked for
+        # What is going to leave the topic, until the topic says so; nothing leaves before that.
+        self._removing: tuple[Gap, ...] | None = None
         self._waits_left = WAITS_MAX
         self._end_counts = EndCounts(self._store.at_end, rollup.calendar)
         self._low_watermark: int | None = None
@@ -145,17 +147,21 @@ class CountedPartition:
         """
         held = self._users.counts()
         why = {bucket: found for bucket in counts if (found := self.why(bucket))}
-        withdrawn = [b for b in self.facts.withdrawn if b in counts or b not in held or self.is_old(b)]
-        withdrawn += [bucket for bucket in self.old[:OLD_AT_ONCE] if bucket not in counts]
+        withdrawn = [b for b in self.facts.withdrawn if b in counts or b not in held or self._may_leave(b)]
+        if self._removing is None:
+            withdrawn += [bucket for bucket in self.old[:OLD_AT_ONCE] if bucket not in counts]
         gaps = with_gaps(self.facts.former_gaps, self.facts.all_gaps)
         told = gaps if gaps != self._published_gaps else None
         at_end = self._end_counts.of(counts)
-        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told, at_end)
+        return Due(counts, self.sketches(counts), why, withdrawn, self.generation, told, at_end, self._removing)
 
     def mark_published(self, due: Due) -> None:
         """Note that all of this has arrived."""
         if due.gaps is not None:
             self._published_gaps = due.gaps
+        if due.removed is not None:
+            self.facts = replace(self.facts, removed=due.removed)
+            self._removing = None
         if due.withdrawn:
             left = tuple(bucket for bucket in self.facts.withdrawn if bucket not in due.withdrawn)
             self.facts = replace(self.facts, withdrawn=left)
@@ -285,7 +291,7 @@ class CountedPartition:
         return minutes
 
     def take_unpublished(self) -> dict[Bucket, Count]:
-        """The counts that changed since the last call, without those that are too old to be in the topic.
+        """The counts that changed since the last call, without those that leave the topic for their age.
 
         While the partition is still catching up, only those past their retention: nothing more arrives for them. What
         may be too old waits for the low watermark.
@@ -298,7 +304,7 @@ class CountedPartition:
             self._waits_left -= 1
             newest = max((b.start for b in self._users.counts() if b.interval == MINUTE.name), default=None)
             due = {bucket for bucket in due if not self._publish_keep.is_over(bucket, newest)}
-        counts = {bucket: self.count(bucket) for bucket in sorted(due) if not self.is_old(bucket)}
+        counts = {bucket: self.count(bucket) for bucket in sorted(due) if not self._leaves(bucket)}
         self.unpublished = self.unpublished - due
         return counts
 
@@ -309,14 +315,32 @@ class CountedPartition:
             return False
         return self._low_watermark >= self.facts.counts_withdrawn_until + DAY_SECONDS
 
+    @property
+    def never_looked(self) -> bool:
+        """Whether it is a new state, and does not know yet which counts have left the topic, or are to."""
+        return self.facts.counts_kept_before == 0 and not self.facts.counts_withdrawn_until
+
     def is_old(self, bucket: Bucket) -> bool:
-        """Whether the count of a bucket is to leave the topic."""
+        """Whether the count of a bucket is old enough to leave the topic."""
         return self._publish_keep.is_over(bucket, self._low_watermark)
 
-    def note_old(self, found: Iterable[Bucket]) -> int:
+    @property
+    def has_to_tell(self) -> bool:
+        """Whether something is to be published besides counts that changed."""
+        return bool(self.facts.withdrawn or self.old or self._removing is not None)
+
+    def publish_again(self) -> None:
+        """Have everything published once more: the topic is a new one."""
+        self.unpublished |= self.buckets()
+        self._published_gaps = ()
+        if removed := with_gaps(self.facts.removed, self._removing or ()):
+            self.facts, self._removing = replace(self.facts, removed=()), removed
+
+    def note_old(self, found: Iterable[Bucket], removed: Iterable[Gap]) -> int:
         """Have those counts leave the topic that it holds and that are old enough. Returns how many stay all the same.
 
-        What a version published that kept everything stays.
+        What a version published that kept everything stays. `removed` is what other states have removed by then. The
+        topic says first what leaves it: other partitions may still have counts of the same buckets.
         """
         old = [bucket for bucket in found if self.is_old(bucket)]
         if self.facts.counts_kept_before is None:
@@ -324,9 +348,24 @@ class CountedPartition:
         kept_before = self.facts.counts_kept_before
         self.old = sorted(bucket for bucket in old if not self._publish_keep.is_over(bucket, kept_before))
         self._old_until = self._low_watermark or 0
+        leaving = self._publish_keep.gaps(kept_before or 0, self._old_until)
+        removing = with_gaps([*self.facts.removed, *removed], leaving)
+        self._removing = removing if removing != self.facts.removed else None
         stay = len(old) - len(self.old)
         self._old_left(())
         return stay
+
+    def _leaves(self, bucket: Bucket) -> bool:
+        """Whether the count of a bucket has left the topic, or is going to."""
+        return self._may_leave(bucket) or (self.is_old(bucket) and self._covered(bucket, self._removing or ()))
+
+    def _may_leave(self, bucket: Bucket) -> bool:
+        """Whether the topic says that the count of a bucket has left it, and it is still to do so."""
+        return self.is_old(bucket) and self._covered(bucket, self.facts.removed)
+
+    def _covered(self, bucket: Bucket, gaps: Iterable[Gap]) -> bool:
+        end = self._rollup.calendar.end(bucket)
+        return any(gap.interval == bucket.interval and gap.start <= bucket.start and end <= gap.end for gap in gaps)
 
     def _old_left(self, gone: Container[Bucket]) -> None:
         """Note that these have left the topic; with the last one, how far it is in order."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from unique_users.aggregation.completeness import Gap, Why
 from unique_users.event_time.buckets import DAY_SECONDS, Bucket, Calendar, IntervalName
 
 
@@ -35,3 +36,12 @@ class PublishKeep:
         if seconds is None or low_watermark is None or bucket.start >= low_watermark - seconds:
             return False
         return self._calendar.end(bucket) <= low_watermark - seconds
+
+    def gaps(self, kept_before: int, low_watermark: int) -> tuple[Gap, ...]:
+        """What is to leave `counts`: one gap for each interval, without what was too old at the time `kept_before`."""
+        found = []
+        for name, seconds in self._seconds.items():
+            start, end = (self._calendar.start(name, max(0, at - seconds)) for at in (kept_before, low_watermark))
+            if start < end:
+                found.append(Gap(name, start, end, Why.COUNT_REMOVED))
+        return tuple(found)

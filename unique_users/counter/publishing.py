@@ -45,6 +45,7 @@ class Publishing:
         self._examples = Examples()
         self._publisher: Publisher | None = None
         self._looked_for_old_at: float | None = None
+        self._may_read = True  # when it last looked for old ones
         self._published_to = self._recreated()  # the value of `_recreated` when everything held was last published
 
     def missing_topics(self) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ class Publishing:
         self._published_to = now
         self.close()
         for each in partitions.open.values():
-            each.unpublished |= each.buckets()
+            each.publish_again()
         name = self._config.topics.counts.name
         _log.info(f"topic {name!r} was deleted and recreated: publishing all counts again")
 
@@ -145,6 +146,8 @@ class Publishing:
         """
         now = self._monotonic()
         lately = self._looked_for_old_at is not None and now < self._looked_for_old_at + LOOK_FOR_OLD_SECONDS
+        # A state that never looked, perhaps a rebuilt one, would publish what others have removed.
+        lately = lately and not (self._may_read and any(each.never_looked for each in ready))
         if not ready or lately:
             return False
         name = self._config.topics.counts.name
@@ -155,18 +158,19 @@ class Publishing:
         except BrokerError as error:
             if self._looked_for_old_at is None:
                 _log.warning(f"counts in {name!r} stay there for good, because they cannot be read: {error}")
-            self._looked_for_old_at = now
+            self._looked_for_old_at, self._may_read = now, False
             return False
-        self._looked_for_old_at = now
+        self._looked_for_old_at, self._may_read = now, True
         for each in ready:
             where = f"{each.origin.topic}-{each.origin.partition}"
-            if stay := each.note_old(read.of_partition(each.origin.partition)):
+            partition = each.origin.partition
+            if stay := each.note_old(read.of_partition(partition), read.removed(partition, each.generation)):
                 said = f"{stay} counts older than counter.publish_keep_days were in {name!r} before that key: they stay"
                 _log.info(f"{where}: {said}")
             if each.old:
                 said = f"{len(each.old)} counts in {name!r} are older than counter.publish_keep_days: deleting them"
                 _log.info(f"{where}: {said}")
-        return any(each.old for each in ready)
+        return any(each.has_to_tell for each in ready)
 
     def _deliver(self, each: CountedPartition) -> None:
         if self._sent(partial(_reject, each.undelivered)):

@@ -58,6 +58,8 @@ class PublishedGap(msgspec.Struct, frozen=True, omit_defaults=True):
 class PublishedGaps(msgspec.Struct, frozen=True, omit_defaults=True):
     """The value of a record in `counts` with the key `gaps:PARTITION`: what the partition's counts may lack.
 
+    Also of one with the key `removed:PARTITION`, which only grows: which counts have left the topic for their age.
+
     It marks buckets that this partition has no count for but others do, those whose count is from a former state, and
     those that were closed before the log was found to be cut back.
     """
@@ -103,9 +105,21 @@ def encode_count(
 
 def encode_gaps(partition: int, gaps: Iterable[Gap], generation: str) -> tuple[bytes, bytes | None]:
     """Key and value of the record in `counts` with the gaps of a partition; a tombstone if it has none."""
+    return _encoded(GAPS, partition, gaps, generation)
+
+
+def encode_removed(partition: int, gaps: Iterable[Gap], generation: str) -> tuple[bytes, bytes | None]:
+    """Key and value of the record in `counts` that says which counts of a partition have left it for their age.
+
+    A record of its own: the next state of the partition writes its gaps before it knows these.
+    """
+    return _encoded(REMOVED, partition, gaps, generation)
+
+
+def _encoded(name: str, partition: int, gaps: Iterable[Gap], generation: str) -> tuple[bytes, bytes | None]:
     told = tuple(PublishedGap(g.interval, g.start, g.why, g.end if g.end < ALWAYS else None) for g in gaps)
     value = msgspec.json.encode(PublishedGaps(partition, told, generation)) if told else None
-    return f"{GAPS}{partition}".encode(), value
+    return f"{name}{partition}".encode(), value
 
 
-GAPS = "gaps:"  # what the keys of these records begin with
+GAPS, REMOVED = "gaps:", "removed:"  # what the keys of these records begin with

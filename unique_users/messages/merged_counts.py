@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from unique_users.aggregation.completeness import Gap, Why, why_missing
+from unique_users.aggregation.completeness import Gap, Why, why_missing, with_gaps
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
-from unique_users.messages.counts import GAPS, PublishedGaps, count_of
+from unique_users.messages.counts import GAPS, REMOVED, PublishedGaps, count_of
 from unique_users.messages.generations import Generations
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
@@ -86,6 +86,7 @@ class ReadCounts:
         self._wanted = wanted
         self._counts: dict[Bucket, _Parts] = {}
         self._gaps: dict[bytes, PublishedGaps] = {}  # the last record of each key
+        self._removed: dict[tuple[int, str], tuple[Gap, ...]] = {}  # by partition and generation; all that was told
         self._chosen: set[tuple[int, str]] | None = None  # the current partitions and generations; None: look again
         self._version = 0  # of the generations when they were chosen
         self._changed: set[Bucket] = set()
@@ -102,6 +103,8 @@ class ReadCounts:
             elif key is not None and key.startswith(GAPS.encode()):
                 self._gaps[key] = self._decode_gaps(value)
                 self._look_again()
+            elif key is not None and key.startswith(REMOVED.encode()):
+                self._note_removed(self._decode_gaps(value))
             else:
                 self._count(self._decode(value))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -141,11 +144,18 @@ class ReadCounts:
                 former[bucket] = FormerCount(_newest(counts).total, Why.LOG_CUT_BACK in why)
         return former
 
+    def removed(self, partition: int, generation: str) -> tuple[Gap, ...]:
+        """Which counts of a partition have left the topic for their age, whichever state of that log removed them."""
+        chosen = self._generations.current([*self._of_gaps(), (partition, generation)])
+        return with_gaps((), (gap for of in chosen if of[0] == partition for gap in self._removed.get(of, ())))
+
     def merged(self, buckets: Iterable[Bucket] | None = None) -> dict[Bucket, PublishedBucket]:
         """The counts of the current generation, combined over the partitions: of all buckets, or of these."""
         chosen = self._current()
         told = {g.partition: g for g in self._gaps.values() if (g.partition, g.generation) in chosen}
-        gaps = {partition: each.known() for partition, each in told.items()}
+        gaps: dict[int, tuple[Gap, ...]] = {partition: each.known() for partition, each in told.items()}
+        for of in chosen & self._removed.keys():
+            gaps[of[0]] = (*gaps.get(of[0], ()), *self._removed[of])
         found = {}
         for bucket in sorted(self._counts if buckets is None else buckets):
             parts = []
@@ -176,6 +186,14 @@ class ReadCounts:
         self._generations.note(count.partition, count.generation)
         self.parts += 1
 
+    def _note_removed(self, told: PublishedGaps) -> None:
+        """Take what has left the topic. It lies in each of its partitions: one may hold an older record."""
+        of = told.partition, told.generation
+        known = self._removed.get(of, ())
+        self._removed[of] = with_gaps(known, (gap for gap in told.known() if gap.why == Why.COUNT_REMOVED))
+        if self._removed[of] != known:
+            self._look_again()
+
     def _delete(self, key: bytes | None) -> None:
         if self._gaps.pop(key or b"", None) is not None:
             self._look_again()
@@ -203,7 +221,7 @@ class ReadCounts:
         return self._chosen
 
     def _of_gaps(self) -> list[tuple[int, str]]:
-        return [(gaps.partition, gaps.generation) for gaps in self._gaps.values()]
+        return [*((gaps.partition, gaps.generation) for gaps in self._gaps.values()), *self._removed]
 
 
 def _newest(counts: Sequence[tuple[_Part, _Part]]) -> _Part:

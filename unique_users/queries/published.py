@@ -18,7 +18,7 @@ from typing import NamedTuple
 from unique_users.aggregation.completeness import RECORD_AHEAD_SECONDS
 from unique_users.clients.protocols import Batch, Consumer
 from unique_users.event_time.buckets import INTERVALS, LONGEST_SECONDS, Bucket
-from unique_users.messages.counts import GAPS
+from unique_users.messages.counts import GAPS, REMOVED
 from unique_users.messages.generations import Generations
 from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
 from unique_users.queries.whole_topic import WholeTopic
@@ -277,11 +277,11 @@ def _make_room(windows: dict[str, _Window]) -> None:
 def _take(batch: Batch, into: Mapping[str, ReadCounts]) -> None:
     """Give records to those who hold their interval, which the key begins with; gaps to all of them."""
     of_keys = {name.encode(): counts for name, counts in into.items()}
-    gaps = GAPS.removesuffix(":").encode()
+    gaps = {name.removesuffix(":").encode() for name in (GAPS, REMOVED)}
     for key, value in zip(batch.keys, batch.values, strict=True):
         name = (key or b"").partition(b":")[0]
         if counts := of_keys.get(name):
             counts.add(key, value)
-        elif name == gaps:
+        elif name in gaps:
             for each in into.values():
                 each.add(key, value)

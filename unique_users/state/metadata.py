@@ -27,6 +27,7 @@ class Facts(msgspec.Struct, frozen=True):
     # How far the stream was when a state from before counter.publish_keep_days met it; older counts stay in the topic.
     counts_kept_before: int | None = None
     counts_withdrawn_until: int = 0  # the low watermark by which all counts that are old enough have left the topic
+    removed: tuple[Gap, ...] = ()  # what has left the topic for its age, or may leave it: `counts` is known to say so
     unsettled: bool = False  # what former states published has not yet been compared with what the log holds
 
     @property
