@@ -7,7 +7,7 @@ import pytest
 from unique_users.aggregation.completeness import UNTIL_KNOWN, Gap, Why
 from unique_users.aggregation.counts import Estimate
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import encode_count, encode_gaps, key_of
+from unique_users.messages.counts import encode_count, encode_gaps, encode_removed, key_of
 from unique_users.messages.generations import continued, current, new_generation
 from unique_users.messages.merged_counts import PublishedBucket, merged_buckets
 
@@ -106,6 +106,20 @@ def test_a_partition_without_a_count_of_a_bucket_may_lack_it_by_its_gaps() -> No
     unknown = json.dumps({"partition": 1, "gaps": [{"interval": "", "start": 0, "why": "new"}], "generation": NEW})
     assert read(*counts, (of_other[0], unknown.encode()))[MINUTE] == PublishedBucket(3)
     assert merged_buckets([*(value for _, value in counts), of_other[1]])[MINUTE] == PublishedBucket(3), "without keys"
+
+
+def test_what_a_partition_has_removed_marks_what_others_still_have() -> None:
+    def removed(end: int, generation: str = NEW) -> tuple[bytes, bytes | None]:
+        return encode_removed(1, [Gap("minute", 0, end, Why.COUNT_REMOVED)], generation)
+
+    end, left = MINUTE.start + 60, PublishedBucket(3, ("count_removed",))
+    counts = [record(3, NEW), record(4, NEW, bucket=DAY)]
+    assert read(*counts, removed(end)) == {DAY: PublishedBucket(4), MINUTE: left}
+    assert read(*counts, removed(MINUTE.start))[MINUTE] == PublishedBucket(3), "not that far"
+    assert read(*counts, removed(end), removed(MINUTE.start))[MINUTE] == left, "in another partition an older one lies"
+    assert read(*counts, removed(end), encode_gaps(1, [], NEW))[MINUTE] == left, "the gaps do not say it"
+    assert read(*counts, removed(end), record(2, NEW, partition=1))[MINUTE] == PublishedBucket(5), "it has one again"
+    assert read(*counts, removed(end, OLD))[MINUTE] == PublishedBucket(3), "of the topic before"
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -5,7 +5,7 @@ from fakes import FakeConsumer, FakeKafka
 
 from unique_users.aggregation.completeness import Gap, Why
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.messages.counts import encode_count, encode_gaps
+from unique_users.messages.counts import encode_count, encode_gaps, encode_removed
 from unique_users.messages.merged_counts import merged_buckets
 from unique_users.queries import published
 from unique_users.queries.published import BucketRange, PublishedCounts, RangeError
@@ -169,11 +169,14 @@ def test_partitions_add_up_and_marks_reach_every_bucket_they_concern(kafka: Fake
     gap = Gap("", last - 600, last - 300, Why.RECORDS_DELETED)
     key, value = encode_gaps(1, [gap], GENERATION)
     kafka.append("of-counts", value, key=key, partition=1)
+    key, value = encode_removed(1, [Gap("minute", 0, last - 900, Why.COUNT_REMOVED)], GENERATION)
+    kafka.append("of-counts", value, key=key, partition=1)
     topic.publish(last - 60, 3, partition=1, why=[Why.STATE_LOST])
     counts = settled(topic.follow())
     asked = BucketRange("minute", 0, last + 60)
     assert counts.provisional(asked) == topic.whole()
     assert {why for found in counts.provisional(asked).values() for why in found.why} == {
+        "count_removed",
         "records_deleted",
         "state_lost",
     }
