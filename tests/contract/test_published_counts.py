@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from contract_systems import PATIENCE_SECONDS, Names, System
 
+from unique_users.aggregation.completeness import Gap, Why
 from unique_users.counter.counts_topic import Due, Publisher, read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.merged_counts import PublishedBucket
@@ -26,3 +27,26 @@ def test_a_count_that_was_withdrawn_is_not_read_any_more(
     assert read.of_partition(1) == []
     minutes = read_counts(system.consumer(topic, unique_name("group")), ends, lambda b: b.interval == "minute")
     assert minutes.of_partition(0) == [NEW]
+
+
+def test_what_another_partition_still_has_is_marked(
+    system: System, new_topic: Callable[..., str], unique_name: Names
+) -> None:
+    """The reason lies in each partition of the topic, before any tombstone is sent."""
+    topic = new_topic(3, **{"cleanup.policy": "compact"})
+    publisher = Publisher(system.producer(), topic, Calendar(), "nowhere")
+    generation = "20260101T000000Z-12345678"
+    for partition in (0, 1):
+        assert publisher.publish(partition, Due({OLD: 1, DAY: 3}, generation=generation), PATIENCE_SECONDS)
+    removed = (Gap("minute", 0, 600, Why.COUNT_REMOVED),)
+    assert publisher.publish(0, Due({}, generation=generation, removed=removed), PATIENCE_SECONDS)
+    assert publisher.publish(0, Due({}, withdrawn=[OLD]), PATIENCE_SECONDS)
+    publisher.close()
+    consumer = system.consumer(topic, unique_name("group"))
+    ends = {number: end for number, (_, end) in consumer.watermark_offsets(range(3)).items()}
+    assert sum(ends.values()) == 4 + 3 + 1
+    assert min(ends.values()) >= 1
+    read = read_counts(consumer, ends)
+    assert read.merged() == {DAY: PublishedBucket(6), OLD: PublishedBucket(1, ("count_removed",))}
+    assert read.removed(0, generation) == removed
+    assert read.removed(1, generation) == ()

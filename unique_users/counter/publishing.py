@@ -87,10 +87,13 @@ class Publishing:
             what = each.what_to_publish(shown)
             if what.nothing:
                 continue
-            if self._arrives(number, what):
-                each.mark_published(what)
-            else:
+            if not self._arrives(number, what):
                 each.unpublished.update(due)
+                arrived = False
+                continue
+            each.mark_published(what)
+            # What leaves the topic does so once the topic says it: now, as this may be the last publication of a run.
+            if what.removed is not None and not (partitions.sure() and self._leaves(number, each)):
                 arrived = False
         return arrived
 
@@ -179,6 +182,15 @@ class Publishing:
             each.mark_delivered()
         else:
             self.close()  # what it still holds is sent again
+
+    def _leaves(self, partition: int, each: CountedPartition) -> bool:
+        """Have leave the topic what it says leaves it. Returns whether that has arrived."""
+        what = each.what_to_publish({})
+        if not what.nothing:
+            if not self._arrives(partition, what):
+                return False
+            each.mark_published(what)
+        return True
 
     def _arrives(self, partition: int, due: Due) -> bool:
         return self._sent(lambda publisher: publisher.publish(partition, due, ANSWER_SECONDS))

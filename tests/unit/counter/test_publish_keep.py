@@ -102,7 +102,6 @@ def test_a_crash_before_the_tombstones_are_acknowledged_is_made_good(counter: Co
     counter.kafka.refuse_after = None
     counter.start()
     settle(counter)
-    settle(counter)
     assert counter.published() == {LATER: 1}
 
 
