@@ -20,6 +20,8 @@ from running import Running
 from unique_users.local_kafka.broker import LocalKafka
 from unique_users.local_kafka.probe import free_port
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = ["kafka-python", "librdkafka"]
 OLD_MS = 20 * 60 * 1000
 GIVE_UP_SECONDS = 60
