@@ -14,10 +14,8 @@ from unique_users.local_kafka.broker import LocalKafka
 from unique_users.local_kafka.probe import free_port
 from unique_users.local_kafka.security import Security
 
-pytestmark = pytest.mark.slow
-
 CLIENTS = ["kafka-python", "librdkafka"]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Secured:
