@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from examined import Examined, examine
 from kafka import KafkaAdminClient, KafkaProducer
 from repository import ROOT
@@ -281,6 +282,21 @@ def test_a_partition_that_is_stuck_while_others_move_is_named(line: Line, client
     found = examined.of("bucketer", "wrong")
     assert "stuck at partition" in found.says
     assert "restart that bucketer" in found.do
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_transaction_that_stays_open_is_named(line: Line, client: str) -> None:
+    line.make_topics()
+    producer = Producer({"bootstrap.servers": line.broker, "transactional.id": line.feed, "log_level": 0})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(line.feed, b'{"uid": "u", "ts": 1700000000}')
+    producer.flush()
+    found = line.examine(client=client).of("transactions", "warning")
+    assert "wait behind an open one: " in found.says
+    assert "transaction.timeout.ms" in found.do
+    producer.commit_transaction()
+    assert line.examine(client=client).of("transactions", "ok")
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -30,6 +30,7 @@ CHECKS = [
     Check(topics.NAME, topics.look, (CONNECTION,)),
     Check(rights.NAME, rights.look, (CONNECTION,)),
     Check(flow.FRAMES, flow.look_at_frames, (CONNECTION, FEED)),
+    Check(flow.TRANSACTIONS, flow.look_at_transactions, (CONNECTION, FEED), WATCH_SECONDS),
     Check(movement.BUCKETER, movement.look_at_bucketers, (CONNECTION, FEED), WATCH_SECONDS),
     Check(flow.REJECTED, flow.look_at_rejected, (CONNECTION, FEED, REJECTED)),
     Check(movement.COUNTER, movement.look_at_counters, (CONNECTION, BUCKETED), WATCH_SECONDS),

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from unique_users.config.schema import Config
 from unique_users.doctor.examination import Examination
 from unique_users.doctor.finding import Finding, ok, unknown, warning, wrong
+from unique_users.doctor.topics import partitions_named
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.runtime.waits import duration
 
-FRAMES, REJECTED, COUNTS = "frames", "rejected", "counts"
+FRAMES, TRANSACTIONS, REJECTED, COUNTS = "frames", "transactions", "rejected", "counts"
+TRANSACTION_SECONDS = 10.0  # most end sooner
 QUIET_SECONDS, SILENT_SECONDS = 60, 300  # without a frame: a warning, and wrong
 WINDOW_SECONDS = 600  # what the share of rejected frames is taken over
 SHARE_WARNING, SHARE_WRONG = 0.01, 0.1
@@ -36,6 +38,23 @@ def look_at_frames(examination: Examination) -> Iterator[Finding]:
         judged = wrong if age >= SILENT_SECONDS else warning
         says = f"none for {duration(age)}: {topic!r} is silent"
         yield judged(FRAMES, says, "look at the producers and what feeds them; if the stream has ended, that is all")
+
+
+def look_at_transactions(examination: Examination) -> Iterator[Finding]:
+    """Look whether records wait behind the start of a transaction that stays open: nobody can read them."""
+    topic = examination.config.topics.feed.name
+    before = examination.admin.stable_ends(topic)
+    if before != examination.admin.high_watermark_offsets(topic):
+        examination.clock.pause(TRANSACTION_SECONDS)
+    after, ends = examination.admin.stable_ends(topic), examination.admin.high_watermark_offsets(topic)
+    held = {p: end - after[p] for p, end in ends.items() if end > after[p] == before.get(p)}
+    if not held:
+        yield ok(TRANSACTIONS, f"nothing in {topic!r} waits for the end of one")
+        return
+    records = sum(held.values())
+    says = f"records of {topic!r} that wait behind an open one: {records:,}, {partitions_named(list(held))}"
+    do = "let its producer commit or abort it; Kafka aborts it after the producer's transaction.timeout.ms"
+    yield warning(TRANSACTIONS, says, do)
 
 
 def look_at_rejected(examination: Examination) -> Iterator[Finding]:
