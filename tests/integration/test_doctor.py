@@ -293,7 +293,7 @@ def test_a_transaction_that_stays_open_is_named(line: Line, client: str) -> None
     producer.produce(line.feed, b'{"uid": "u", "ts": 1700000000}')
     producer.flush()
     found = line.examine(client=client).of("transactions", "warning")
-    assert "wait behind an open one: " in found.says
+    assert "wait behind an open transaction: " in found.says
     assert "transaction.timeout.ms" in found.do
     producer.commit_transaction()
     assert line.examine(client=client).of("transactions", "ok")
@@ -370,7 +370,7 @@ def test_a_state_of_an_older_version_is_read_and_left_as_it_is(line: Line) -> No
     state.chmod(0o600)
     before = state.read_bytes()
     examined = line.examine("topics.bucketed.name=bucketed")
-    assert "of an older form" in examined.of("state", "warning").says
+    assert "in an older format" in examined.of("state", "warning").says
     assert state.read_bytes() == before
 
 

@@ -11,7 +11,7 @@ COMMANDS = {
     "recount": "count a file with plain sets and without Kafka, and compare",
     "rejected": "show the frames that were rejected, and send them again once a setting is corrected",
     "dashboard": "serve a live page of the counts, and answer questions about them as JSON and CSV",
-    "doctor": "look at everything, and say what is wrong and what to do",
+    "doctor": "check everything, and say what is wrong and what to do",
     "state": "show, check, back up and restore the counters' state",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",

@@ -154,8 +154,8 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=DEFAULT_PORT,
         metavar="PORT",
-        help=f"serve Kafka's metrics for Prometheus at 127.0.0.1:PORT (default: {DEFAULT_PORT}); of several nodes, each"
-        " at the next port",
+        help=f"serve Kafka's metrics for Prometheus at 127.0.0.1:PORT (default: {DEFAULT_PORT}); with several"
+        " nodes, each further one at the next port",
     )
 
 

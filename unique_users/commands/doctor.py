@@ -1,7 +1,7 @@
-"""Look at everything, say in words what is wrong and what to do, and change nothing.
+"""Check everything, say in plain words what is wrong and what to do, and change nothing.
 
-It looks at the configuration, the way to the brokers, TLS and the login, the topics and the rights to them, the
-bucketers and counters and how they get on, the frames, the clocks, the states and their disk. Each check has a time
+It checks the configuration, the way to the brokers, TLS and the login, the topics and the rights to them, the
+bucketers and counters and their progress, the frames, the clocks, the states and their disk. Each check has a time
 limit, and is left out where it needs one that failed.
 """
 

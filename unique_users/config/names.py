@@ -79,4 +79,4 @@ def _at_home(dotted: str, path: Any, places: Places) -> Any:
     try:
         return str(Path(path).expanduser()) if isinstance(path, str) and path.startswith("~") else path
     except RuntimeError:
-        raise places.wrong(dotted, "begins with `~` and no known user: write the whole path") from None
+        raise places.wrong(dotted, "begins with `~` and no known user: write the full path") from None

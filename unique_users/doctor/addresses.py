@@ -16,7 +16,7 @@ _MAY_BE_TLS = ("closes them", "answers no request", "not Kafka")
 _ADVICE = {
     "resolved": _RESOLVE,
     "refused": "start the broker (a local one: `unique-users broker start`), or correct kafka.bootstrap_servers",
-    "firewall": "correct kafka.bootstrap_servers, or open the way to that port",
+    "firewall": "correct kafka.bootstrap_servers, or open that port in the firewall",
     "answers no request": "the broker is frozen or overloaded: look at its machine and its log, and restart it",
     "closes them": "look at the broker's log; if it has just been started, try again in a few seconds",
     "not Kafka": "correct kafka.bootstrap_servers",

@@ -46,7 +46,7 @@ def _shaken(context: ssl.SSLContext, server: str, now: float) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return wrong(NAME, f"{server}: its certificate is not accepted: {error.verify_message}", _advice(error))
     except TimeoutError:
-        says = f"{server}: it accepts connections, but not TLS within {ANSWER_SECONDS:g} s"
+        says = f"{server}: it accepts connections, but completes no TLS handshake within {ANSWER_SECONDS:g} s"
         return wrong(NAME, says, "the broker is frozen or overloaded: look at its machine and its log, and restart it")
     except (ssl.SSLError, ConnectionError):
         return wrong(NAME, f"{server}: it does not speak TLS", "set kafka.security_protocol to what that port speaks")
@@ -62,8 +62,8 @@ def _about(server: str, certificate: object, now: float) -> Finding:
     day = datetime.fromtimestamp(ends, UTC).date().isoformat()
     days = int((ends - now) // _DAY)
     if days < SOON_DAYS:
-        says = f"{server}: its certificate ends on {day}, in {days} days"
-        return warning(NAME, says, "renew it: when it has ended, nobody can connect")
+        says = f"{server}: its certificate expires on {day}, in {days} days"
+        return warning(NAME, says, "renew it: once it has expired, nobody can connect")
     return ok(NAME, f"{server} is trusted; its certificate is for that name and valid until {day}")
 
 
@@ -74,5 +74,5 @@ def _advice(error: ssl.SSLCertVerificationError) -> str:
     if "not yet valid" in said:
         return "check the date of this machine"
     if "mismatch" in said or "not valid for" in said:
-        return "use a name of the certificate in kafka.bootstrap_servers, or give the broker one for this name"
+        return "use a name that the certificate has in kafka.bootstrap_servers, or give the broker one for this name"
     return "set kafka.ssl_cafile to the certificate of the authority that signed the broker's"

@@ -15,7 +15,7 @@ NAME = "clock"
 COMMITS = "__consumer_offsets"
 WATCH_SECONDS, LOOK_SECONDS = 6.0, 0.5
 APART_SECONDS, FAR_SECONDS = 5.0, 60.0
-_DO = "set both by NTP: records get the time of whoever sends them, and `future` and retention are judged by it"
+_DO = "set both by NTP: records carry their sender's time, which `future` and retention go by"
 
 
 def look(examination: Examination) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def look(examination: Examination) -> Iterator[Finding]:
     elif newest - seen > APART_SECONDS:
         yield _apart(seen - newest)
     else:
-        yield unknown(NAME, f"nothing was committed within {WATCH_SECONDS:g} s, so there is no new time of the brokers")
+        yield unknown(NAME, f"nothing was committed within {WATCH_SECONDS:g} s, so the brokers' time is not known")
 
 
 def _newest(examination: Examination) -> float | None:

@@ -35,7 +35,7 @@ def _unused(config: Config) -> Iterator[Finding]:
         given = [name for name in names if settings.get(name)]
         if given and part not in (protocol if part == "SASL" else protocol.removeprefix("SASL_")):
             says = f"kafka.{given[0]} is set, but kafka.security_protocol is {protocol}: {what}"
-            yield warning(NAME, says, f"set kafka.security_protocol to one with {part}, or leave the others out")
+            yield warning(NAME, says, f"set kafka.security_protocol to one with {part}, or remove those settings")
     if "SASL" in protocol and not settings.get("sasl_mechanism"):
         says = f"kafka.security_protocol is {protocol}, and kafka.sasl_mechanism is not set"
         yield warning(NAME, says, "set it to what the broker offers, such as SCRAM-SHA-512")
@@ -55,5 +55,7 @@ def _copies(config: Config) -> Iterator[Finding]:
     for topic in (topics.feed, topics.bucketed, topics.counts, topics.rejected):
         needed = int(topic.settings.get("min.insync.replicas", 1))
         if 0 < topic.replication < needed:
-            says = f"topic {topic.name!r} is to have {topic.replication} copies and min.insync.replicas={needed}"
+            says = (
+                f"topic {topic.name!r} is configured with {topic.replication} copies and min.insync.replicas={needed}"
+            )
             yield wrong(NAME, f"{says}: nothing could be written", "raise `replication` or lower min.insync.replicas")

@@ -27,6 +27,6 @@ def look(examination: Examination) -> Iterator[Finding]:
     examination.provided.add(CONNECTION)
     settings = {name.replace(".", "_"): value for name, value in config.kafka.items()}
     release = admin.version()
-    kafka = f"Kafka {release}" if release else f"a Kafka whose release {config.client} does not tell"
+    kafka = f"Kafka {release}" if release else f"Kafka, whose version {config.client} does not tell"
     login = "logged in" if settings.get("sasl_mechanism") else "without a login"
     yield ok(NAME, f"{kafka}, {login}")

@@ -37,7 +37,7 @@ def look_at_frames(examination: Examination) -> Iterator[Finding]:
     else:
         judged = wrong if age >= SILENT_SECONDS else warning
         says = f"none for {duration(age)}: {topic!r} is silent"
-        yield judged(FRAMES, says, "look at the producers and what feeds them; if the stream has ended, that is all")
+        yield judged(FRAMES, says, "look at the producers and what feeds them; if the stream has ended, this is normal")
 
 
 def look_at_transactions(examination: Examination) -> Iterator[Finding]:
@@ -49,10 +49,10 @@ def look_at_transactions(examination: Examination) -> Iterator[Finding]:
     after, ends = examination.admin.stable_ends(topic), examination.admin.high_watermark_offsets(topic)
     held = {p: end - after[p] for p, end in ends.items() if end > after[p] == before.get(p)}
     if not held:
-        yield ok(TRANSACTIONS, f"nothing in {topic!r} waits for the end of one")
+        yield ok(TRANSACTIONS, f"nothing in {topic!r} waits behind an open transaction")
         return
     records = sum(held.values())
-    says = f"records of {topic!r} that wait behind an open one: {records:,}, {partitions_named(list(held))}"
+    says = f"records of {topic!r} that wait behind an open transaction: {records:,}, {partitions_named(list(held))}"
     do = "let its producer commit or abort it; Kafka aborts it after the producer's transaction.timeout.ms"
     yield warning(TRANSACTIONS, says, do)
 
@@ -78,7 +78,7 @@ def look_at_rejected(examination: Examination) -> Iterator[Finding]:
         yield ok(REJECTED, said)
         return
     judged = wrong if share >= SHARE_WRONG else warning
-    do = "`unique-users rejected` shows frames with their reasons; fix the producer, or a setting and then --replay"
+    do = "`unique-users rejected` shows frames with their reasons; fix the producer, or fix a setting and --replay them"
     yield judged(REJECTED, said, do)
 
 

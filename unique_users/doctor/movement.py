@@ -125,7 +125,9 @@ def _judged(
     behind = _behind_seconds(examination, line, last)
     if total and behind > BEHIND_SECONDS:
         says = f"{number}, and {behind:,.0f} s behind: {_records(total)} waiting in {line.topic!r}"
-        yield warning(line.script, says, "it gets on; if this grows, start another one, see docs/scaling.md")
+        yield warning(
+            line.script, says, "it makes progress; if the backlog grows, start another one, see docs/scaling.md"
+        )
     elif not lost:
         yield ok(line.script, f"{number}, {_records(total)} waiting in {line.topic!r}")
 
@@ -136,7 +138,7 @@ def _standing(line: Line, waiting: Mapping[int, int], still: set[int]) -> Findin
     says = f"{where}: {_records(held)} waiting, and none read within {line.watch_seconds:g} s"
     tool = f"`unique-users broker tool kafka-consumer-groups --describe --group {line.group}`"
     if len(still) < len(waiting):
-        do = f"others get on: {tool} shows who has it; restart that {line.script}, and another one takes it over"
+        do = f"others make progress: {tool} shows who has it; restart that {line.script}, and another one takes it over"
         return wrong(line.script, f"stuck at {says}", do)
     do = f"look at the log of each {line.script} ({tool} shows where they run), and restart it"
     return wrong(line.script, f"running, but it stands still: {says}", do)

@@ -98,14 +98,14 @@ def look(examination: Examination) -> Iterator[Finding]:
         yield wrong(
             NAME,
             f"{role.script} lacks {', '.join(map(str, missing))}",
-            f"as an administrator: `kafka-acls --add --allow-principal User:… {words}`, one command a right",
+            f"as an administrator: `kafka-acls --add --allow-principal User:… {words}`, one command for each right",
         )
     if whole:
         not_whole = [role.script for role in all_roles if lacking[role.script] and role not in meant]
         but = f"; not {', '.join(not_whole)}" if not_whole else ""
         yield ok(NAME, f"this user may run {', '.join(whole)}{but}")
     if unreadable := [name for name in examination.details if name not in examination.settings]:
-        says = f"this user has not the right DescribeConfigs on {', '.join(unreadable)}: settings are not checked"
+        says = f"this user lacks the right DescribeConfigs on {', '.join(unreadable)}: settings are not checked"
         yield warning(NAME, says, "grant it as docs/operations.md says")
 
 

@@ -11,7 +11,7 @@ from unique_users.doctor.finding import Finding, from_error, skipped, wrong
 from unique_users.errors import BrokerAwayError, UniqueUsersError
 
 CLOSE_SECONDS = 2.0
-_LOOK = "it stopped answering meanwhile: run this again, and if that is the same, look at the broker and the network"
+_LOOK = "it stopped answering: run the doctor again, and if it still does, look at the broker and the network"
 
 
 class Check(NamedTuple):
@@ -50,7 +50,7 @@ def _within_limit(check: Check, examination: Examination) -> Iterator[Finding]:
             found.put(from_error(check.name, error))
         except Exception as error:  # noqa: BLE001 - one broken check must not hide what the others find
             said = without_values(f"{type(error).__name__}: {error}", examination.config.kafka)
-            found.put(wrong(check.name, f"this check itself failed: {said}", "report it, with these words"))
+            found.put(wrong(check.name, f"this check itself failed: {said}", "report it, with this message"))
         finally:
             found.put(None)
 

@@ -34,7 +34,7 @@ def look(examination: Examination) -> Iterator[Finding]:
         yield from _about_directory(directory)
     if not partitions:
         says = f"none of {topic!r} in {directory} on this machine"
-        yield ok(STATE, f"{says}: a counter makes it, and one may run elsewhere")
+        yield ok(STATE, f"{says}: a counter creates it, and one may run elsewhere")
     for partition in partitions:
         yield from _about_state(examination, directory, topic, partition)
 
@@ -42,7 +42,7 @@ def look(examination: Examination) -> Iterator[Finding]:
 def _about_directory(directory: Path) -> Iterator[Finding]:
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         says = f"{directory}: this user may not write there"
-        yield wrong(STATE, says, "run as the counter's user, or give it the folder (chown)")
+        yield wrong(STATE, says, "run as the counter's user, or make it the folder's owner (chown)")
 
 
 def _about_state(examination: Examination, directory: Path, topic: str, partition: int) -> Iterator[Finding]:
@@ -59,10 +59,10 @@ def _about_state(examination: Examination, directory: Path, topic: str, partitio
         yield from_error(STATE, error)
         return
     except OSError as error:
-        yield wrong(STATE, f"{path}: cannot be read: {error.strerror}", "give the counter's user the file (chown)")
+        yield wrong(STATE, f"{path}: cannot be read: {error.strerror}", "make the counter's user its owner (chown)")
         return
     if older:
-        yield warning(STATE, f"{path}: of an older form", "start counter.py, which upgrades it; back it up before")
+        yield warning(STATE, f"{path}: in an older format", "start counter.py, which upgrades it; back it up first")
     found = list(_against_topic(examination, path, partition, next_offset, partitions, topic_id))
     yield from found
     if not found:
@@ -80,7 +80,7 @@ def _about_rights(path: Path, directory: Path) -> Iterator[Finding]:
     about = path.stat()
     if not os.access(path, os.R_OK | os.W_OK):
         says = f"{path}: this user may not read and write it"
-        yield wrong(STATE, says, "run as the counter's user, or give it the file (chown)")
+        yield wrong(STATE, says, "run as the counter's user, or make it the file's owner (chown)")
     elif about.st_uid != directory.stat().st_uid:
         says = f"{path}: has another owner than its folder: a counter that runs as the folder's owner cannot use it"
         yield warning(STATE, says, "give it to the counter's user (chown), with the files beside it")
@@ -98,10 +98,10 @@ def _against_topic(
     if described is None:
         return
     if topic_id and described.id and topic_id != described.id:
-        says = f"{path}: of another topic named {name!r}, which was deleted since"
+        says = f"{path}: from an earlier topic named {name!r}, which has been deleted"
         yield warning(STATE, says, "the counter sets it aside when it starts, and counts the new topic from its start")
     elif partitions != described.partitions:
-        says = f"{path}: of {name!r} with {partitions} partitions, which has {described.partitions} now"
+        says = f"{path}: from {name!r} with {partitions} partitions, which now has {described.partitions}"
         yield wrong(STATE, says, "see docs/limits.md: use another topic name, and replay")
     else:
         first = examination.admin.starts(name).get(partition, 0)
@@ -122,7 +122,7 @@ def look_at_disk(examination: Examination) -> Iterator[Finding]:
     share = usage.free / usage.total if usage.total else 1.0
     says = f"{_size(usage.free)} of {_size(usage.total)} are free at {there}"
     scarce = usage.free < PLENTY_BYTES
-    do = "free some or move state.directory: a counter that cannot save ends, and its last save stays valid"
+    do = "free some space or move state.directory: a counter that cannot save ends, and its last save stays valid"
     if usage.free < FREE_BYTES_MIN or (scarce and share < SHARE_WRONG):
         yield wrong(DISK, f"almost full: {says}", do)
     elif scarce and share < SHARE_WARNING:

@@ -35,7 +35,7 @@ def look(examination: Examination) -> Iterator[Finding]:
         except BrokerAwayError:
             raise
         except BrokerError:
-            yield skipped(named(topic), "this user has not the right Describe")
+            yield skipped(named(topic), "this user lacks the right Describe")
             continue
         if details is None:
             do = f"start {_MADE_BY[provides]}, which creates it; if it was deleted, restore it or replay the frames"
@@ -58,7 +58,7 @@ def _about(examination: Examination, topic: Topic, details: TopicDetails) -> Ite
     found += [*_sizes(config, topic, settings), *_kept(examination, topic)]
     yield from found
     if not any(finding.status is Status.WRONG for finding in found):
-        known = "" if settings else ", settings not looked at: that needs the right DescribeConfigs"
+        known = "" if settings else ", settings not checked: that needs the right DescribeConfigs"
         number = len(details.copies)
         partitions = f"{number} partition" + ("s" if number != 1 else "")
         copies = max(copies.wanted for copies in details.copies.values())
@@ -77,14 +77,14 @@ def _copies(examination: Examination, topic: Topic, details: TopicDetails) -> It
     needed = int(examination.settings.get(topic.name, {}).get("min.insync.replicas", 1))
     name = named(topic)
     if gone := _those(details, lambda copies: not copies.in_sync):
-        yield wrong(name, f"{gone}: no broker leads it, so nobody can read or write", "start the broker that is away")
+        yield wrong(name, f"{gone}: no broker leads it, so nobody can read or write", "start the broker that is down")
     elif few := _those(details, lambda copies: copies.in_sync < needed):
         says = f"{few}: fewer copies in sync than min.insync.replicas={needed}, so nobody can write"
         too_high = any(copies.wanted < needed for copies in details.copies.values())
         command = change(examination.config, topic.name, "min.insync.replicas=1")
-        yield wrong(name, says, command if too_high else "start the brokers that are away")
+        yield wrong(name, says, command if too_high else "start the brokers that are down")
     elif behind := _those(details, lambda copies: copies.in_sync < copies.wanted):
-        yield warning(name, f"{behind}: not all copies are in sync", "look at the brokers: one is away or slow")
+        yield warning(name, f"{behind}: not all copies are in sync", "look at the brokers: one is down or slow")
     elif len(examination.brokers) > 1 and _those(details, lambda copies: copies.wanted == 1):
         says = f"one copy of each partition, on {len(examination.brokers)} brokers: losing a broker loses records"
         yield warning(name, says, "create topics with `replication: 3` and {min.insync.replicas: 2}")
@@ -126,7 +126,7 @@ def _kept(examination: Examination, topic: Topic) -> Iterator[Finding]:
     policy = settings.get(topic.name, {}).get("cleanup.policy", "")
     if topic.name == topics.counts.name:
         if policy and "compact" not in policy:
-            says = f"cleanup.policy={policy}: it grows without an end, or loses counts that do not change any more"
+            says = f"cleanup.policy={policy}: it grows without bound, or loses counts that no longer change"
             yield wrong(named(topic), says, change(config, topic.name, "cleanup.policy=compact"))
         return
     if topic.name in {topics.feed.name, topics.bucketed.name}:

@@ -1,4 +1,4 @@
-"""Every metric, with its unit in its name and its help. The table in docs/operations.md is tested against this list."""
+"""Every metric, with its unit in its name and its help. The table in docs/metrics.md is tested against this list."""
 
 from collections.abc import Mapping
 from math import inf
@@ -32,57 +32,75 @@ class Declared(NamedTuple):
 
 BUILD_INFO = Declared("build_info", "gauge", "Always 1: the versions in use.", ("version", "python", "client"))
 RECORDS_IN = Declared("records_in", "counter", "Records polled.", (), READERS)
-BYTES_IN = Declared("bytes_in", "counter", "Bytes of their keys and values.", (), READERS)
-RECORDS_OUT = Declared("records_out", "counter", "Records handed over to be sent.", ("topic",), ALL[:3])
-BYTES_OUT = Declared("bytes_out", "counter", "Bytes of their keys and values.", ("topic",), ALL[:3])
-STEP_SECONDS = Declared("step_seconds", "histogram", "How long a step of the loop took.", ("step",), ALL[:3])
-REBALANCES = Declared("rebalances", "counter", "Times partitions were assigned or revoked.", (), READERS)
+BYTES_IN = Declared("bytes_in", "counter", "Bytes of the keys and values polled.", (), READERS)
+RECORDS_OUT = Declared("records_out", "counter", "Records handed to the client to send.", ("topic",), ALL[:3])
+BYTES_OUT = Declared(
+    "bytes_out", "counter", "Bytes of the keys and values handed to the client to send.", ("topic",), ALL[:3]
+)
+STEP_SECONDS = Declared("step_seconds", "histogram", "How long each step of the loop took.", ("step",), ALL[:3])
+REBALANCES = Declared("rebalances", "counter", "How often partitions were assigned or revoked.", (), READERS)
 LAG_RECORDS = Declared(
     "lag_records", "gauge", "Records that the group has not committed yet.", ("topic", "partition"), READERS
 )
 LAG_SECONDS = Declared(
-    "lag_seconds", "gauge", "How long the oldest of them has waited; 0 if none does.", ("topic", "partition"), READERS
+    "lag_seconds",
+    "gauge",
+    "How long the oldest uncommitted record has waited; 0 if there is none.",
+    ("topic", "partition"),
+    READERS,
 )
 BROKER_SILENT = Declared(
-    "broker_silent_seconds", "gauge", "How long the broker has not answered, at most since the start.", (), READERS
+    "broker_silent_seconds", "gauge", "Time since the broker last answered, or since the process started.", (), READERS
 )
 FRAMES_READ = Declared("frames_read", "counter", "Frames read and committed.", (), ALL[:2])
-FRAMES_ACCEPTED = Declared("frames_accepted", "counter", "Those that were accepted.", (), ALL[:2])
+FRAMES_ACCEPTED = Declared("frames_accepted", "counter", "Frames accepted.", (), ALL[:2])
 FRAMES_REJECTED = Declared(
-    "frames_rejected", "counter", "Those that were sent to the topic rejected.", ("reason",), ALL[:3]
+    "frames_rejected", "counter", "Frames rejected and sent to the dead-letter topic.", ("reason",), ALL[:3]
 )
 LATENESS_SECONDS = Declared(
-    "lateness_seconds", "histogram", "How far frames were behind the stream's time when they came.", (), ("bucketer",)
+    "lateness_seconds",
+    "histogram",
+    "How far frames were behind the stream's time when they arrived.",
+    (),
+    ("bucketer",),
 )
 STREAM_TIME = Declared(
-    "stream_timestamp_seconds", "gauge", "Event time of the slowest partition of feed that is read here.", (),
+    "stream_timestamp_seconds", "gauge", "Event time of the slowest partition of feed that this process reads.", (),
     ("bucketer",),
 )  # fmt: skip
 WATERMARK = Declared(
-    "watermark_timestamp_seconds", "gauge", "Frames from before this time are rejected as late.", (), ("bucketer",)
+    "watermark_timestamp_seconds", "gauge", "Frames with an earlier time are rejected as late.", (), ("bucketer",)
 )
 WATERMARK_AGE = Declared(
     "watermark_age_seconds", "gauge", "How far the watermark is behind the wall clock.", (), ("bucketer",)
 )
-PARTITIONS = Declared("partitions", "gauge", "Partitions that are being read here.", (), READERS)
+PARTITIONS = Declared("partitions", "gauge", "Partitions that this process reads.", (), READERS)
 NEW_USERS = Declared("new_users", "counter", "Users counted for the first time in a bucket.", ("interval",), ALL[2:3])
-USERS_IN_MEMORY = Declared("users_in_memory", "gauge", "User ids held in memory, over all buckets.", (), ALL[2:3])
+USERS_IN_MEMORY = Declared("users_in_memory", "gauge", "User ids held in memory, across all buckets.", (), ALL[2:3])
 BUCKETS = Declared("buckets", "gauge", "Buckets held.", ("interval",), ALL[2:3])
 BUCKETS_NOT_WHOLE = Declared(
-    "buckets_not_whole", "gauge", "Buckets held whose count may be wrong, and is marked.", ("interval",), ALL[2:3]
+    "buckets_not_whole",
+    "gauge",
+    "Buckets held that are marked because their count may be wrong.",
+    ("interval",),
+    ALL[2:3],
 )
-UNREADABLE = Declared("records_unreadable", "counter", "Records of bucketed that are none.", (), ALL[2:3])
+UNREADABLE = Declared("records_unreadable", "counter", "Records in bucketed that cannot be read.", (), ALL[2:3])
 STATE_BYTES = Declared("state_bytes", "gauge", "Size of the state files.", (), ALL[2:3])
-STATE_FREE_BYTES = Declared("state_free_bytes", "gauge", "Space left on the disk of the state.", (), ALL[2:3])
-LAST_SAVE = Declared("last_save_timestamp_seconds", "gauge", "When all that was counted was last saved.", (), ALL[2:3])
+STATE_FREE_BYTES = Declared("state_free_bytes", "gauge", "Free space on the disk that holds the state.", (), ALL[2:3])
+LAST_SAVE = Declared("last_save_timestamp_seconds", "gauge", "When everything counted was last saved.", (), ALL[2:3])
 LAST_PUBLISH = Declared(
-    "last_publish_timestamp_seconds", "gauge", "When all that was saved was last published.", (), ALL[2:3]
+    "last_publish_timestamp_seconds", "gauge", "When everything saved was last published.", (), ALL[2:3]
 )
 MINUTE_USERS = Declared(
-    "closed_minute_users", "gauge", "Unique users of the newest minute that has ended, as counted here.", (), ALL[2:3]
+    "closed_minute_users",
+    "gauge",
+    "Unique users of the newest minute that has ended, as this process counts them.",
+    (),
+    ALL[2:3],
 )
 MINUTE_TIME = Declared("closed_minute_timestamp_seconds", "gauge", "When that minute began.", (), ALL[2:3])
-PAGES = Declared("pages", "gauge", "Pages that are open.", (), ALL[3:])
+PAGES = Declared("pages", "gauge", "Open pages.", (), ALL[3:])
 PIPELINE_STATE = Declared(
     "pipeline_state", "gauge", "1 for the state that the page shows, 0 for the others.", ("state",), ALL[3:]
 )

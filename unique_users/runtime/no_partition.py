@@ -22,7 +22,7 @@ class NoPartition:
     def given_up(self) -> bool:
         """Whether to exit without a partition. Call it while there is none."""
         if self._give_up_due.due():
-            self._log.warning(f"{self._what}: ending without one, what they hold is theirs to finish")
+            self._log.warning(f"{self._what}: ending without one, as they finish what they hold")
             return True
         if not self._said and self._say_due.due():
             self._said = True

@@ -165,7 +165,7 @@ def test_counts_from_before_there_was_such_a_setting_stay(counter: Counter, caps
     settle(counter)
     assert counter.published() == {MINUTE: 1, LATER: 1}
     said = capsys.readouterr().err
-    assert "1 counts older than counter.publish_keep_days were in 'counts' before that key: they stay" in said
+    assert "1 counts older than counter.publish_keep_days were in 'counts' before that key existed: they stay" in said
     counter.put("c", LATER + 20 * DAY)
     counter.bucketers_are_at(LATER + 20 * DAY)
     settle(counter)

@@ -64,7 +64,7 @@ const REASONS = {
   records_unreadable: "records could not be read: maybe too low",
   filled_late: "counted from the middle on: maybe too low",
   log_cut_back: "the log lost records that were counted: maybe too high",
-  count_removed: "a part of the count was removed for its age: maybe too low",
+  count_removed: "part of the count was removed because of its age: maybe too low",
 };
 
 /** Why a bucket is not whole. */
