@@ -168,8 +168,8 @@ class Publishing:
             where = f"{each.origin.topic}-{each.origin.partition}"
             partition = each.origin.partition
             if stay := each.note_old(read.of_partition(partition), read.removed(partition, each.generation)):
-                older = f"{stay} counts older than counter.publish_keep_days"
-                _log.info(f"{where}: {older} were in {name!r} before that key existed: they stay")
+                said = f"{stay} counts older than counter.publish_keep_days were in {name!r} before that key existed"
+                _log.info(f"{where}: {said}: they stay")
             if each.old:
                 said = f"{len(each.old)} counts in {name!r} are older than counter.publish_keep_days: deleting them"
                 _log.info(f"{where}: {said}")

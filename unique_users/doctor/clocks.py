@@ -46,7 +46,7 @@ def look(examination: Examination) -> Iterator[Finding]:
     elif newest - seen > APART_SECONDS:
         yield _apart(seen - newest)
     else:
-        yield unknown(NAME, f"nothing was committed within {WATCH_SECONDS:g} s, so the brokers' time is not known")
+        yield unknown(NAME, f"no commit within {WATCH_SECONDS:g} s showed the brokers' time")
 
 
 def _newest(examination: Examination) -> float | None:

@@ -125,9 +125,7 @@ def _judged(
     behind = _behind_seconds(examination, line, last)
     if total and behind > BEHIND_SECONDS:
         says = f"{number}, and {behind:,.0f} s behind: {_records(total)} waiting in {line.topic!r}"
-        yield warning(
-            line.script, says, "it makes progress; if the backlog grows, start another one, see docs/scaling.md"
-        )
+        yield warning(line.script, says, "it makes progress; if this grows, start another one, see docs/scaling.md")
     elif not lost:
         yield ok(line.script, f"{number}, {_records(total)} waiting in {line.topic!r}")
 

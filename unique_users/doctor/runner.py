@@ -11,7 +11,7 @@ from unique_users.doctor.finding import Finding, from_error, skipped, wrong
 from unique_users.errors import BrokerAwayError, UniqueUsersError
 
 CLOSE_SECONDS = 2.0
-_LOOK = "it stopped answering: run the doctor again, and if it still does, look at the broker and the network"
+_LOOK = "it stopped answering: run the doctor again, and if it stops again, look at the broker and the network"
 
 
 class Check(NamedTuple):

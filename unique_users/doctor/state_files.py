@@ -42,7 +42,7 @@ def look(examination: Examination) -> Iterator[Finding]:
 def _about_directory(directory: Path) -> Iterator[Finding]:
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         says = f"{directory}: this user may not write there"
-        yield wrong(STATE, says, "run as the counter's user, or make it the folder's owner (chown)")
+        yield wrong(STATE, says, "run as the counter's user, or make this user the folder's owner (chown)")
 
 
 def _about_state(examination: Examination, directory: Path, topic: str, partition: int) -> Iterator[Finding]:
@@ -80,7 +80,7 @@ def _about_rights(path: Path, directory: Path) -> Iterator[Finding]:
     about = path.stat()
     if not os.access(path, os.R_OK | os.W_OK):
         says = f"{path}: this user may not read and write it"
-        yield wrong(STATE, says, "run as the counter's user, or make it the file's owner (chown)")
+        yield wrong(STATE, says, "run as the counter's user, or make this user the file's owner (chown)")
     elif about.st_uid != directory.stat().st_uid:
         says = f"{path}: has another owner than its folder: a counter that runs as the folder's owner cannot use it"
         yield warning(STATE, says, "give it to the counter's user (chown), with the files beside it")
