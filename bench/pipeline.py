@@ -59,6 +59,7 @@ from unique_users.demo.sample import frames  # noqa: E402
 from unique_users.event_time.buckets import Bucket  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
+SCRAPE_SECONDS = 2.0
 PRODUCED_FRAMES_MAX = 300_000  # of the file that each client's producer sends
 
 
@@ -70,7 +71,7 @@ class Variant(NamedTuple):
     partitions: int = 1  # of feed and of bucketed
     processes: int = 1  # bucketers, and as many counters
     counted: str = ""  # one of COUNTED, or what the settings say
-    metrics: bool = False  # served, and scraped every second
+    metrics: bool = False  # served, and scraped
     root: Path = ROOT  # whose scripts these are: another checkout's, to compare with
 
     def __str__(self) -> str:
@@ -257,7 +258,7 @@ class Bench:
 
 
 class Scrapes:
-    """Scrapes the metrics of processes every second, as Prometheus would, and notes how long each scrape takes."""
+    """Scrapes the metrics of processes every two seconds, and notes how long each scrape takes."""
 
     def __init__(self) -> None:
         self._ports: list[int] = []
@@ -279,7 +280,7 @@ class Scrapes:
         self._over.set()
 
     def _run(self) -> None:
-        while not self._over.wait(1.0):
+        while not self._over.wait(SCRAPE_SECONDS):
             for port in list(self._ports):
                 began = time.perf_counter()
                 with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -337,7 +338,7 @@ def main() -> None:
     parser.add_argument("--partitions", default="", help="spread over so many as well; several with commas between")
     parser.add_argument("--users", type=int, default=USERS, help="for each partition")
     parser.add_argument("--intervals", action="store_true", help="each variant with other intervals as well")
-    parser.add_argument("--metrics", action="store_true", help="each variant with metrics, too, scraped every second")
+    parser.add_argument("--metrics", action="store_true", help="each variant with metrics, too, scraped every 2 s")
     parser.add_argument("--processes", type=int, help="bucketers, and counters: as many as partitions, or so many")
     parser.add_argument("--against", type=Path, help="another checkout, whose scripts run in turn with these")
     parser.add_argument("--peers", default="", help=f"with commas between: {', '.join(PEERS)}")

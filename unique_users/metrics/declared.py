@@ -60,7 +60,7 @@ FRAMES_REJECTED = Declared(
 LATENESS_SECONDS = Declared(
     "lateness_seconds",
     "histogram",
-    "How far frames were behind the stream's time when they arrived.",
+    "How far every eighth frame was behind the stream's time when it arrived.",
     (),
     ("bucketer",),
 )

@@ -16,6 +16,9 @@ STEP_BOUNDS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 LATENESS_BOUNDS_SECONDS = (0, 1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400, 604_800)
 
 
+SHORT_BYTES = 200
+
+
 class Step(StrEnum):
     """What a loop spends its time on."""
 
@@ -82,7 +85,15 @@ class Activity:
 
 
 def _bytes_of(column: Sequence[bytes | None]) -> int:
-    return sum(map(len, filter(None, column)))
+    """Their total, at a few nanoseconds a record: short values are joined, which is faster than asking each."""
+    if not column:
+        return 0
+    try:
+        if len(column[0] or b"") < SHORT_BYTES:
+            return len(b"".join(column))  # type: ignore[arg-type]
+        return sum(map(len, column))  # type: ignore[arg-type]
+    except TypeError:  # there are nulls
+        return sum(map(len, filter(None, column)))
 
 
 ACTIVITY = Activity()  # one per process, like its signals
