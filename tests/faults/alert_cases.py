@@ -16,7 +16,8 @@ from observed import Observed, Stream
 from prometheus import JOB, RULES, Prometheus, until, with_for_scaled
 from rows_security import WRONG_PASSWORD, secured_broker
 
-from unique_users.metrics.declared import ALL, Process
+from unique_users.metrics import Process
+from unique_users.metrics.declared import ALL
 
 FRAMES_A_SECOND = 20.0
 PARTITIONS = 3

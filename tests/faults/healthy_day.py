@@ -28,7 +28,8 @@ from harness import end_in_order_when_terminated, new_broker
 from observed import Observed, Stream
 from prometheus import JOB, RULES, Prometheus, binary, seconds_of
 
-from unique_users.metrics.declared import ALL, Process
+from unique_users.metrics import Process
+from unique_users.metrics.declared import ALL
 
 STRETCH = 60
 SCRAPES_A_SECOND = 4

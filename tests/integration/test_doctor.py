@@ -1,4 +1,7 @@
-"""What the doctor says of a healthy system and of each fault, on a real broker; and that it changes nothing."""
+"""What the doctor says of a healthy system and of each fault, on a real broker; and that it changes nothing.
+
+Longer than other modules: each fault is a test, and all share one line of scripts.
+"""
 
 import os
 import shutil

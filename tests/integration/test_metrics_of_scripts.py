@@ -18,7 +18,8 @@ from topics_on_broker import TopicsOnBroker
 
 from unique_users.config.load import load_config
 from unique_users.demo.sample import frames as sample_frames
-from unique_users.metrics.declared import METRICS, PREFIX, Process
+from unique_users.metrics import Process
+from unique_users.metrics.declared import METRICS, PREFIX
 
 CLIENTS = ("kafka-python", "librdkafka")
 PATIENCE_SECONDS = 60.0

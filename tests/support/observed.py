@@ -14,7 +14,8 @@ from system import System, merged
 from worker import Worker
 
 from unique_users.local_kafka.broker import free_port
-from unique_users.metrics.declared import ALL, Process
+from unique_users.metrics import Process
+from unique_users.metrics.declared import ALL
 
 BAD_SHARE = 0.01
 LATE_SHARE, LATE_SECONDS_MAX = 0.03, 600

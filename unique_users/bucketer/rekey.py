@@ -13,7 +13,7 @@ from unique_users.messages.frame_parser import Element, FrameParser, Parsed
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.runtime.activity import Distribution
 
-EVERY = 8  # one frame of so many is looked at for the histogram of lateness
+LATENESS_EVERY = 8  # one frame of so many is looked at for the histogram of lateness
 
 
 class Rejected(NamedTuple):
@@ -60,7 +60,7 @@ class Rekeyer:
         self._combine = combine
         self._partitions = partitions
         self.combined_bytes_max = COMBINED_BYTES_MAX
-        self.lateness: Distribution | None = None  # of one frame in EVERY, if anybody wants to know
+        self.lateness: Distribution | None = None  # of one frame in LATENESS_EVERY, if anybody wants to know
 
     def rekey(
         self,
@@ -83,7 +83,7 @@ class Rekeyer:
             rejected += future.values()
             uids, times, indices = _without(future, uids, times, indices)
         if self.lateness is not None and (now := clock.now()) is not None:
-            for ts, frames in Counter(times[::EVERY]).items():
+            for ts, frames in Counter(times[::LATENESS_EVERY]).items():
                 self.lateness.add(max(0, now - ts), frames)
         if late := set(clock.admit(times)):
             for i in sorted(late):

@@ -9,7 +9,6 @@ from msgspec.structs import asdict
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
-from unique_users.bucketer.metrics import BucketerSource
 from unique_users.bucketer.rekey import Rekeyer
 from unique_users.bucketer.reporter import Reporter
 from unique_users.bucketer.writer import Writer, layout_of_bucketed
@@ -95,9 +94,11 @@ def main(argv: Sequence[str]) -> int:
             stop,
         )
         if monitor.on:
+            from unique_users.bucketer.metrics import BucketerSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
             rekeyer.lateness = Distribution(LATENESS_BOUNDS_SECONDS)
             lag = monitor.watch_lag(partial(get_admin, config), config.bucketer.group, topics.feed.name)
-            monitor.follow(BucketerSource(config, bucketing, rekeyer.lateness, lag))
+            monitor.source = BucketerSource(config, bucketing, rekeyer.lateness, lag)
         with leaving_on_error(consumer):
             bucketing.open()
             _log.info(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")

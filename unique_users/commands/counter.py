@@ -29,7 +29,6 @@ from unique_users.counter.assigned_partitions import CountedPartitions
 from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.drop_guard import RETENTION
 from unique_users.counter.loop import Counting
-from unique_users.counter.metrics import CounterSource
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
@@ -95,8 +94,10 @@ def main(argv: Sequence[str]) -> int:
         look = Timer(LOOK_SECONDS, stop.monotonic)
         source = None
         if monitor.on:
+            from unique_users.counter.metrics import CounterSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
             lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, bucketed.name)
-            monitor.follow(source := CounterSource(config, partitions, lag))
+            monitor.source = source = CounterSource(config, partitions, lag)
         with leaving_on_error(consumer):
             while counting.step():
                 if source and look.due():

@@ -6,7 +6,7 @@ from functools import partial
 from unique_users.clients.connect import get_producer
 from unique_users.config.schema import Config
 from unique_users.event_time.buckets import Calendar
-from unique_users.metrics.declared import Process
+from unique_users.metrics import Process
 from unique_users.metrics.topic import MetricsTopic
 from unique_users.reports.bucket_count import Format
 from unique_users.reports.output import Output

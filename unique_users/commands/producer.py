@@ -18,7 +18,6 @@ from unique_users.config.schema import Config
 from unique_users.errors import InputError, UsageError
 from unique_users.metrics.monitor import monitored
 from unique_users.producer.frame_files import FrameFiles
-from unique_users.producer.metrics import ProducerSource
 from unique_users.producer.replay import Replay
 from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
@@ -68,7 +67,10 @@ def main(argv: Sequence[str]) -> int:
         )
         to = outputs(config, arguments.format, "producer")
         reporter = Reporter(config.producer.report_seconds, files, replay, to, time.monotonic, time.time)
-        monitor.follow(ProducerSource(replay))
+        if monitor.on:
+            from unique_users.producer.metrics import ProducerSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
+            monitor.source = ProducerSource(replay)
         replay.open()
         damage: InputError | UsageError | None = None
         try:

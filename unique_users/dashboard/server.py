@@ -14,7 +14,6 @@ from unique_users.dashboard.access import Names, Token
 from unique_users.dashboard.app import application
 from unique_users.dashboard.board import Board, Row, row
 from unique_users.dashboard.follower import Follower, Update
-from unique_users.dashboard.metrics import DashboardSource
 from unique_users.dashboard.pages import Pages
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import Calendar
@@ -107,7 +106,10 @@ async def _serve(
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(pages.update, update)
 
-    monitor.follow(DashboardSource(lambda: pages.open_pages, lambda: pages.board.state.kind))
+    if monitor.on:
+        from unique_users.dashboard.metrics import DashboardSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
+        monitor.source = DashboardSource(lambda: pages.open_pages, lambda: pages.board.state.kind)
     follower = new_follower(tell)
     server = _Server(
         uvicorn.Config(

@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     def _reached(self, partition: int) -> int:
         if (position := self.committed.get(partition)) is None:
             return self.starts.get(partition, 0)
-        return max(position.offset, OffsetMetadata.parsed(position.metadata).reached)
+        return OffsetMetadata.parsed(position.metadata).reached_from(position.offset)
 
     def lost(self) -> list[int]:
         """The partitions whose next record was deleted before it was read."""

@@ -33,6 +33,10 @@ class OffsetMetadata(NamedTuple):
     reached: int = 0  # no more frames up to here, only what transactions leave behind; 0: up to the offset
     began_with: int = 0  # partitions that feed had when the group began, if not at the start; else 0
 
+    def reached_from(self, offset: int) -> int:
+        """Up to where nothing is left to read, with this at the committed `offset`."""
+        return max(offset, self.reached)
+
     def text(self) -> str:
         """As a broker stores it."""
         words = [self.topic_id, self.clock, "" if self.layout is None else str(self.layout)]

@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from unique_users.metrics import Process
 from unique_users.runtime.activity import Distribution
 
 PREFIX = "unique_users_"
-Process = Literal["producer", "bucketer", "counter", "dashboard"]
 Labels = tuple[str, ...]
 ALL: tuple[Process, ...] = ("producer", "bucketer", "counter", "dashboard")
 READERS: tuple[Process, ...] = ("bucketer", "counter")

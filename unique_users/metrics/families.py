@@ -17,8 +17,6 @@ from unique_users.metrics.lag_watch import LagWatch
 from unique_users.runtime.activity import ACTIVITY
 from unique_users.runtime.version import installed_version
 
-WAITING = "waiting for the broker"
-
 
 class Source(Protocol):
     """Where metrics come from."""

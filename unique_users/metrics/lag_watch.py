@@ -23,7 +23,6 @@ class Lag:
     def __init__(self) -> None:
         self._ends: deque[tuple[float, int]] = deque(maxlen=LOOKS_KEPT)
         self.records = 0
-        self._committed = 0
 
     def look(self, now: float, end: int, committed: int) -> None:
         """Note the end of the partition and the group's position at a monotonic time."""
@@ -32,7 +31,6 @@ class Lag:
         self._ends.append((now, end))
         while len(self._ends) > 1 and self._ends[1][1] <= committed:
             self._ends.popleft()
-        self._committed = committed
         self.records = max(0, end - committed)
 
     def seconds(self, now: float) -> float:
@@ -100,4 +98,4 @@ class LagWatch:
 
 def _reached(committed: Position | None) -> int:
     """The position up to which nothing is left to read: a transaction leaves a marker, which no poll returns."""
-    return max(committed.offset, OffsetMetadata.parsed(committed.metadata).reached) if committed else 0
+    return OffsetMetadata.parsed(committed.metadata).reached_from(committed.offset) if committed else 0

@@ -15,7 +15,7 @@ class Committed(NamedTuple):
     @property
     def reached(self) -> int:
         """Up to here there are no more frames; transactions leave markers behind, which nobody counts."""
-        return max(self.offset, self.metadata.reached)
+        return self.metadata.reached_from(self.offset)
 
 
 class LowWatermark:
