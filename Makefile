@@ -29,13 +29,13 @@ demo: setup  ## a local Kafka, the three scripts, the counts, and the proof that
 demo-live: setup  ## the same with a stream that never ends, and a live page of it, until Ctrl-C
 	@$(BIN)/unique-users demo --live
 
-test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they start and stop: 4 minutes on two cores
+test: $(VENV)/dev  ## the tests except the slow ones, on real brokers that they start and stop: 5 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal -m "not slow"
 
-unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
+unit: $(VENV)/dev  ## the tests that need no broker: a minute on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit
 
-faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form: 16 minutes on two cores
+faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form: 18 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
