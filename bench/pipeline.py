@@ -35,10 +35,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import urlopen
 
 import psutil
 from kafka import KafkaConsumer, TopicPartition
@@ -258,10 +258,13 @@ class Bench:
 
 
 class Scrapes:
-    """Scrapes the metrics of processes every two seconds, and notes how long each scrape takes."""
+    """Scrapes the metrics of processes every two seconds, and notes how long each scrape takes.
+
+    Like Prometheus, it keeps its connections open.
+    """
 
     def __init__(self) -> None:
-        self._ports: list[int] = []
+        self._targets: list[HTTPConnection] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.seconds: list[float] = []
@@ -270,10 +273,11 @@ class Scrapes:
         """What makes one more process serve its metrics."""
         if not on:
             return []
-        self._ports.append(free_port())
-        if len(self._ports) == 1:
+        port = free_port()
+        self._targets.append(HTTPConnection("127.0.0.1", port, timeout=10))
+        if len(self._targets) == 1:
             self._thread.start()
-        return [f"metrics.port={self._ports[-1]}"]
+        return [f"metrics.port={port}"]
 
     def close(self) -> None:
         """Scrape no more."""
@@ -281,10 +285,14 @@ class Scrapes:
 
     def _run(self) -> None:
         while not self._over.wait(SCRAPE_SECONDS):
-            for port in list(self._ports):
+            for target in list(self._targets):
                 began = time.perf_counter()
-                with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                    answer.read()
+                try:
+                    target.request("GET", "/metrics")
+                    target.getresponse().read()
+                except (OSError, HTTPException):
+                    target.close()  # the process has not begun yet, or has ended; the next request connects again
+                else:
                     self.seconds.append(time.perf_counter() - began)
 
 

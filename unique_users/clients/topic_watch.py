@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from threading import Event, Thread
 
 from unique_users.clients.protocols import Admin, TopicState
 from unique_users.clients.topic_settings import as_created
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.runtime.repeating import Repeating
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +36,10 @@ class TopicWatch:
         self._admin = admin
         self._watched = {topic.name: Watched(as_created(config, topic)) for topic in topics}
         self._asked = False  # whether a loop asks what is missing
-        self._stop = Event()  # not a Stop: that wakes up twenty times a second for signals, which threads do not get
         self._answered_at = self._heard_at = time.monotonic()
         self._breaks = 0
         self._look()
-        self._thread = Thread(target=self._run, name=f"watch {', '.join(self._watched)}", daemon=True)
-        self._thread.start()
+        self._looking = Repeating(f"watch {', '.join(self._watched)}", LOOK_SECONDS, self._look, first_in=LOOK_SECONDS)
 
     def current(self, name: str) -> TopicState:
         """A topic's state. Raises BrokerAwayError if none was seen for a few seconds."""
@@ -74,14 +72,8 @@ class TopicWatch:
 
     def close(self) -> None:
         """Stop looking and close the admin client."""
-        self._stop.set()
-        self._thread.join(LOOK_SECONDS)
-        if not self._thread.is_alive():  # otherwise it is in a request that may take long, and ends with the process
+        if self._looking.close(LOOK_SECONDS):
             self._admin.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            self._look()
 
     def _look(self) -> None:
         began = time.monotonic()

@@ -89,8 +89,6 @@ def main(argv: Sequence[str]) -> int:
             line,
             stop,
         )
-        every = f"reporting every {config.counter.report_seconds:g} s"
-        _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
         look = Timer(LOOK_SECONDS, stop.monotonic)
         source = None
         if monitor.on:
@@ -98,6 +96,8 @@ def main(argv: Sequence[str]) -> int:
 
             lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, bucketed.name)
             monitor.source = source = CounterSource(config, partitions, lag)
+        every = f"reporting every {config.counter.report_seconds:g} s"
+        _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
         with leaving_on_error(consumer):
             while counting.step():
                 if source and look.due():

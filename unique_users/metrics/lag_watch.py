@@ -4,11 +4,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from threading import Event, Thread
 
 from unique_users.clients.protocols import Admin, Position
 from unique_users.errors import BrokerAwayError, BrokerError
 from unique_users.messages.offset_metadata import OffsetMetadata
+from unique_users.runtime.repeating import Repeating
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +52,9 @@ class LagWatch:
         self._group = group
         self._topic = topic
         self._lags: dict[int, Lag] = {}
-        self._stop = Event()
         self._refusal = ""
         self.answered_at: float | None = None  # monotonic; a refusal is an answer, too
-        self._thread = Thread(target=self._run, name=f"watch the lag of {group}", daemon=True)
-        self._thread.start()
+        self._looking = Repeating(f"watch the lag of {group}", LOOK_SECONDS, self.look)
 
     def lags(self) -> Mapping[int, tuple[int, float]]:
         """Records and seconds by partition, as known now. While the broker is silent, the seconds go on."""
@@ -84,16 +82,9 @@ class LagWatch:
             lag.look(time.monotonic(), end, max(position, starts.get(partition, 0)))
 
     def close(self) -> None:
-        """Stop looking. A request that takes long ends with the process."""
-        self._stop.set()
-        self._thread.join(CLOSE_SECONDS)
-        if self._admin is not None and not self._thread.is_alive():
+        """Stop looking."""
+        if self._looking.close(CLOSE_SECONDS) and self._admin is not None:
             self._admin.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.look()
-            self._stop.wait(LOOK_SECONDS)
 
 
 def _reached(committed: Position | None) -> int:

@@ -1,54 +1,55 @@
-"""A small web server beside the loop: `/metrics`, `/healthz` and `/readyz`."""
+"""A small web server beside the loop: `/metrics`, `/healthz` and `/readyz`.
+
+A request to a process whose loop is busy waits for the interpreter after each call into the system. That decides how
+long it takes, so there are few such calls: connections stay open, nothing is polled, and an answer is one write.
+"""
 
 import logging
 import socketserver
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from socket import getaddrinfo
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import create_connection, getaddrinfo
 from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from unique_users.config.schema import Metrics
 from unique_users.errors import UsageError
 from unique_users.metrics.health import Health
+from unique_users.runtime.repeating import Repeating
 
 _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
-REQUEST_SECONDS = 5.0  # for a client to send its request and take the answer
+SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread on; a request waits for that several times
+IDLE_SECONDS = 90.0  # until a connection without requests is closed; Prometheus asks every minute at least
+WAKE_SECONDS = 0.2
+TEXT = "text/plain; charset=utf-8"
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+Answer = tuple[int, str, bytes]  # status, content type, body
 
 
-def application(registry: CollectorRegistry, health: Health) -> Application:
-    """Answers GET and HEAD for three paths, and 404 for all others."""
-    metrics: Application = make_wsgi_app(registry)
+class Pages:
+    """What is served: three paths."""
 
-    def answer(environ: Environ, start: StartResponse) -> Iterable[bytes]:
-        path, method = environ.get("PATH_INFO", ""), environ.get("REQUEST_METHOD")
-        if path not in {"/metrics", "/healthz", "/readyz"}:
-            return _text(start, "404 Not Found", "paths: /metrics, /healthz, /readyz")
-        if method not in {"GET", "HEAD"}:
-            return _text(start, "405 Method Not Allowed", "only GET", [("allow", "GET, HEAD")])
+    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+        self._registry = registry
+        self._health = health
+
+    def answer(self, path: str, accept: str) -> Answer:
+        """The page at `path`, in a format that the client accepts."""
         if path == "/metrics":
-            return metrics(environ, start)
-        why = health.unhealthy() if path == "/healthz" else health.not_ready()
-        return _text(start, "503 Service Unavailable" if why else "200 OK", why or "ok")
-
-    return answer
-
-
-def _text(start: StartResponse, status: str, said: str, headers: Iterable[tuple[str, str]] = ()) -> Iterable[bytes]:
-    body = f"{said}\n".encode()
-    start(status, [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(body))), *headers])
-    return [body]
+            encode, content_type = choose_encoder(accept)
+            return 200, content_type, encode(self._registry)
+        if path not in {"/healthz", "/readyz"}:
+            return 404, TEXT, b"paths: /metrics, /healthz, /readyz\n"
+        why = self._health.unhealthy() if path == "/healthz" else self._health.not_ready()
+        return (503, TEXT, f"{why}\n".encode()) if why else (200, TEXT, b"ok\n")
 
 
 @contextmanager
@@ -56,55 +57,97 @@ def serving(settings: Metrics, registry: CollectorRegistry, health: Health) -> I
     """Serve in threads of its own until the context ends; gives the address. Raises UsageError if it is taken."""
     host, port = settings.host, settings.port or 0
     try:
-        server = _Server((host, port), _Handler, health)
+        server = _Server((host, port), Pages(registry, health))
     except OSError as error:
         why = error.strerror or error
         raise UsageError(
             f"metrics.host, metrics.port: cannot listen at {host} port {port}: {why}; each process needs a port of its"
             " own, for example --set metrics.port=9401"
         ) from None
-    server.set_app(application(registry, health))
-    thread = Thread(target=server.serve_forever, args=(SAMPLE_SECONDS,), name="metrics", daemon=True)
-    thread.start()
+    sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health).take)
+    switch_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        sys.setswitchinterval(switch_seconds)
+        sampling.close(WAKE_SECONDS)
+        server.close()
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
+class _Samples:
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._at = time.monotonic()
+
+    def take(self) -> None:
+        now = time.monotonic()
+        self._health.sample(now - self._at)
+        self._at = now
+
+
+class _Server(socketserver.ThreadingMixIn, HTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that reads slowly does not hold up a stop
     request_queue_size = 32
 
-    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler], health: Health) -> None:
-        self._health = health
-        self._sampled_at = time.monotonic()
+    def __init__(self, address: tuple[str, int], pages: Pages) -> None:
         ((family, *_), *_) = getaddrinfo(*address)
         self.address_family = family
-        super().__init__(address, handler)
+        self.pages = pages
+        self._closed = False
+        super().__init__(address, _Handler)
+        self._thread = Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
 
     def server_bind(self) -> None:
         """Bind without asking for the name of the host, which may take long."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
 
-    def service_actions(self) -> None:
-        """Sample the loop; called every `SAMPLE_SECONDS`."""
-        now = time.monotonic()
-        self._health.sample(now - self._sampled_at)
-        self._sampled_at = now
+    def close(self) -> None:
+        """Answer no more."""
+        self._closed = True
+        with suppress(OSError), create_connection(self.server_address[:2], WAKE_SECONDS):  # type: ignore[arg-type]
+            pass  # it wakes up
+        self._thread.join(WAKE_SECONDS)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Say nothing of clients that go away."""
         _log.debug("a request for metrics was not answered: %s", sys.exc_info()[1])
 
+    def _run(self) -> None:
+        while not self._closed:  # not serve_forever, which looks again and again whether it is to end
+            self.handle_request()
 
-class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_SECONDS
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections stay open
+    timeout = IDLE_SECONDS
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        """See http.server."""
+        self._send(*self.server.pages.answer(self.path.partition("?")[0], self.headers.get("accept", "")))
+
+    do_HEAD = do_GET  # noqa: N815 - so http.server calls it
+
+    def _refuse(self) -> None:
+        self.close_connection = True  # its body is not read
+        self._send(405, TEXT, b"only GET\n", allow="GET, HEAD")
+
+    do_POST = do_PUT = do_DELETE = _refuse  # noqa: N815
+
+    def _send(self, status: int, content_type: str, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"content-type": content_type, "content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Requests are not logged."""

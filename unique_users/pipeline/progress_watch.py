@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Lock
 
 from unique_users.clients.protocols import Admin
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError
 from unique_users.pipeline.low_watermark import LowWatermark
 from unique_users.pipeline.progress import Progress, look
+from unique_users.runtime.repeating import Repeating
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +32,8 @@ class ProgressWatch:
         self._low_watermark = LowWatermark(config.counter.idle_seconds)
         self._seen: tuple[float, Progress] | None = None
         self._refusal = ""
-        self._stop = Event()  # not a Stop: that wakes up twenty times a second for signals, which threads do not get
         self._lock = Lock()
-        self._thread = Thread(target=self._run, name="watch the line", daemon=True)
-        self._thread.start()
+        self._looking = Repeating("watch the line", LOOK_SECONDS, self.look)
 
     def current(self) -> Progress | None:
         """What was seen last; None if the broker has not answered for a while, or refuses."""
@@ -57,13 +56,5 @@ class ProgressWatch:
 
     def close(self) -> None:
         """Stop looking and close the admin client."""
-        self._stop.set()
-        self._thread.join(CLOSE_SECONDS)
-        # Otherwise it is in a request to a broker that is away, and ends with the process.
-        if self._admin is not None and not self._thread.is_alive():
+        if self._looking.close(CLOSE_SECONDS) and self._admin is not None:
             self._admin.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.look()
-            self._stop.wait(LOOK_SECONDS)

@@ -19,6 +19,7 @@ from unique_users.clients.topics import (
 )
 from unique_users.config.schema import Config, Topic
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.runtime.repeating import Repeating
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ class Looks:
     """A watch of `feed` on a fake broker, whose looks come when told and not once a second."""
 
     def __init__(self, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, **topic: Any) -> None:
-        monkeypatch.setattr(TopicWatch, "_run", lambda _watch: None)
+        monkeypatch.setattr(Repeating, "_run", lambda _repeating, _first_in: None)
         self.kafka = kafka
         given = config_for("fake:1", topics={"feed": {"partitions": 2, **topic}})
         self.watch = TopicWatch(FakeAdmin(kafka), given, [given.topics.feed])

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -98,3 +99,31 @@ def test_a_client_that_says_nothing_holds_nobody_up() -> None:
         host, _, port = address.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port))):
             assert asked(f"{address}/healthz") == (200, "ok\n")
+
+
+def test_a_connection_stays_open() -> None:
+    with served() as address:
+        connection = HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE_SECONDS)
+        for path, status in (("/metrics", 200), ("/x", 404), ("/healthz", 200)):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == status
+            answer.read()
+            assert not answer.will_close
+        connection.close()
+
+
+def test_prometheus_is_given_the_format_that_it_asks_for() -> None:
+    with served() as address:
+        asking = Request(f"{address}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+        with urlopen(asking, timeout=PATIENCE_SECONDS) as answer:
+            assert answer.headers["content-type"].startswith("application/openmetrics-text")
+            assert answer.read().endswith(b"# EOF\n")
+
+
+def test_it_lets_go_of_its_port_at_once_even_while_a_connection_is_open() -> None:
+    with served() as address:
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        connection = socket.create_connection((host, int(port)))
+    with connection, serving(Metrics(port=int(port)), CollectorRegistry(), Unwell("", "")):
+        pass
