@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
 from unique_users.event_time.buckets import Bucket
+from unique_users.reports.bucket_count import BucketCount
 
 SAMPLE_SECONDS = 0.02
 # Compiled modules are kept, as they are for whoever has not forbidden it.
@@ -87,15 +87,11 @@ class Reports:
         for line in lines:
             report = json.loads(line)
             if "start" in report:
-                self.counted[Bucket(report["interval"], start_of(report["start"]))] = report["unique_users"]
+                count = BucketCount.parsed(report)
+                self.counted[count.bucket] = count.unique_users
                 continue
             self.partitions = report["partitions"]
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
-
-
-def start_of(text: str) -> int:
-    """Epoch seconds of a report's time."""
-    return int(datetime.fromisoformat(text).timestamp())

@@ -7,10 +7,11 @@ import subprocess
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from repository import ROOT, command
+
+from unique_users.reports.bucket_count import BucketCount
 
 SECONDS = 120
 CLIENT = os.environ.get("CLIENT", "kafka-python")
@@ -84,11 +85,7 @@ class Running:
 
 
 def parsed(json_lines: str) -> dict[int, int]:
-    """The counts in JSON lines, by the bucket's start as text of a time."""
-
+    """The counts in JSON lines, by the start of the bucket."""
     lines = [json.loads(line) for line in json_lines.splitlines()]
-    return {
-        int(datetime.fromisoformat(line["start"]).timestamp()): line["unique_users"]
-        for line in lines
-        if "start" in line
-    }
+    counts = [BucketCount.parsed(line) for line in lines if "start" in line]
+    return {count.start: count.unique_users for count in counts}

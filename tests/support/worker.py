@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
 import psutil
 
-from unique_users.aggregation.counts import Count, Estimate
+from unique_users.aggregation.counts import Count
 from unique_users.event_time.buckets import Bucket
+from unique_users.reports.bucket_count import BucketCount
 
 END_SECONDS = 120.0  # what a process gets to end on a busy machine; the promise is checked by its rows
 
@@ -127,11 +127,7 @@ class Worker:
     def counts(self) -> dict[Bucket, Count]:
         """The last count of each bucket of each interval that a counter printed as JSON; estimates with bounds."""
         found = [orjson.loads(line.text) for line in list(self.lines) if line.text.startswith("{")]
-        return {
-            Bucket(line["interval"], int(datetime.fromisoformat(line["start"]).timestamp())): _count(line)
-            for line in found
-            if "interval" in line
-        }
+        return {count.bucket: count.total for count in map(BucketCount.parsed, (f for f in found if "interval" in f))}
 
     def _reap(self) -> None:
         self._process.wait(END_SECONDS)
@@ -140,11 +136,6 @@ class Worker:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-
-
-def _count(line: dict[str, Any]) -> Count:
-    users: int = line["unique_users"]
-    return Estimate(users, line["lower"], line["upper"]) if "lower" in line else users
 
 
 def _read(stream: IO[bytes], into: list[Line]) -> None:

@@ -9,14 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from unique_users.aggregation.counts import Count, Estimate
+from unique_users.aggregation.counts import Count
 from unique_users.demo.stop import DemoError, EarlyEnd
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.reports.bucket_count import BucketCount
@@ -168,10 +167,9 @@ class Scripts:
         fields = json.loads(line)
         if "report" in fields:
             return "\n".join(CounterReport.parsed(fields).lines("text"))
-        bucket, users = Bucket(fields["interval"], _epoch(fields["start"])), fields["unique_users"]
-        count = Estimate(users, fields["lower"], fields["upper"]) if "lower" in fields else users
-        self.counts[bucket] = count
-        return BucketCount(bucket.start, count, fields["new"], bucket.interval).line("text", self._calendar)
+        count = BucketCount.parsed(fields)
+        self.counts[count.bucket] = count.total
+        return count.line("text", self._calendar)
 
 
 def _message(line: str) -> str:
@@ -198,7 +196,3 @@ def _in_own_group(command: Sequence[str], stdin: int) -> subprocess.Popen[str]:
         errors="replace",
         **group,
     )
-
-
-def _epoch(time_text: str) -> int:
-    return int(datetime.fromisoformat(time_text).timestamp())

@@ -1,6 +1,8 @@
 """The count of one bucket, as a line of a report. Pure."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -20,6 +22,19 @@ class BucketCount(NamedTuple):
     interval: str = MINUTE.name
     why: tuple[Why, ...] = ()  # why it may be wrong; empty for a whole bucket
 
+    @classmethod
+    def parsed(cls, said: Mapping[str, Any]) -> Self:
+        """The count in a JSON line of a report. Raises KeyError and ValueError for other JSON."""
+        users = said["unique_users"]
+        total = Estimate(users, said["lower"], said["upper"]) if "lower" in said else users
+        start = int(datetime.fromisoformat(said["start"]).timestamp())
+        return cls(start, total, said["new"], said["interval"], tuple(map(Why, said.get("why", ()))))
+
+    @property
+    def bucket(self) -> Bucket:
+        """Which bucket it is."""
+        return Bucket(self.interval, self.start)
+
     @property
     def unique_users(self) -> int:
         """The number without its bounds."""
@@ -27,7 +42,7 @@ class BucketCount(NamedTuple):
 
     def line(self, form: Format, calendar: Calendar | None = None) -> str:
         """As one line of a report."""
-        start = (calendar or Calendar()).text(Bucket(self.interval, self.start))
+        start = (calendar or Calendar()).text(self.bucket)
         if form == "json":
             said = {
                 "interval": self.interval,
