@@ -37,6 +37,7 @@ from unique_users.metrics.monitor import monitored
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.activity import LATENESS_BOUNDS_SECONDS, Distribution
 from unique_users.runtime.log import log_to_stderr
+from unique_users.runtime.service_manager import supervised
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     with (
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
+        supervised(stop) as process,
         monitored(config, "bucketer") as monitor,
     ):
         used = [topics.feed, topics.bucketed, topics.rejected]
@@ -101,6 +103,7 @@ def main(argv: Sequence[str]) -> int:
             monitor.source = BucketerSource(config, bucketing, rekeyer.lateness, lag)
         with leaving_on_error(consumer):
             bucketing.open()
+            process.not_ready = partitions.not_ready
             _log.info(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
             while bucketing.step():
                 pass

@@ -38,6 +38,7 @@ from unique_users.metrics.monitor import monitored
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.runtime.log import log_to_stderr
+from unique_users.runtime.service_manager import supervised
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.timer import Timer
 from unique_users.runtime.watchdog import watched
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     with (
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
+        supervised(stop) as process,
         monitored(config, "counter") as monitor,
     ):
         topics = config.topics
@@ -96,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
 
             lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, bucketed.name)
             monitor.source = source = CounterSource(config, partitions, lag)
+        process.not_ready = partitions.not_ready
         every = f"reporting every {config.counter.report_seconds:g} s"
         _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
         with leaving_on_error(consumer):

@@ -14,6 +14,7 @@ from unique_users.dashboard.server import address_of, listening, serve
 from unique_users.errors import UsageError
 from unique_users.metrics.monitor import monitored
 from unique_users.runtime.log import log_to_stderr
+from unique_users.runtime.service_manager import supervised
 from unique_users.runtime.signals import stop_on_signals
 
 _log = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ def main(argv: Sequence[str]) -> int:
     host = config.dashboard.host
     token = required_token(host, os.environ.get(TOKEN_NAME, ""), no_token=arguments.no_token)
 
-    with stop_on_signals() as stop, monitored(config, "dashboard") as monitor:
+    with stop_on_signals() as stop, supervised(stop) as process, monitored(config, "dashboard") as monitor:
         topic = config.topics.counts.name
         listener = listening(host, config.dashboard.port)
         new_follower = partial(Follower, config, partial(get_reader, config, topic), partial(get_admin, config))
         _log.info(f"dashboard: {address_of(listener, host, config.dashboard.prefix)} shows {topic!r}; Ctrl-C stops")
+        process.ready()
         serve(config, listener, token, new_follower, stop, monitor)
         _log.info("dashboard: finished")
     return 0

@@ -21,6 +21,7 @@ from unique_users.producer.frame_files import FrameFiles
 from unique_users.producer.replay import Replay
 from unique_users.producer.reporter import Reporter
 from unique_users.runtime.log import log_to_stderr
+from unique_users.runtime.service_manager import supervised
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
         FrameFiles(arguments.files or [config.producer.file]) as files,
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
+        supervised(stop) as process,
         monitored(config, "producer") as monitor,
     ):
         used = [topics.feed, topics.rejected]
@@ -72,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
             monitor.source = ProducerSource(replay)
         replay.open()
+        process.ready()
         damage: InputError | UsageError | None = None
         try:
             while replay.step():

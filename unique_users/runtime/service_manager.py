@@ -1,0 +1,121 @@
+"""Tells a service manager such as systemd how this process is, if it asks for that with `NOTIFY_SOCKET`.
+
+The messages are those of sd_notify(3). A thread of its own sends them, so that the loop may take its time with a large
+state, but it says that the process is alive only while the loop in the main thread makes progress.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from unique_users.runtime.heartbeat import PULSE, Pulse
+from unique_users.runtime.signals import Stop
+
+_log = logging.getLogger(__name__)
+
+SLICE_SECONDS = 0.25
+EXTEND_EVERY_SECONDS = 5.0  # while the process starts, which takes as long as the broker is away
+EXTEND_BY_SECONDS = 60.0
+SEND_SECONDS = 5.0  # the manager may be slow to read
+WAITING = "waiting for the broker"
+READY = "reading"
+
+
+class Messages:
+    """Decides what to say and when: ready once, stopping once, alive again and again while the loop moves."""
+
+    def __init__(self, pulse: Pulse, watchdog_seconds: float | None) -> None:
+        self._pulse = pulse
+        self._watchdog_seconds = watchdog_seconds
+        self._beats = pulse.beats
+        self._alive_at = 0.0  # when it was last said
+        self._status = ""
+        self._ready = self._stopping = False
+
+    def due(self, now: float, not_ready: str, *, stopping: bool) -> str:
+        """The message for this moment, empty if there is none. `not_ready`: why the process is not, empty if it is."""
+        lines = []
+        if stopping and not self._stopping:
+            self._stopping = True
+            lines.append("STOPPING=1")
+        if not not_ready and not self._ready:
+            self._ready = True
+            lines.append("READY=1")
+        if not self._stopping and (status := not_ready or READY) != self._status:
+            self._status = status
+            lines.append(f"STATUS={status}")
+        if alive := self._alive(now):
+            lines.append(alive)
+        return "\n".join(lines)
+
+    def _alive(self, now: float) -> str:
+        """Before it is ready, the process has no watchdog, only a time to start in."""
+        every = self._watchdog_seconds and self._watchdog_seconds / 2 if self._ready else EXTEND_EVERY_SECONDS
+        moved = self._pulse.beats != self._beats or self._pulse.busy
+        if not every or not moved or now - self._alive_at < every:
+            return ""
+        self._alive_at = now
+        self._beats = self._pulse.beats
+        return "WATCHDOG=1" if self._ready else f"EXTEND_TIMEOUT_USEC={EXTEND_BY_SECONDS * 1e6:.0f}"
+
+
+class Supervised:
+    """What the process tells about itself: `not_ready` says why it cannot do its work yet, empty if it can."""
+
+    def __init__(self) -> None:
+        self.not_ready: Callable[[], str] = lambda: WAITING
+
+    def ready(self) -> None:
+        """Say that it is ready from now on."""
+        self.not_ready = lambda: ""
+
+
+@contextmanager
+def supervised(stop: Stop, environment: Mapping[str, str] = os.environ) -> Iterator[Supervised]:
+    """Tell the service manager until the context ends; without one, nothing happens."""
+    process = Supervised()
+    address = environment.get("NOTIFY_SOCKET", "")
+    if not address or not hasattr(socket, "AF_UNIX"):
+        yield process
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"  # a name without a file
+    messages = Messages(PULSE, watchdog_seconds_in(environment))
+    ended = Event()
+    arguments = (address, messages, process, stop, ended)
+    thread = Thread(target=_tell, args=arguments, name="service manager", daemon=True)
+    thread.start()
+    try:
+        yield process
+    finally:
+        ended.set()
+        thread.join(SEND_SECONDS)
+
+
+def _tell(address: str, messages: Messages, process: Supervised, stop: Stop, ended: Event) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(SEND_SECONDS)
+        while True:
+            last = ended.is_set()
+            message = messages.due(time.monotonic(), process.not_ready(), stopping=last or stop.requested)
+            try:
+                if message:
+                    manager.sendto(message.encode(), address)
+            except OSError as error:
+                _log.warning(f"cannot tell the service manager at NOTIFY_SOCKET: {error.strerror or error}")
+                return
+            if last:
+                return
+            ended.wait(SLICE_SECONDS)
+
+
+def watchdog_seconds_in(environment: Mapping[str, str]) -> float | None:
+    """How often the service manager wants to hear from this very process; None: never."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdecimal() and int(microseconds) else None
