@@ -9,6 +9,7 @@ import rows_large  # noqa: F401
 import rows_marks  # noqa: F401
 import rows_network  # noqa: F401
 import rows_processes  # noqa: F401
+import rows_rolling  # noqa: F401
 import rows_security  # noqa: F401
 import rows_spread  # noqa: F401
 import rows_state  # noqa: F401

@@ -47,6 +47,6 @@ def _paths(node: Any, begin: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def tracked(directory: Path) -> list[Path]:
     """The files of the project below a directory."""
-    line = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", str(directory)]
+    line = ["git", "ls-files", "-z", str(directory)]
     listing = subprocess.run(line, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     return sorted(ROOT / name for name in listing.split("\0") if name)
