@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from harness import Run, row
 from kafka.admin import MemberToRemove
 from live import live
-from pauses import Disturbance, longest_pauses
+from pauses import Disturbance
 from system import System
 from topics_on_broker import Record
 from worker import Worker
@@ -63,9 +63,13 @@ def rolling_update(run: Run) -> None:
 
 
 def pauses(published: Sequence[Record], update: Disturbance) -> list[float]:
-    """The longest time around an update in which nothing was published, of each partition of bucketed."""
-    by_partition = itertools.groupby(sorted(published, key=_partition), key=_partition)
-    return [longest_pauses(records, [update]).get(update.what, 0.0) for _, records in by_partition]
+    """The longest time in which nothing was published, of each partition of bucketed, that began during an update."""
+    found = []
+    for _, records in itertools.groupby(sorted(published, key=_partition), key=_partition):
+        times = sorted(record.timestamp_ms / 1000 for record in records)
+        gaps = [after - at for at, after in itertools.pairwise(times) if update.begin <= at < update.end]
+        found.append(max(gaps, default=0.0))
+    return found
 
 
 def _partition(record: Record) -> bytes:

@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Event, Thread
+from typing import Self
 
 from unique_users.runtime.heartbeat import PULSE, Pulse
+from unique_users.runtime.repeating import Repeating
 from unique_users.runtime.signals import Stop
 
 _log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 SLICE_SECONDS = 0.25
 EXTEND_EVERY_SECONDS = 5.0  # while the process starts, which takes as long as the broker is away
 EXTEND_BY_SECONDS = 60.0
-SEND_SECONDS = 5.0  # the manager may be slow to read
+SEND_SECONDS = 2.0  # the manager may be slow to read
 WAITING = "waiting for the broker"
 READY = "reading"
 
@@ -82,35 +83,43 @@ def supervised(stop: Stop, environment: Mapping[str, str] = os.environ) -> Itera
     if not address or not hasattr(socket, "AF_UNIX"):
         yield process
         return
-    if address.startswith("@"):
-        address = f"\0{address[1:]}"  # a name without a file
     messages = Messages(PULSE, watchdog_seconds_in(environment))
-    ended = Event()
-    arguments = (address, messages, process, stop, ended)
-    thread = Thread(target=_tell, args=arguments, name="service manager", daemon=True)
-    thread.start()
-    try:
-        yield process
-    finally:
-        ended.set()
-        thread.join(SEND_SECONDS)
+    with _Manager(address) as manager:
+
+        def tell(*, last: bool = False) -> None:
+            manager.hear(messages.due(time.monotonic(), process.not_ready(), stopping=last or stop.requested))
+
+        telling = Repeating("service manager", SLICE_SECONDS, tell)
+        try:
+            yield process
+        finally:
+            telling.close(SEND_SECONDS)
+            tell(last=True)
 
 
-def _tell(address: str, messages: Messages, process: Supervised, stop: Stop, ended: Event) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(SEND_SECONDS)
-        while True:
-            last = ended.is_set()
-            message = messages.due(time.monotonic(), process.not_ready(), stopping=last or stop.requested)
-            try:
-                if message:
-                    manager.sendto(message.encode(), address)
-            except OSError as error:
+class _Manager:
+    """Hears messages as far as they can be sent. A context manager."""
+
+    def __init__(self, address: str) -> None:
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address  # a name without a file
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(SEND_SECONDS)
+        self._complained = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._socket.close()
+
+    def hear(self, message: str) -> None:
+        try:
+            if message:
+                self._socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
                 _log.warning(f"cannot tell the service manager at NOTIFY_SOCKET: {error.strerror or error}")
-                return
-            if last:
-                return
-            ended.wait(SLICE_SECONDS)
 
 
 def watchdog_seconds_in(environment: Mapping[str, str]) -> float | None:
