@@ -129,7 +129,7 @@ def test_the_arguments_of_a_pod_are_those_of_the_program(tree: Tree, path: Path)
     assert config.metrics.host == config.dashboard.host == "0.0.0.0"
     if command == "counter":
         assert config.kafka["group_instance_id"] == "$(POD_NAME)"
-        assert config.state.directory in {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert Path(config.state.directory).as_posix() in {mount["mountPath"] for mount in container["volumeMounts"]}
     else:  # the names of its pods change
         assert "group_instance_id" not in config.kafka
 
