@@ -66,8 +66,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     made.close()
 
 
-@pytest.mark.parametrize("script", ["bucketer", "counter"])
-@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+@pytest.mark.parametrize(("script", "client"), [("bucketer", "kafka-python"), ("counter", "librdkafka")])
 def test_a_script_is_alive_until_it_is_frozen(script: str, client: str, running: Running, manager: Manager) -> None:
     running.settings = [f"client={client}"]
     process = running.start(script)
