@@ -100,8 +100,8 @@ def _chosen(config: Config) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "confluent_kafka":
             raise
-        message = f"client: {config.client} needs the package confluent-kafka: pip install -e '.[{config.client}]'"
-        raise UsageError(message) from None
+        how = f"pip install 'unique-users[{config.client}]'"
+        raise UsageError(f"client: {config.client} needs the package confluent-kafka: {how}") from None
 
 
 Built = TypeVar("Built")

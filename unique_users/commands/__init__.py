@@ -38,7 +38,8 @@ def run(command: str, prog: str, arguments: "list[str]") -> None:
         if package == "unique_users":
             raise
         extra = EXTRAS.get(package)
-        how = f"run `make setup` and use .venv/bin/{PROG}, or `pip install '.{f'[{extra}]' if extra else ''}'`"
+        what = f"'{PROG}[{extra}]'" if extra else "."
+        how = f"run `make setup` and use .venv/bin/{PROG}, or `pip install {what}`"
         sys.exit(f"error: {prog} needs the package {package!r}, which is not installed: {how}")
     except KeyboardInterrupt:
         sys.exit(1)

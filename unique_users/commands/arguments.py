@@ -95,5 +95,5 @@ def require_estimates(config: Config) -> None:
     try:
         sketch_class()
     except ImportError as error:
-        message = f"counter.estimates: needs the package datasketches ({error}): pip install -e '.[estimates]'"
+        message = f"counter.estimates: needs the package datasketches ({error}): pip install 'unique-users[estimates]'"
         raise UsageError(message) from None

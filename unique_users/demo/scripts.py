@@ -84,7 +84,7 @@ class Scripts:
         if find_spec("starlette") and find_spec("uvicorn") and find_spec("websockets"):
             self.start("dashboard", "--set=dashboard.port=0")
         else:
-            _log.info("no live page: it needs pip install -e '.[dashboard]'")
+            _log.info("no live page: it needs pip install 'unique-users[dashboard]'")
 
     def run(self, script: str, *arguments: str) -> None:
         """Run a script to its end while the others work. Raises DemoError if it fails."""

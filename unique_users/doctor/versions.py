@@ -43,7 +43,7 @@ def look(examination: Examination) -> Iterator[Finding]:
     try:
         yield ok(NAME, f"{shown}, {client} {version(client)}")
     except PackageNotFoundError:
-        yield wrong(NAME, f"{shown}, without {client}", f"pip install -e '.[{config.client}]'")
+        yield wrong(NAME, f"{shown}, without {client}", f"pip install 'unique-users[{config.client}]'")
 
 
 def _used(match: re.Match[str], config: object) -> bool:

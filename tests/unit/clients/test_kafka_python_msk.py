@@ -67,5 +67,5 @@ def test_without_tls_it_is_refused() -> None:
 
 def test_without_botocore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "botocore.session", None)
-    with pytest.raises(UsageError, match=r"needs the package botocore: pip install -e '\.\[msk\]'"):
+    with pytest.raises(UsageError, match=r"needs the package botocore: pip install 'unique-users\[msk\]'"):
         check_iam("SASL_SSL")

@@ -274,7 +274,7 @@ def test_without_the_package_estimates_are_refused_and_nothing_else_needs_it(tmp
         command = [sys.executable, "-c", run, "unique-users", *script, "--config", str(tmp_path / "config.yaml")]
         ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         assert ended.returncode == 2
-        assert "pip install -e '.[estimates]'" in ended.stderr
+        assert "pip install 'unique-users[estimates]'" in ended.stderr
         assert "Traceback" not in ended.stderr
 
 

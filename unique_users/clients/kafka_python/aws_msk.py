@@ -13,7 +13,7 @@ def check_iam(security_protocol: object) -> None:
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - an extra
         from botocore.session import Session  # noqa: PLC0415
     except ModuleNotFoundError:
-        message = f"kafka.sasl_mechanism: {MECHANISM} needs the package botocore: pip install -e '.[msk]'"
+        message = f"kafka.sasl_mechanism: {MECHANISM} needs the package botocore: pip install 'unique-users[msk]'"
         raise UsageError(message) from None
     try:
         session = Session()
