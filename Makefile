@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIN = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-live test unit faults-short faults soak bench check format lock clean
+.PHONY: help setup demo demo-live test unit faults-short faults soak bench check format lock dist wheel audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,9 +61,23 @@ format: $(VENV)/dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local --extra dashboard pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local --extra dashboard pyproject.toml -o requirements-dev.txt
+	$(PIN) --extra local --extra dashboard pyproject.toml -o requirements.txt
+	$(PIN) --extra all pyproject.toml -o requirements-all.txt
+	$(PIN) --extra dev pyproject.toml -o requirements-dev.txt
+
+dist: $(VENV)/dev  ## the wheel and the sdist in dist/, the list of what they need in sbom/: the same bytes each time
+	rm -rf dist sbom && mkdir sbom
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --python $(BIN)/python --no-build-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/cyclonedx-py requirements requirements-all.txt --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON --spec-version 1.6 --validate --output-file sbom/unique-users.cdx.json
+
+wheel: $(VENV)/dev  ## what each extra promises, from the wheel in dist/ alone; WHEEL_PYTHON=3.12 tests on another Python
+	WHEEL=$$(ls dist/*.whl) $(BIN)/python -m pytest tests/integration/test_wheel.py
+
+audit: $(VENV)/dev  ## known vulnerabilities of what is pinned; fails where it cannot ask PyPI about them
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-all.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.txt
 
 clean:  ## remove the virtual environment and the local Kafka's data; stop the broker first
-	rm -rf $(VENV) data
+	rm -rf $(VENV) data dist sbom
