@@ -59,7 +59,7 @@ class FirstFrames:
             return None
         self.done = True
         names = self._names()
-        if not self._wrong_field or not names:
+        if not self._wrong_field or not names or all(map(self._most_have, self._settings)):
             return None
         uid, ts = self._settings
         read = min(self._read, FRAMES_MAX)
@@ -74,6 +74,11 @@ class FirstFrames:
             for path in _leaves(root):
                 if path in self._seen or len(self._seen) < PATHS_MAX:
                     self._seen[path] += 1
+
+    def _most_have(self, setting: object) -> bool:
+        """Whether most frames have a field of this setting; what is wrong is then not the setting."""
+        names = setting if isinstance(setting, list) else [setting]
+        return any(self._seen[name] > self._objects / 2 for name in names)
 
     def _names(self) -> list[str]:
         shares = {path: count / self._objects for path, count in self._seen.items()}

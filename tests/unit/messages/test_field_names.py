@@ -62,6 +62,15 @@ def test_frames_that_are_late_or_in_the_future_have_the_right_fields() -> None:
     assert first.told() is None
 
 
+def test_where_most_frames_have_both_fields_the_settings_are_not_what_is_wrong() -> None:
+    wrong_unit = b'{"user":{"id":"u"},"at":1716200041007}'
+    frames = [wrong_unit, wrong_unit, b'{"user":{},"at":1716200041007}']
+    for uid, ts, right in (("user.id", "at", True), (["id", "user.id"], "at", True), ("user.id", "ts", False)):
+        first = FirstFrames(uid, ts)
+        first.add(frames, 0, ["bad_ts", "no_uid"])
+        assert (first.told() is None) is right
+
+
 def test_no_frame_before_a_report_is_nothing_to_tell_and_no_reason_to_be_done() -> None:
     first = FirstFrames("uid", "ts")
     assert first.told() is None
