@@ -78,7 +78,7 @@ class FirstFrames:
     def _most_have(self, setting: object) -> bool:
         """Whether most frames have a field of this setting; what is wrong is then not the setting."""
         names = setting if isinstance(setting, list) else [setting]
-        return any(self._seen[name] > self._objects / 2 for name in names)
+        return any(self._seen[str(name)] > self._objects / 2 for name in names)
 
     def _names(self) -> list[str]:
         shares = {path: count / self._objects for path, count in self._seen.items()}
