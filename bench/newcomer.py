@@ -1,12 +1,11 @@
 """How long a newcomer waits: each step from a clone to `exact`, with empty caches of pip and of Kafka's jars.
 
-    python bench/newcomer.py --runs 3 --json docs/performance/newcomer.json
+    python bench/newcomer.py --runs 3
 
 Prints a table: the seconds of each step, the median of the runs. Each run has a clone and a home folder of its own.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -42,23 +41,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--paths", default=",".join(PATHS), help="some of them; default: %(default)s")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     wheels = list((ROOT / "dist").glob("*.whl"))
     if len(wheels) != 1:
         sys.exit("error: build the wheel first: make dist")
-    found = {}
     for path in arguments.paths.split(","):
         runs = [walk(path, wheels[0]) for _ in range(arguments.runs)]
-        found[path] = {
-            f"{number} {step}": round(median(seconds), 1)
-            for number, (step, *seconds) in enumerate(zip(PATHS[path], *runs, strict=True), 1)
-        }
-        for step, seconds in found[path].items():
-            print(f"| {path} | `{step}` | {seconds} |", flush=True)
-        print(f"| {path} | together | {sum(found[path].values()):.1f} |", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        medians = [median(seconds) for seconds in zip(*runs, strict=True)]
+        for step, seconds in zip(PATHS[path], medians, strict=True):
+            print(f"| {path} | `{step}` | {seconds:.1f} |", flush=True)
+        print(f"| {path} | together | {sum(medians):.1f} |", flush=True)
 
 
 def walk(path: str, wheel: Path) -> list[float]:
