@@ -22,7 +22,7 @@ PATHS = {
     "venv": [
         "git clone --quiet SOURCE unique-users",
         "python3 -m venv .venv",
-        ".venv/bin/pip install --quiet --require-hashes -r requirements-dev.txt",
+        ".venv/bin/pip install --quiet --require-hashes -r requirements.txt",
         ".venv/bin/pip install --quiet --no-deps -e .",
         ".venv/bin/unique-users demo",
         ".venv/bin/unique-users demo",
