@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-live test unit faults-short faults soak bench check format lock clean
+.PHONY: help setup demo demo-live test unit faults-short faults soak image-test bench check format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds:
 soak: $(VENV)/dev  ## 30 minutes of mixed faults
 	$(BIN)/python tests/faults/soak.py --minutes 30
 
+image-test: $(VENV)/dev  ## build the container image with Buildah and run compose.yaml with it, as root: 4 minutes
+	$(BIN)/python tests/containers/image.py --starts 5
+
 bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames, median of 5: 20 minutes
 	$(BIN)/python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
@@ -63,6 +66,8 @@ lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra local --extra dashboard pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra dev --extra local --extra dashboard pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra librdkafka --extra dashboard pyproject.toml -o requirements-image.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements-build.txt
 
 clean:  ## remove the virtual environment and the local Kafka's data; stop the broker first
 	rm -rf $(VENV) data
