@@ -10,12 +10,14 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY requirements-build.txt requirements-image.txt ./
+# Another file for other packages, such as those of the extra msk.
+ARG REQUIREMENTS=requirements-image.txt
+COPY requirements-*.txt ./
 RUN python3 -m venv /build \
     && python3 -m venv --without-pip /opt/unique-users \
     && /build/bin/pip install --no-cache-dir --require-hashes --requirement requirements-build.txt \
     && /build/bin/pip --python /opt/unique-users/bin/python install --no-cache-dir --no-compile --require-hashes \
-        --requirement requirements-image.txt \
+        --requirement "${REQUIREMENTS}" \
     && find /opt/unique-users -name '*.so*' -exec strip --strip-unneeded {} +
 COPY pyproject.toml README.md LICENSE ./
 COPY kafka-config kafka-config

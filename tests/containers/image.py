@@ -1,4 +1,4 @@
-"""Builds the image with Buildah and runs compose.yaml with it until the counts are exact: `make image-test`.
+"""Builds the image with Buildah and runs compose.yaml with it until the counts are exact: `make image`.
 
 No container engine is needed, only root and the Debian packages buildah, debootstrap, iproute2 and prometheus. Every
 command runs as the image's user, on a read-only root. Ends with exit code 0 if all went well.
@@ -31,15 +31,17 @@ TOOLS = ("buildah", "debootstrap", "ip", "unshare", "nsenter", "prometheus")
 def main() -> None:
     """Build, measure, run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, help="keep the base images here for the next time")
+    parser.add_argument("--store", type=Path, help="keep the images here for the next time")
     parser.add_argument("--starts", type=int, default=0, help="measure so many starts of bucketer and counter")
+    parser.add_argument("--built", action="store_true", help="take the image that is in the store already")
     arguments = parser.parse_args()
     if os.geteuid() or (missing := [tool for tool in TOOLS if not shutil.which(tool)]):
         sys.exit(f"error: needs root, and the programs {', '.join(missing)}")
     with TemporaryDirectory(prefix="unique-users-image-") as place:
         store = Store(arguments.store or Path(place) / "store")
         store.make_bases()
-        store.build(ROOT, log=Path(place) / "build.log")
+        if not arguments.built:
+            store.build(ROOT, log=Path(place) / "build.log")
         container, root = store.mount()
         try:
             sizes(store, root)

@@ -1,8 +1,10 @@
 """The Dockerfile, compose.yaml and what they name are right; a typo in any of them is found."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from shutil import copytree, ignore_patterns, which
 from typing import Any
@@ -15,8 +17,10 @@ from repository import ROOT
 
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
+from unique_users.errors import UsageError
 from unique_users.metrics import Process
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tools that check them are not for Windows")
 BIN = Path(sys.executable).parent
 COMPOSE = ROOT / "compose.yaml"
 CONFIG = ROOT / "deploy" / "container" / "config.yaml"
@@ -71,12 +75,12 @@ def missing(dockerfile: Path) -> set[str]:
     return {
         name
         for name in copied(dockerfile)
-        if not (ROOT / name).exists() or not any(Path(name).is_relative_to(each) for each in sent)
+        if not list(ROOT.glob(name)) or not any(Path(name).is_relative_to(each) for each in sent)
     }
 
 
 def test_what_the_dockerfile_copies_is_there_and_sent_to_the_build() -> None:
-    assert copied(ROOT / "Dockerfile") >= {"requirements-image.txt", "unique_users", "deploy/container/config.yaml"}
+    assert copied(ROOT / "Dockerfile") >= {"requirements-*.txt", "unique_users", "deploy/container/config.yaml"}
     assert missing(ROOT / "Dockerfile") == set()
 
 
@@ -131,8 +135,8 @@ def complaints(services: Mapping[str, Mapping[str, Any]], volumes: Mapping[str, 
         checks = service.get("healthcheck", {}).get("test", [])
         commands = [service["command"], *([checks[2:]] if checks else [])] if is_ours(service) else []
         for command in commands:
-            done = run(sys.executable, "-c", PARSE, *command)
-            found += [f"{name}: {' '.join(command)}: {done.stderr}"] if done.returncode else []
+            said = parser_complaint(*command)
+            found += [f"{name}: {' '.join(command)}: {said}"] if said else []
         for mount in mounts_of(service):
             known = mount.source in volumes if mount.is_volume else (ROOT / mount.source).is_file()
             found += [] if known or (ROOT / mount.source).is_dir() else [f"{name}: no {mount.source}"]
@@ -142,6 +146,12 @@ def complaints(services: Mapping[str, Mapping[str, Any]], volumes: Mapping[str, 
             elif wanted["condition"] == "service_healthy" and not services[needed].get("healthcheck", {}).get("test"):
                 found.append(f"{name}: {needed} has no health check")
     return found
+
+
+@cache
+def parser_complaint(*command: str) -> str:
+    done = run(sys.executable, "-c", PARSE, *command)
+    return done.stderr if done.returncode else ""
 
 
 # Runs a command up to where it has parsed its arguments.
@@ -205,6 +215,13 @@ def test_no_password_is_in_a_file(services: dict[str, Any]) -> None:
     assert resolved(COMPOSE)["secrets"] == {"postgres-password": {"environment": "POSTGRES_PASSWORD"}}
 
 
+def test_one_service_builds_the_image_and_the_others_take_it(services: dict[str, Any]) -> None:
+    ours = {name: service for name, service in services.items() if is_ours(service)}
+    assert [name for name, service in ours.items() if "build" in service] == ["bucketer"]
+    assert {service["pull_policy"] for name, service in ours.items() if name != "bucketer"} == {"never"}
+    assert len({service["image"] for service in ours.values()}) == 1
+
+
 @pytest.mark.parametrize("name", ["bucketer", "counter", "dashboard", "producer", "recount", "sample"])
 def test_our_containers_may_write_nothing_but_their_volumes(name: str, services: dict[str, Any]) -> None:
     service = services[name]
@@ -225,6 +242,22 @@ def test_the_configuration_of_the_image_loads_and_serves_at_the_port_of_its_heal
     ]
     assert (config.metrics.host, config.metrics.port) == ("0.0.0.0", 9400)
     assert config.state.directory == "/var/lib/unique-users"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("state:", "stat:"), ("directory", "directroy"), ("${METRICS_PORT", "$METRICS_PORT")]
+)
+def test_a_typo_in_the_configuration_of_the_image_is_found(right: str, wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        load_config(str(planted(tmp_path, right, wrong, CONFIG)), environment={})
+
+
+def test_what_the_program_imports_is_compiled_and_pythons_own_modules_too(tmp_path: Path) -> None:
+    script = ROOT / "deploy" / "container" / "precompile.py"
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    subprocess.run([sys.executable, "-P", str(script)], cwd=tmp_path, env=environment, check=True, timeout=120)
+    compiled = {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")}
+    assert {"recovery", "healthy", "follower", "selectors", "argparse", "codec"} <= compiled
 
 
 def with_what_an_image_needs(config: Config) -> Config:
