@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RELEASE = "bookworm"  # has Python 3.11
+RELEASES = {"bookworm": "Python 3.11", "trixie": "Python 3.13"}
 PACKAGES = ("ca-certificates", "netbase", "tzdata", "python3")
 BUILD_PACKAGES = ("python3-venv",)  # the official images have pip
 NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists")
@@ -22,9 +22,10 @@ FROM_HERE = ("/etc/ssl/certs", "/etc/pip.conf")
 class Store:
     """Images in a directory of their own. `seconds` has what each step took, in turn."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, release: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.release = release  # of Debian
         self.seconds: dict[str, float] = {}
 
     def buildah(self, *arguments: str) -> str:
@@ -50,7 +51,7 @@ class Store:
         shutil.rmtree(rootfs, ignore_errors=True)
         self._timed(
             "debootstrap",
-            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE, str(rootfs)],
+            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", self.release, str(rootfs)],
         )
         _slim(rootfs)
         began = time.monotonic()

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
-from buildah import Store, bytes_of
+from buildah import RELEASES, Store, bytes_of
 from composed import resolved
 from confined import STOP_SECONDS
 from stack import Stack, until
@@ -32,13 +32,14 @@ def main() -> None:
     """Build, measure, run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="keep the images here for the next time")
+    parser.add_argument("--release", choices=RELEASES, default="bookworm", help="the Debian of the base")
     parser.add_argument("--starts", type=int, default=0, help="measure so many starts of bucketer and counter")
     parser.add_argument("--built", action="store_true", help="take the image that is in the store already")
     arguments = parser.parse_args()
     if os.geteuid() or (missing := [tool for tool in TOOLS if not shutil.which(tool)]):
         sys.exit(f"error: needs root, and the programs {', '.join(missing)}")
     with TemporaryDirectory(prefix="unique-users-image-") as place:
-        store = Store(arguments.store or Path(place) / "store")
+        store = Store(arguments.store or Path(place) / "store", arguments.release)
         store.make_bases()
         if not arguments.built:
             store.build(ROOT, log=Path(place) / "build.log")
@@ -137,7 +138,7 @@ def start_seconds(stack: Stack, name: str, number: int) -> float:
     """Time one start of a service; it is ready and stopped before the next."""
     began = time.monotonic()
     with stack.container(name, stack.services[name]["command"], f"{name}-{number}") as started:
-        while "reading" not in started.said():
+        while f"{name}: reading" not in started.said():
             assert started.code is None, started.said()
             time.sleep(0.005)
         seconds = time.monotonic() - began
