@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RELEASES = {"bookworm": "Python 3.11", "trixie": "Python 3.13"}
+RELEASES = {"trixie": "Python 3.13", "bookworm": "Python 3.11"}
 PACKAGES = ("ca-certificates", "netbase", "tzdata", "python3")
 BUILD_PACKAGES = ("python3-venv",)  # the official images have pip
 NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists")

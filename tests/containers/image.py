@@ -32,7 +32,7 @@ def main() -> None:
     """Build, measure, run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="keep the images here for the next time")
-    parser.add_argument("--release", choices=RELEASES, default="bookworm", help="the Debian of the base")
+    parser.add_argument("--release", choices=RELEASES, default="trixie", help="the Debian of the base")
     parser.add_argument("--starts", type=int, default=0, help="measure so many starts of bucketer and counter")
     parser.add_argument("--built", action="store_true", help="take the image that is in the store already")
     arguments = parser.parse_args()
