@@ -104,8 +104,10 @@ def compose_until_exact(stack: Stack) -> None:
     until(
         lambda: scraped(stack) == {"bucketer": "up", "counter": "up", "dashboard": "up", "producer": "down"}, "scrapes"
     )
-    rules = stack.prometheus("rules")["groups"]
-    print(f"Prometheus scrapes them, and has {sum(len(group['rules']) for group in rules)} alerts")
+    wanted = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8").count("- alert: ")
+    alerts = [rule for group in stack.prometheus("rules")["groups"] for rule in group["rules"]]
+    assert len(alerts) == wanted, alerts
+    print(f"Prometheus scrapes them, and has {wanted} alerts")
     for name in ("dashboard", "counter", "bucketer"):
         container = stack.running[name]
         began = time.monotonic()
