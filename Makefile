@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIN = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-live test unit faults-short faults soak bench check format lock dist wheel audit clean
+.PHONY: help setup demo demo-live test unit faults-short faults soak image bench check format lock dist wheel audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds:
 soak: $(VENV)/dev  ## 30 minutes of mixed faults
 	$(BIN)/python tests/faults/soak.py --minutes 30
 
+image: $(VENV)/dev  ## build the container image with Buildah, run compose.yaml with it until the counts are exact; as root
+	$(BIN)/python tests/containers/image.py --starts 5
+
 bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames, median of 5: 20 minutes
 	$(BIN)/python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
@@ -64,6 +67,8 @@ lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(PIN) --extra local --extra dashboard pyproject.toml -o requirements.txt
 	$(PIN) --extra all pyproject.toml -o requirements-all.txt
 	$(PIN) --extra dev pyproject.toml -o requirements-dev.txt
+	$(PIN) --extra librdkafka --extra dashboard pyproject.toml -o requirements-image.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | $(PIN) - -o requirements-build.txt
 
 dist: $(VENV)/dev  ## the wheel and the sdist in dist/, the list of what they need in sbom/: the same bytes each time
 	rm -rf dist sbom && mkdir sbom

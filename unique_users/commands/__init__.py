@@ -12,7 +12,9 @@ COMMANDS = {
     "rejected": "show the frames that were rejected, and send them again once a setting is corrected",
     "dashboard": "serve a live page of the counts, and answer questions about them as JSON and CSV",
     "doctor": "check everything, and say what is wrong and what to do",
+    "healthy": "ask a process on this machine whether it is healthy, for the health check of a container",
     "state": "show, check, back up and restore the counters' state",
+    "sample": "write a sample stream of 30,000 frames",
     "broker": "start, stop and inspect a local Kafka, or run one of Kafka's own tools",
     "demo": "run everything on this machine, and prove that the counts are exact",
 }

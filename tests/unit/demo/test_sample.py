@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from unique_users.commands import sample as sample_command
 from unique_users.config.schema import Config
 from unique_users.demo.sample import LATE_SECONDS_MAX, START, frames, write_sample
+from unique_users.errors import InputError
 from unique_users.queries.recount import recount
 
 COUNT = 10_000
@@ -116,3 +118,20 @@ def test_a_sample_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path) ->
     with pytest.raises(OSError, match=r"stream\.gz"):
         write_sample(tmp_path / "stream.gz", 10)
     assert [path.name for path in tmp_path.iterdir()] == ["stream.gz"]
+
+
+def test_the_command_writes_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "stream.gz"
+    caplog.set_level("INFO")
+    assert sample_command.main(["--config", "", str(path)]) == 0
+    with gzip.open(path) as lines:
+        assert sum(1 for _ in lines) == 30_000
+    path.write_bytes(b"mine")
+    assert sample_command.main(["--config", "", "--set", f"producer.file={path}"]) == 0
+    assert path.read_bytes() == b"mine"
+    assert caplog.messages == [f"{path}: 30,000 frames", f"{path} exists: left as it is"]
+
+
+def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot write .*: No such file or directory: name another file"):
+        sample_command.main(["--config", "", str(tmp_path / "nowhere" / "stream.gz")])
