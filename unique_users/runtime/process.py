@@ -34,6 +34,7 @@ def run_script(main: Callable[[Sequence[str]], int]) -> None:
         code = 1
     finally:
         _running_script = False
+        gc.freeze()  # the interpreter's last collections would look at every user id once more
     sys.exit(code)
 
 
