@@ -24,13 +24,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "bench/peers")]
 
-from code_lines import code_lines  # noqa: E402
+from compared import OURS, compared  # noqa: E402
 from engines_table import table  # noqa: E402
 from kills import Feed, Job, survive  # noqa: E402
 from late_and_bad import bad_lines  # noqa: E402
 from pipeline import Variant, bench  # noqa: E402
 from pipeline_tables import cpu, whole_cpu_seconds  # noqa: E402
-from registry import HERE, PEERS  # noqa: E402
+from registry import PEERS  # noqa: E402
 from run import durable_flags  # noqa: E402
 from topics import create, end, published  # noqa: E402
 
@@ -40,36 +40,9 @@ from unique_users.config.load import load_config  # noqa: E402
 from unique_users.local_kafka.broker import LocalKafka, free_port  # noqa: E402
 
 FOREVER = 1_000_000_000
-OURS = {
-    "kafka-python": Variant("kafka-python", combine=False),
-    "librdkafka": Variant("librdkafka", combine=False),
-    "librdkafka-combine": Variant("librdkafka", combine=True),
-}
+SCRIPTS = ("bucketer", "counter")
+VARIANTS = {name: Variant(client, combine=combine) for name, (client, combine) in OURS.items()}
 SLOW = ("faust", "spark", "quix-direct", "quix-rekeyed")  # one run is enough
-
-
-def described() -> dict[str, dict[str, Any]]:
-    """Of each engine what needs no run."""
-    ours = {
-        name: {
-            "title": f"this project, {variant}",
-            "settings": (variant.client != "kafka-python") + variant.combine,
-            "lines": 0,
-            "durable": True,
-            "publishes": True,
-        }
-        for name, variant in OURS.items()
-    }
-    peers = {
-        name: {
-            "title": peer.title,
-            "lines": sum(code_lines(HERE / file) for file in peer.code),
-            "durable": peer.durable,
-            "publishes": peer.publishes,
-        }
-        for name, peer in PEERS.items()
-    }
-    return {**ours, **peers}
 
 
 def speed(names: list[str], frames: int, runs: int, keep: Callable[[str, dict[str, Any]], None]) -> None:
@@ -82,7 +55,7 @@ def speed(names: list[str], frames: int, runs: int, keep: Callable[[str, dict[st
             for name in names:
                 if number and name in SLOW:
                     continue
-                result = dict(ready.run_peer(name)) if name in PEERS else _figures(ready.run(OURS[name]))
+                result = dict(ready.run_peer(name)) if name in PEERS else _figures(ready.run(VARIANTS[name]))
                 result["exact"] = result["exact"] and result["rejected"] == bad_lines(frames)
                 keep(name, result)
 
@@ -93,11 +66,12 @@ def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
         "exact": result["exact"],
         "rejected": result["rejected"],
         "late": 0,
+        "settings": (result["client"] != "kafka-python") + result["combine"],
         "frames_per_second": result["frames"] / result["seconds"],
         "cpu_us_per_frame": cpu(result),
         "launch_seconds": result["launch_seconds"],
         "all_cpu_seconds": whole_cpu_seconds(result),
-        "peak_mb": sum(result[script]["peak_mb"] for script in ("bucketer", "counter")),
+        "peak_mb": sum(result[script]["peak_mb"] for script in SCRIPTS),
     }
 
 
@@ -121,12 +95,13 @@ def _peer(name: str, servers: str, feed: str, scratch: Path) -> Job:
 
 
 def _ours(name: str, servers: str, feed: str, scratch: Path) -> Job:
-    variant, counts = OURS[name], f"{name}-counts"
+    variant, counts = VARIANTS[name], f"{name}-counts"
     create(servers, counts)
     settings = [f"kafka.bootstrap_servers={servers}", *variant.settings(), f"topics.feed.name={feed}"]
     settings += [f"topics.{topic}.name={name}-{topic}" for topic in ("bucketed", "counts", "rejected")]
-    settings += [f"{script}.group={name}-{script}" for script in ("bucketer", "counter")]
-    settings += [f"state.directory={scratch / name}"]
+    settings += [f"{script}.group={name}-{script}" for script in SCRIPTS]
+    # As with the peers, the next launch takes over at once from one that was killed.
+    settings += [f"state.directory={scratch / name}", f"kafka.group_instance_id={name}"]
     sets = [part for setting in settings for part in ("--set", setting)]
     config = str(ROOT / "config.yaml")
     commands = [[sys.executable, str(ROOT / f"{script}.py"), "--config", config, *sets] for script in SCRIPTS]
@@ -136,9 +111,6 @@ def _ours(name: str, servers: str, feed: str, scratch: Path) -> Job:
         return {bucket.start: users_in(count.total) for bucket, count in read.items()}
 
     return Job(commands, partial(end, servers, counts), merged)
-
-
-SCRIPTS = ("bucketer", "counter")
 
 
 def main() -> None:
@@ -158,10 +130,10 @@ def main() -> None:
     if arguments.command == "table":
         print(table(found))
         return
-    for name, words in described().items():
-        found["engines"][name] = {**found["engines"].get(name, {}), **words}
+    engines = compared()
+    found["engines"] = {name: found["engines"].get(name, {}) for name in engines}
     found |= {"cores": os.cpu_count(), "python": platform.python_version()}
-    names = arguments.only.split(",") if arguments.only else [*OURS, *PEERS]
+    names = arguments.only.split(",") if arguments.only else list(engines)
     begun: set[str] = set()
 
     def keep(name: str, result: dict[str, Any]) -> None:
@@ -169,7 +141,6 @@ def main() -> None:
         if arguments.command == "kills":
             engine["kills"] = result
         else:
-            engine["settings"] = result.pop("settings", engine.get("settings"))
             engine["runs"] = [*(engine["runs"] if name in begun else []), result]
             begun.add(name)
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -179,7 +150,7 @@ def main() -> None:
         found["frames"] = arguments.frames
         speed(names, arguments.frames, arguments.runs, keep)
     else:
-        kills([name for name in names if found["engines"][name]["durable"]], arguments.times, keep)
+        kills([name for name in names if engines[name].durable], arguments.times, keep)
 
 
 if __name__ == "__main__":

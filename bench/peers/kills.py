@@ -6,12 +6,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
-from kafka import KafkaProducer
+from confluent_kafka import Producer
 from late_and_bad import BAD, uneven_frames
 from peer import Frame
 
@@ -21,7 +20,8 @@ EVENT_SECONDS = FRAMES_MAX // 80  # of event time in them: a minute every two an
 USERS = 100_000
 LOOK_SECONDS = 0.5
 PROGRESS_SECONDS_MAX = 150.0  # from a launch to the first count; the longest session time-out and a start are in it
-QUIET_SECONDS_MAX = 60.0  # at the end, without a new count
+FLUSH_SECONDS_MAX = 60.0
+QUIET_SECONDS_MAX = 40.0  # at the end, without a new count
 KILL_AFTER_SECONDS = (0.1, 2.5)  # since the first count of a launch
 
 
@@ -48,7 +48,7 @@ class Feed:
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._topic = topic
-        self._producer = KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=50, compression_type="gzip")
+        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 50, "compression.type": "lz4"})
         self._users: dict[int, set[str]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -62,15 +62,15 @@ class Feed:
         """End, when all is acknowledged. Returns the true counts."""
         self._over.set()
         self._thread.join()
-        with closing(self._producer):
-            self._producer.flush()
+        if left := self._producer.flush(FLUSH_SECONDS_MAX):
+            sys.exit(f"{left} frames were not acknowledged")
         return {minute: len(uids) for minute, uids in self._users.items()}
 
     def _run(self) -> None:
         decode = msgspec.json.Decoder(Frame).decode
         began = time.monotonic()
         for line in uneven_frames(FRAMES_MAX, USERS, EVENT_SECONDS):
-            self._producer.send(self._topic, line)
+            self._producer.produce(self._topic, line)
             self.frames += 1
             if line not in BAD:
                 frame = decode(line)
@@ -78,6 +78,7 @@ class Feed:
             if self._over.is_set():
                 return
             if self.frames % 100 == 0:
+                self._producer.poll(0)
                 time.sleep(max(0.0, began + self.frames / FRAMES_A_SECOND - time.monotonic()))
 
 
@@ -89,6 +90,7 @@ def survive(job: Job, feed: Feed, kills: int, said: Path) -> Survived:
     for _ in range(kills):
         with _Launched(job, said) as launched:
             waits.append(launched.until_a_count())
+            print(f"{waits[-1]:.1f} s to a count", file=sys.stderr, flush=True)
             time.sleep(chance.uniform(*KILL_AFTER_SECONDS))
     with _Launched(job, said) as launched:
         waits.append(launched.until_a_count())

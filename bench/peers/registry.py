@@ -130,7 +130,9 @@ def _build(module: str) -> Path:
             module,
             "--also-make",
         ]
-        subprocess.run([*maven, "package"], check=True, stdout=sys.stderr)
+        built = subprocess.run([*maven, "package"], check=False, capture_output=True, text=True)
+        if built.returncode:
+            sys.exit(f"{' '.join(built.args)} ended with {built.returncode}: {built.stdout}{built.stderr}")
         made_from.write_text(wanted, encoding="utf-8")
     return place
 

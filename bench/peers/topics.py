@@ -8,6 +8,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
 
 POLL_MILLISECONDS = 500
+EMPTY_POLLS_MAX = 4
 
 
 def create(bootstrap_servers: str, *topics: str) -> None:
@@ -35,7 +36,10 @@ def _records(bootstrap_servers: str, topic: str) -> Iterator[tuple[bytes, bytes]
         consumer.assign([partition])
         consumer.seek_to_beginning(partition)
         last = consumer.end_offsets([partition])[partition]
-        while consumer.position(partition) < last:
-            for records in consumer.poll(timeout_ms=POLL_MILLISECONDS).values():
+        empty = 0  # the end may be markers of transactions, which no poll returns
+        while consumer.position(partition) < last and empty < EMPTY_POLLS_MAX:
+            polled = consumer.poll(timeout_ms=POLL_MILLISECONDS)
+            empty = 0 if polled else empty + 1
+            for records in polled.values():
                 for record in records:
                     yield record.key, record.value

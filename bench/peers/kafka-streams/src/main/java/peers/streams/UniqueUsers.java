@@ -8,6 +8,7 @@ import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
@@ -22,7 +23,7 @@ import org.apache.kafka.streams.kstream.Repartitioned;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
-import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.KeyValueStore;
 import peers.FrameReader;
 import peers.Run;
 import peers.Task;
@@ -72,7 +73,9 @@ public final class UniqueUsers {
         .processValues(new FirstSeen.Supplier())
         .groupByKey(Grouped.with(Serdes.Long(), Serdes.String()))
         .count(
-            Materialized.<Long, Long>as(Stores.inMemoryKeyValueStore("counts"))
+            // On disk, since only then does a process keep its id, by which the next launch aborts the
+            // transactions of one that was killed instead of waiting for their time-out.
+            Materialized.<Long, Long, KeyValueStore<Bytes, byte[]>>as("counts")
                 .withKeySerde(Serdes.Long())
                 .withValueSerde(Serdes.Long())
                 .withCachingEnabled())
