@@ -73,7 +73,8 @@ public final class UniqueUsers {
         .processValues(new FirstSeen.Supplier())
         .groupByKey(Grouped.with(Serdes.Long(), Serdes.String()))
         .count(
-            // On disk, since only then does a process keep its id, by which the next launch aborts the
+            // On disk, since only then does a process keep its id, by which the next launch aborts
+            // the
             // transactions of one that was killed instead of waiting for their time-out.
             Materialized.<Long, Long, KeyValueStore<Bytes, byte[]>>as("counts")
                 .withKeySerde(Serdes.Long())
