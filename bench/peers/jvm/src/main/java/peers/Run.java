@@ -46,9 +46,10 @@ public final class Run {
     COUNTED.incrementAndGet();
   }
 
-  /** A count was published. */
+  /** A count was published; the watch says when the last one was. */
   public static void published(long minute, long users) {
     COUNTS.put(minute, users);
+    WATCH.stop();
   }
 
   /** Waits until so many frames are counted, or were bad or late; or until none came for long. */
@@ -63,11 +64,6 @@ public final class Run {
       }
       Thread.sleep(LOOK_MILLISECONDS);
     }
-  }
-
-  /** The last count is published. */
-  public static void stop() {
-    WATCH.stop();
   }
 
   /** Writes the result; fails when not every frame was looked at. */

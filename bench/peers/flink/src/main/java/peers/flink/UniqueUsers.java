@@ -48,7 +48,6 @@ public final class UniqueUsers {
         StreamExecutionEnvironment.getExecutionEnvironment(Configuration.fromMap(settings));
     build(environment, task);
     environment.execute("unique-users");
-    Run.stop();
     settings.putAll(consumer());
     Run.finish(task, settings);
     System.exit(0); // without a wait for threads that idle

@@ -34,7 +34,7 @@ import peers.Task;
  * <p>A frame goes through a topic with its minute as the key, so that one task has all of a minute.
  * The users of the minutes are in a store in memory with a changelog topic, and a table counts
  * those that are new. Exactly once: after a crash without it, a user may be in the first store and
- * not in the second. Time and CPU end when the last commit is done.
+ * not in the second.
  */
 public final class UniqueUsers {
   private static final int PARTITIONS = 1;
@@ -58,7 +58,6 @@ public final class UniqueUsers {
     streams.start();
     Run.await(task.frames());
     streams.close();
-    Run.stop();
     Run.finish(task, settings);
   }
 
