@@ -52,7 +52,7 @@ bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames
 	$(BIN)/python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
 
-bench-peers: $(VENV)/dev  ## other engines at the same job, measured and killed ten times each: needs a JDK and Maven
+bench-peers: $(VENV)/dev  ## other engines at the same job, measured, and killed ten times each: less than 20 minutes; needs a JDK and Maven
 	$(BIN)/python bench/engines.py speed --json docs/performance/engines.json
 	$(BIN)/python bench/engines.py kills --json docs/performance/engines.json
 	$(BIN)/python tests/docs/engines_document.py
