@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIN = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-live test unit faults-short faults soak image bench check format lock dist wheel audit clean
+.PHONY: help setup demo demo-live test unit faults-short faults soak image bench bench-peers check format lock dist wheel audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,12 @@ image: $(VENV)/dev  ## build the container image with Buildah, run compose.yaml 
 bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames, median of 5: 20 minutes
 	$(BIN)/python bench/pipeline.py --runs 5 --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
+
+bench-peers: $(VENV)/dev  ## other engines at the same job, measured, and killed ten times each: less than 20 minutes; needs a JDK and Maven
+	$(BIN)/python bench/engines.py speed --json docs/performance/engines.json
+	$(BIN)/python bench/engines.py kills --json docs/performance/engines.json
+	$(BIN)/python tests/docs/engines_document.py
+	$(BIN)/python bench/engines.py table docs/performance/engines.json
 
 check: $(VENV)/dev  ## linter, formatter, types, import contracts, docs
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """Write generated frames to stdout, and to a file what is to be counted of every interval, in UTC, by plain sets.
 
-    python bench/generate.py FRAMES COUNTS.json [USERS] | python producer.py -
+    python bench/generate.py FRAMES COUNTS.json [USERS] [--uneven] | python producer.py -
 
 100,000 users and 17 minutes of event time, however many frames. The file has the counts of each interval by the start
-of each bucket, and below `estimates` those that sketches estimate.
+of each bucket, and below `estimates` those that sketches estimate. With `--uneven` some frames are hours late and some
+lines are no frames, see late_and_bad.py.
 """
 
 import json
@@ -13,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
+sys.path[:0] = [str(HERE.parent), str(HERE), str(HERE / "peers")]
 
 import msgspec  # noqa: E402
+from late_and_bad import BAD, uneven_frames  # noqa: E402
 from peer import Frame  # noqa: E402
 
 from unique_users.aggregation.counts import sketch_class  # noqa: E402
@@ -29,12 +31,14 @@ LINES = 1_000
 
 def main() -> None:
     """Frames first, counts at the end."""
-    count, counts = int(sys.argv[1]), Path(sys.argv[2])
-    among = int(sys.argv[3]) if len(sys.argv) > 3 else USERS  # noqa: PLR2004
+    words = [word for word in sys.argv[1:] if word != "--uneven"]
+    count, counts = int(words[0]), Path(words[1])
+    among = int(words[2]) if len(words) > 2 else USERS  # noqa: PLR2004
+    made = uneven_frames if "--uneven" in sys.argv else frames
     users: dict[int, set[str]] = {}
-    for lines in _chunks(frames(count, users=among, seconds=SECONDS)):
+    for lines in _chunks(made(count, among, SECONDS)):
         sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
-        for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(lines)):
+        for frame in msgspec.json.Decoder(Frame).decode_lines(b"\n".join(line for line in lines if line not in BAD)):
             users.setdefault(frame.ts // 60 * 60, set()).add(frame.uid)
     sys.stdout.buffer.flush()
     exact, estimates = ({name: _counts(name, users, count) for name in INTERVALS} for count in (len, _estimate))

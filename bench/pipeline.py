@@ -51,7 +51,9 @@ import plot  # noqa: E402
 from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
 from pipeline_tables import costs, scraped, spread, summary, table  # noqa: E402
-from run import PEERS, run_peer  # noqa: E402
+from registry import PEERS  # noqa: E402
+from run import run_peer  # noqa: E402
+from topics import end  # noqa: E402
 from watched import SAMPLE_SECONDS, Figures, Reports, Watched  # noqa: E402
 
 from unique_users.config.load import load_config  # noqa: E402
@@ -112,7 +114,17 @@ VARIANTS = [Variant(client, combine) for client in ("kafka-python", "librdkafka"
 class Bench:
     """A broker whose `feed` holds generated frames, and the scripts on it."""
 
-    def __init__(self, kafka: LocalKafka, scratch: Path, frames: int, users: int, settings: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kafka: LocalKafka,
+        scratch: Path,
+        frames: int,
+        users: int,
+        settings: Iterable[str],
+        *,
+        uneven: bool = False,
+    ) -> None:
+        self._uneven = uneven
         self._kafka = kafka
         self._scratch = scratch
         self._frames = frames
@@ -126,6 +138,7 @@ class Bench:
         counts = self._scratch / "expected.json"
         amounts = [self._frames * partitions, counts, self._users * partitions]
         generate = [sys.executable, str(ROOT / "bench/generate.py"), *map(str, amounts)]
+        generate += ["--uneven"] if self._uneven else []
         with subprocess.Popen(generate, stdout=subprocess.PIPE) as generator:
             settings = ["client=librdkafka", f"topics.feed.name={feed(partitions)}"]
             command = self._script(ROOT / "producer.py", [*settings, f"topics.feed.partitions={partitions}"], "-")
@@ -226,6 +239,7 @@ class Bench:
             **variant._asdict(),
             "root": variant.root.name,
             "frames": self._frames * variant.partitions,
+            "rejected": end(self._kafka.bootstrap_servers, f"rejected{self._number}"),
             "exact": bool(expected) and together(reports) == expected,
             "seconds": seconds,
             "launch_seconds": ended_at - launched_at,
@@ -321,9 +335,11 @@ def together(reports: Sequence[Reports]) -> dict[Bucket, int]:
 
 @contextmanager
 def bench(
-    frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,), users: int = USERS
+    frames: int, settings: Iterable[str], partitions: Iterable[int] = (1,), users: int = USERS, *, uneven: bool = False
 ) -> Iterator[Bench]:
     """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte.
+
+    With `uneven` some frames are hours late and some lines are no frames, see late_and_bad.py.
 
     A group's first members are waited for, so that none begins with what another one takes over a moment later.
     """
@@ -331,7 +347,7 @@ def bench(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
         with LocalKafka("4.3.1", scratch / "kafka", free_port(), properties=joining) as kafka:
-            made = Bench(kafka, scratch, frames, users, settings)
+            made = Bench(kafka, scratch, frames, users, settings, uneven=uneven)
             for each in partitions:
                 made.fill(each)
             yield made

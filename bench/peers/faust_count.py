@@ -15,7 +15,20 @@ from typing import Any
 
 import faust
 import msgspec
-from peer import SILENCE_SECONDS_MAX, Frame, Stopwatch, Task, finish, task
+from peer import NO_FRAME, SILENCE_SECONDS_MAX, Frame, Stopwatch, Task, finish, task
+
+_SETTINGS: dict[str, Any] = {
+    "autodiscover": False,
+    "web_enabled": False,
+    "topic_disable_leader": True,  # a topic that only tables with timers need
+    "topic_allow_declare": False,
+    "consumer_auto_offset_reset": "earliest",
+    "consumer_max_fetch_size": 4 * 1024 * 1024,
+    "broker_max_poll_records": 5_000,
+    "broker_check_crcs": False,
+    "stream_buffer_maxsize": 16_384,
+    "stream_wait_empty": False,
+}
 
 
 class UserCount:
@@ -23,7 +36,7 @@ class UserCount:
 
     def __init__(self, frames: int, watch: Stopwatch) -> None:
         self.users: dict[int, set[str]] = {}
-        self.frames = 0
+        self.frames = self.rejected = 0
         self.done = asyncio.Event()
         self._all = frames
         self._watch = watch
@@ -34,13 +47,17 @@ class UserCount:
         async for value in stream:
             if not self.frames:
                 self._watch.start()
-            frame = decode(value)
-            start = frame.ts - frame.ts % 60
-            if start in self.users:
-                self.users[start].add(frame.uid)
-            else:
-                self.users[start] = {frame.uid}
             self.frames += 1
+            try:
+                frame = decode(value)
+            except NO_FRAME:
+                self.rejected += 1
+            else:
+                start = frame.ts - frame.ts % 60
+                if start in self.users:
+                    self.users[start].add(frame.uid)
+                else:
+                    self.users[start] = {frame.uid}
             if self.frames == self._all:
                 self._watch.stop()
                 self.done.set()
@@ -53,16 +70,7 @@ async def run(asked: Task, directory: str, watch: Stopwatch) -> UserCount:
         f"faust-{uuid.uuid4().hex[:8]}",
         broker=f"kafka://{asked.bootstrap_servers}",
         datadir=directory,
-        autodiscover=False,
-        web_enabled=False,
-        topic_disable_leader=True,  # a topic that only tables with timers need
-        topic_allow_declare=False,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 1024 * 1024,
-        broker_max_poll_records=5_000,
-        broker_check_crcs=False,
-        stream_buffer_maxsize=16_384,
-        stream_wait_empty=False,
+        **_SETTINGS,
     )
     count = UserCount(asked.frames, watch)
     app.agent(app.topic(asked.topic, value_serializer="raw"), name="count")(count.agent)
@@ -85,7 +93,9 @@ def main() -> None:
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as directory:
         count = asyncio.run(run(asked, directory, watch))
-    finish(asked, count.frames, {start: len(uids) for start, uids in count.users.items()}, watch)
+    counts = {start: len(uids) for start, uids in count.users.items()}
+    counted = count.frames - count.rejected
+    finish(asked, counted, counts, watch, rejected=count.rejected, settings=len(_SETTINGS))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 import json
 import resource
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +21,20 @@ class Frame(msgspec.Struct, gc=False):
     ts: int
 
 
+NO_FRAME = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding something else raises
+
+
 class Task(NamedTuple):
-    """What the command line asks for."""
+    """What the command line asks for. With `state`, a launch with the same `name` goes on where the last one was."""
 
     bootstrap_servers: str
     topic: str
     frames: int
     out: Path
     shape: str
+    name: str
+    state: Path | None
+    counts: str
 
 
 class Stopwatch:
@@ -62,17 +69,26 @@ def task(description: str | None, shapes: Sequence[str] = ("direct",)) -> Task:
     parser.add_argument("--frames", type=int, required=True, help="end when so many are counted")
     parser.add_argument("--out", type=Path, required=True, help="where the result goes, as JSON")
     parser.add_argument("--shape", choices=shapes, default=shapes[0])
+    parser.add_argument("--name", default=f"peer-{uuid.uuid4().hex[:8]}", help="of the group; the next launch goes on")
+    parser.add_argument("--state", type=Path, help="a directory that outlives the process")
+    parser.add_argument("--counts", default="", metavar="TOPIC", help="the topic that the counts are published to")
     return Task(**vars(parser.parse_args()))
 
 
-def finish(asked: Task, counted: int, counts: Mapping[int, int], watch: Stopwatch) -> None:
-    """Write the result. Exits with an error when not every frame was counted."""
-    if counted != asked.frames:
+def finish(
+    asked: Task, counted: int, counts: Mapping[int, int], watch: Stopwatch, *, rejected: int, settings: int
+) -> None:
+    """Write the result. Exits with an error when not every frame was counted or rejected."""
+    if counted + rejected != asked.frames:
         silence = f"no new frame for {SILENCE_SECONDS_MAX:.0f} s"
-        raise SystemExit(f"{asked.topic!r}: expected {asked.frames:,} frames, counted {counted:,}: {silence}")
+        wanted = f"expected {asked.frames:,} frames, counted {counted:,} and rejected {rejected:,}"
+        raise SystemExit(f"{asked.topic!r}: {wanted}: {silence}")
     result = {
         "counts": {str(start): counts[start] for start in sorted(counts)},
         "seconds": watch.seconds,
         "cpu_seconds": watch.cpu_seconds,
+        "rejected": rejected,
+        "late": 0,
+        "settings": settings,
     }
     asked.out.write_text(json.dumps(result), encoding="utf-8")

@@ -2,56 +2,44 @@
 
     python bench/peers/run.py --bootstrap-servers localhost:9092 --topic feed --frames 1000000 --expected counts.json
 
-Each has a virtual environment of its own, bench/.venvs/NAME, made from requirements-NAME.txt when it is missing or
-another one. `counts.json` holds the true counts: {"1704116220": 1234, …}.
+Each has what it needs in bench/.venvs, made when it is missing or made from something else: those in Python a virtual
+environment from requirements-NAME.txt, those in Java what Maven builds. `counts.json` holds the true counts:
+{"1704116220": 1234, …}.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import venv
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
-HERE = Path(__file__).resolve().parent
-ENVIRONMENTS = HERE.parent / ".venvs"
-
-
-class Peer(NamedTuple):
-    """A program, the environment it needs, and its flags."""
-
-    environment: str
-    script: str
-    flags: tuple[str, ...] = ()
+from registry import PEERS
+from topics import create, published
 
 
 class Result(TypedDict):
     """What one peer did. CPU of a frame is that of its process from the first frame to the last.
 
-    The last three are those of the whole process, from its launch to its end.
+    `launch_seconds` and what follows it are those of the whole process, from its launch to its end. A durable peer is
+    exact when what it published is.
     """
 
     peer: str
     exact: bool
+    rejected: int
+    late: int
+    settings: int
     frames_per_second: float
     cpu_us_per_frame: float
     launch_seconds: float
     all_cpu_seconds: float
     peak_mb: float
-
-
-PEERS = {
-    "bytewax": Peer("bytewax", "bytewax_count.py"),
-    "quix-direct": Peer("quix", "quix.py", ("--shape", "direct")),
-    "quix-rekeyed": Peer("quix", "quix.py", ("--shape", "rekeyed")),
-    "faust": Peer("faust", "faust_count.py"),
-}
 
 
 def run_peers(
@@ -62,8 +50,8 @@ def run_peers(
     All environments are there before the first one runs. Exits with an error when a peer does.
     """
     chosen = {name: PEERS[name] for name in names}
-    for environment in {peer.environment for peer in chosen.values()}:
-        _prepare(environment)
+    for peer in chosen.values():
+        peer.command()
     for name in chosen:
         yield run_peer(name, bootstrap_servers, topic, frames, expected)
 
@@ -71,10 +59,14 @@ def run_peers(
 def run_peer(name: str, bootstrap_servers: str, topic: str, frames: int, expected: Mapping[int, int]) -> Result:
     """Run one peer, see `run_peers`."""
     peer = PEERS[name]
-    with tempfile.TemporaryDirectory() as scratch:
+    own = f"{name}-{uuid.uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         out = Path(scratch) / "result.json"
         flags = ["--bootstrap-servers", bootstrap_servers, "--topic", topic, "--frames", str(frames), "--out", str(out)]
-        command = [_prepare(peer.environment), str(HERE / peer.script), *flags, *peer.flags]
+        if peer.publishes:
+            create(bootstrap_servers, own)
+            flags += durable_flags(own, Path(scratch) / "state")
+        command = [*peer.command(), *flags]
         said = Path(scratch) / "said"
         launched_at = time.monotonic()
         with said.open("w") as output:
@@ -85,9 +77,15 @@ def run_peer(name: str, bootstrap_servers: str, topic: str, frames: int, expecte
         if process.returncode:
             sys.exit(f"{name} ended with {process.returncode}: {said.read_text(errors='replace').strip()[-2000:]}")
         result = json.loads(out.read_text(encoding="utf-8"))
+    counts = {int(start): users for start, users in result["counts"].items()}
+    if peer.publishes:
+        counts = published(bootstrap_servers, own)
     return {
         "peer": name,
-        "exact": bool(expected) and {int(start): users for start, users in result["counts"].items()} == dict(expected),
+        "exact": bool(expected) and counts == dict(expected),
+        "rejected": result["rejected"],
+        "late": result["late"],
+        "settings": result["settings"],
         "frames_per_second": frames / result["seconds"],
         "cpu_us_per_frame": result["cpu_seconds"] / frames * 1e6,
         "launch_seconds": launch_seconds,
@@ -96,23 +94,9 @@ def run_peer(name: str, bootstrap_servers: str, topic: str, frames: int, expecte
     }
 
 
-def _prepare(name: str) -> str:
-    """Make the environment unless it is there; return its Python."""
-    wanted = HERE / f"requirements-{name}.txt"
-    directory = ENVIRONMENTS / name
-    made_from = directory / wanted.name
-    python = str(directory / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    if made_from.exists() and made_from.read_text(encoding="utf-8") == wanted.read_text(encoding="utf-8"):
-        return python
-    print(f"{name}: making {os.path.relpath(directory)}", file=sys.stderr, flush=True)
-    venv.create(directory, clear=True, with_pip=True)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(wanted)],
-        check=True,
-        stdout=sys.stderr,
-    )
-    shutil.copyfile(wanted, made_from)  # last: an environment without it is not complete
-    return python
+def durable_flags(name: str, state: Path) -> list[str]:
+    """What makes a peer keep its state and publish its counts, to a topic of its name."""
+    return ["--name", name, "--state", str(state), "--counts", name]
 
 
 def main() -> None:
