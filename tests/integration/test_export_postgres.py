@@ -1,12 +1,14 @@
 """The counts in a real PostgreSQL: what every reader of `counts` says, whatever is killed in between."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from postgres_server import PASSWORD, PostgresServer, programs
+from repository import ROOT
 from system import System
 from verdict import published_buckets
 from worker import Worker
@@ -131,6 +133,28 @@ def test_a_second_export_writes_nothing_new_and_another_topic_is_refused(
     assert "Traceback" not in said
     exported(system, postgres, "--from-start")
     assert table(postgres) == first, "what the new topic lacks stays"
+
+
+def test_the_queries_for_grafana_run_on_the_table(system: System, postgres: PostgresServer) -> None:
+    system.start_producer(list(sample_frames(2_000, seed=8))).wait(60)
+    for script in ("bucketer", "counter"):
+        assert system.start(script, "--until-caught-up").wait(60) == 0
+    exported(system, postgres)
+    recipes = (ROOT / "docs/recipes.md").read_text(encoding="utf-8").split("## Grafana on PostgreSQL\n")[1]
+    queries = re.findall(r"```sql\n(.*?)```", recipes.split("\n## ")[0], re.DOTALL)
+    all_times = "start_at BETWEEN '2000-01-01T00:00:00Z' AND '2100-01-01T00:00:00Z'"
+    minutes, not_whole, days = (postgres.rows(query.replace("$__timeFilter(start_at)", all_times)) for query in queries)
+    truth = published(system)
+    assert [(time.timestamp(), users) for time, users, _ in minutes] == [
+        (bucket.start, found.total) for bucket, found in sorted(truth.items()) if bucket.interval == "minute"
+    ]
+    assert not_whole == [(0,)]
+    assert [users for _, users, *_ in days] == [
+        found.total for bucket, found in sorted(truth.items(), reverse=True) if bucket.interval == "day"
+    ]
+    document = (ROOT / "docs/postgres.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```sql\n(SELECT.*?)```", document, re.DOTALL)
+    assert len(postgres.rows(example)) == min(10, len(minutes))
 
 
 def test_two_exports_of_one_table_end_exact(system: System, postgres: PostgresServer) -> None:

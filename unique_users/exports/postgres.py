@@ -99,10 +99,13 @@ class Table:
 
     def kept(self) -> Kept | None:
         """The progress, or None for a table that has none yet; creates what is missing."""
+        names = {name: identifier.as_string(self._connection) for name, identifier in self._names.items()}
         with explained(self._settings):
-            for name, statement in _CREATED.items():
-                if self._execute(statements.EXISTS, [self._names[name].as_string(self._connection)]) == [(False,)]:
-                    self._execute(statement)
+            with self._connection.transaction():  # of two at once, PostgreSQL would let one fail
+                self._execute(statements.LOCK_CREATION, [names["table"]])
+                for name, statement in _CREATED.items():
+                    if self._execute(statements.EXISTS, [names[name]]) == [(False,)]:
+                        self._execute(statement)
             found = self._execute(statements.READ_PROGRESS)
         if not found:
             self._version = None

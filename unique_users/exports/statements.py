@@ -21,6 +21,7 @@ CREATE_PROGRESS = """
         progress jsonb       NOT NULL,
         read_at  timestamptz NOT NULL DEFAULT now()
     )"""
+LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtext(%s))"
 EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
 READ_PROGRESS = "SELECT version, progress::text, extract(epoch FROM now() - read_at) FROM {progress}"
