@@ -51,6 +51,10 @@ def test_the_wheel_has_everything_for_the_local_kafka(installed: Path) -> None:
     assert wanted <= there
 
 
+def test_the_wheel_is_typed_for_those_who_use_its_api(installed: Path) -> None:
+    assert {"py.typed", "api.py"} <= {path.name for path in (installed / "unique_users").iterdir()}
+
+
 def test_help_lists_every_command_with_one_line_each(installed: Path, tmp_path: Path) -> None:
     said = run(installed, tmp_path, "--help").stdout
     for command in ("producer", "bucketer", "counter", "query", "recount", "state", "broker", "demo"):
