@@ -146,6 +146,7 @@ def counted(installed: Installed, kafka: str, *settings: str) -> str:
         (("dashboard",), "dashboard"),
         (("counter", *ESTIMATES), "estimates"),
         (("bucketer", *MSK), "msk"),
+        (("export", "postgres"), "postgres"),
     ],
 )
 def test_without_an_extra_one_line_says_how_to_install_it(
@@ -219,6 +220,20 @@ def test_with_all_of_them_the_demo_ends_with_exact(wheel: Path, tmp_path: Path) 
     done = installed.run("demo", "--rate", "100000", *LIBRDKAFKA, *estimates)
     assert "dashboard: http://127.0.0.1:" in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("exact: ")
+
+
+def test_postgres_brings_the_client_with_its_library(wheel: Path, tmp_path: Path) -> None:
+    installed = Installed(tmp_path, wheel, "postgres")
+    assert installed.python("from psycopg import pq; print(pq.__impl__)").stdout == "binary\n"
+
+
+def test_the_wheel_is_typed_for_those_who_use_its_api(bare: Installed) -> None:
+    program = (
+        "from importlib.resources import files\n"
+        "from unique_users.api import follow_counts, read_counts\n"
+        "print(files('unique_users').joinpath('py.typed').is_file())"
+    )
+    assert bare.python(program).stdout == "True\n"
 
 
 def test_help_lists_every_command_with_one_line_each(local: Installed) -> None:

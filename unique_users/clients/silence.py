@@ -53,8 +53,16 @@ def _sent_to(config: Config, new_admin: Callable[[Config], Admin]) -> list[str] 
         return None
 
 
+CERTIFICATES = {"ssl_certfile", "ssl_certificate_location", "ssl_certificate_pem", "ssl_keystore_location"}
+
+
 def _about_the_login(config: Config, protocol: str, new_admin: Callable[[Config], Admin]) -> str | None:
     """What may be wrong if a broker is up but does not talk to us."""
+    if protocol == "SSL":
+        given = {name.replace(".", "_") for name in config.kafka} & CERTIFICATES
+        wants = "does not accept the certificate of kafka.ssl_certfile" if given else "wants a certificate"
+        fix = "another one" if given else "kafka.ssl_certfile and kafka.ssl_keyfile"
+        return f"it is up, but either {wants}: set {fix}; or a login: set kafka.security_protocol to SASL_SSL"
     if not protocol.startswith("SASL_"):
         return f"it is up, but does not answer without a login: set kafka.security_protocol to SASL_{protocol}"
     without = {name: value for name, value in config.kafka.items() if not name.startswith("sasl")}

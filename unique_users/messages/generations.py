@@ -87,6 +87,10 @@ class Generations:
             del self._found[partition, name]
             self.version += 1
 
+    def found(self) -> list[tuple[int, str]]:
+        """The partitions and generations noted, in order."""
+        return sorted(self._found)
+
     def current(self, more: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
         """Those whose counts are current, among those noted and some more."""
         return current([*more, *self._found])

@@ -15,7 +15,7 @@ import msgspec
 from unique_users.aggregation.completeness import Gap, Why, why_missing, with_gaps
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
-from unique_users.messages.counts import GAPS, REMOVED, PublishedGaps, count_of
+from unique_users.messages.counts import GAPS, REMOVED, PublishedGaps, count_of, encode_removed
 from unique_users.messages.generations import Generations
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
@@ -39,7 +39,7 @@ class FormerCount(NamedTuple):
     may_be_too_high: bool
 
 
-class _Part(msgspec.Struct, gc=False):
+class _Part(msgspec.Struct, gc=False, omit_defaults=True):
     """What is kept of a PublishedCount: everything but its time as a string."""
 
     interval: str
@@ -130,6 +130,27 @@ class ReadCounts:
         self.parts -= sum(map(len, self._counts.pop(bucket, {}).values()))
         self._changed.discard(bucket)
 
+    def records_of(self, bucket: Bucket) -> list[bytes]:
+        """What is held of a bucket, as values of records: added in order, they give the same again."""
+        pairs = [pair for found in self._counts.get(bucket, {}).values() for pair in found]
+        parts = [part for newest, last in pairs for part in ((newest,) if newest is last else (newest, last))]
+        return [msgspec.json.encode(part) for part in parts]
+
+    def notes(self) -> list[tuple[bytes, bytes]]:
+        """What partitions told about themselves, as keys and values of records: added to another one, it knows it."""
+        gaps = [(key, msgspec.json.encode(value)) for key, value in self._gaps.items()]
+        removed = (encode_removed(partition, told, name) for (partition, name), told in self._removed.items())
+        return [*gaps, *((key, value) for key, value in removed if value is not None)]
+
+    def is_removed(self, bucket: Bucket, partition: int | None = None) -> bool:
+        """Whether a partition, or any, has said that its count of a bucket leaves the topic for its age."""
+        told = (gap for of, gaps in self._removed.items() if partition in {None, of[0]} for gap in gaps)
+        return any(gap.interval == bucket.interval and gap.start <= bucket.start < gap.end for gap in told)
+
+    def context(self) -> object:
+        """What merged counts depend on besides their own records: while it is equal, so are they."""
+        return self._current(), dict(self._gaps)
+
     def former(self, partition: int, generation: str) -> dict[Bucket, FormerCount]:
         """What other states have published for a partition, as far as it belongs together with a generation."""
         own = (partition, generation)
@@ -197,7 +218,7 @@ class ReadCounts:
     def _delete(self, key: bytes | None) -> None:
         if self._gaps.pop(key or b"", None) is not None:
             self._look_again()
-        bucket, partition = _parsed(key)
+        bucket, partition = parsed_key(key)
         if partition in self._counts.get(bucket, ()):
             self._changed.add(bucket)
             self._remove(bucket, partition)
@@ -254,7 +275,7 @@ def _told_since(last: _Part, told: PublishedGaps | None, bucket: Bucket) -> tupl
     return why_missing(gaps, bucket)
 
 
-def _parsed(key: bytes | None) -> tuple[Bucket, int]:
+def parsed_key(key: bytes | None) -> tuple[Bucket, int]:
     """Parse what `key_of` wrote; any other key gives a bucket that no count has."""
     interval, _, rest = (key or b"").decode(errors="replace").partition(":")
     start, _, partition = rest.partition(":")

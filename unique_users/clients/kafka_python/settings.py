@@ -7,6 +7,9 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from unique_users.clients.kafka_python import aws_msk as msk
+from unique_users.clients.kafka_python.oauth import TokenProvider
+from unique_users.clients.oauth import OURS as OAUTH
+from unique_users.clients.oauth import tokens_of
 from unique_users.clients.protocols import REQUEST_BYTES_MAX, REQUEST_SECONDS
 from unique_users.config.complaints import meant
 from unique_users.config.schema import Config
@@ -64,8 +67,13 @@ def settings_of(config: Config, own: Mapping[str, Any], takes: Mapping[str, Any]
             " that pyproject.toml names"
         )
     settings = {name: value for name, value in ours.items() if name in takes}
+    tokens = tokens_of(config.kafka)
+    if tokens is not None:
+        settings["sasl_oauth_token_provider"] = TokenProvider(tokens)
     for dotted, given in config.kafka.items():
         name = dotted.replace(".", "_")
+        if name in OAUTH and tokens is not None:
+            continue
         if name not in _KNOWN:
             raise UsageError(f"kafka.{dotted}: kafka-python has no such setting{meant(name, _KNOWN)}")
         if name == "bootstrap_servers":

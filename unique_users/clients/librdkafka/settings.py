@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException
 
 from unique_users.clients.librdkafka.errors import reason
+from unique_users.clients.oauth import tokens_of
 from unique_users.clients.protocols import REQUEST_BYTES_MAX
 from unique_users.config.complaints import meant
 from unique_users.config.schema import Config
@@ -89,6 +90,7 @@ _KNOWN = {
 
 def settings_of(config: Config, own: Mapping[str, Any]) -> dict[str, Any]:
     """Our settings below the user's `kafka:` section, which may use the names of kafka-python."""
+    tokens_of(config.kafka)  # the client fetches its own, but does not say why it cannot
     settings = {**_CLIENT, **own}
     for given, value in config.kafka.items():
         name = _native(given)

@@ -1,0 +1,201 @@
+"""Copies `counts` into a table, and follows it. Each transaction writes rows together with the positions they are from.
+
+1. Connect: the table's own progress says where to go on. Nothing else is remembered, so nothing is lost or repeated
+   when this process, PostgreSQL or a broker dies at any moment.
+2. Read the topic from there: from its start the first time, and when what happened since may be gone from it.
+3. Take what arrives, and look at all rows again where more than their own records changed.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from unique_users.clients.protocols import Admin, Batch, Consumer, TopicState
+from unique_users.clients.topics import current_state
+from unique_users.errors import BrokerAwayError, BrokerError, TopicError
+from unique_users.event_time.buckets import Bucket
+from unique_users.exports.postgres import OvertakenError, PostgresAwayError, Table
+from unique_users.exports.progress import Progress
+from unique_users.exports.rows import Record, Rows, buckets_of
+from unique_users.queries.whole_topic import WholeTopic
+from unique_users.runtime.signals import Stop
+from unique_users.runtime.timer import Timer
+from unique_users.runtime.waits import Wait
+
+_log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+LOOK_SECONDS = 5.0  # between two looks at the topic: it may be recreated
+NOTE_SECONDS = 60.0  # until progress is written though nothing arrived
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # between attempts to reach PostgreSQL, the last one over and over
+PAGE_ROWS = 2_000
+TOMBSTONE_SECONDS = 86_400.0  # how long Kafka keeps a tombstone, if the topic does not say otherwise
+
+
+class Connections:
+    """How an export reaches the topic and the table."""
+
+    def __init__(
+        self,
+        topic: str,
+        new_reader: Callable[[], Consumer],
+        new_admin: Callable[[], Admin],
+        new_table: Callable[[], Table],
+    ) -> None:
+        self.topic = topic
+        self.new_reader = new_reader
+        self.new_admin = new_admin
+        self.new_table = new_table
+
+
+class Export:
+    """Runs until a stop is requested, or until what the topic held at the start is in the table."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        stop: Stop,
+        why_silent: Callable[[], str | None],
+        *,
+        until_caught_up: bool = False,
+        from_start: bool = False,
+    ) -> None:
+        self._connections = connections
+        self._stop = stop
+        self._why_silent = why_silent
+        self._until_caught_up = until_caught_up
+        self._from_start = from_start
+        self._broker_wait = Wait(_log, f"waiting for a broker that has {connections.topic!r}", stop.monotonic)
+        self._table_wait = Wait(_log, "waiting for PostgreSQL", stop.monotonic)
+        self._attempts = 0
+
+    def run(self) -> None:
+        """Go through sessions, each on connections of its own. Raises PostgresError, TopicError, BrokerError."""
+        while not self._stop.requested:
+            try:
+                with closing(self._connections.new_table()) as table:
+                    self._table_wait.end("PostgreSQL answers, going on")
+                    self._session(table)
+                    return
+            except PostgresAwayError as error:
+                said = str(error)
+                self._table_wait.goes_on(lambda: said)  # noqa: B023 - asked at once
+                self._stop.wait(RETRY_SECONDS[min(self._attempts, len(RETRY_SECONDS) - 1)])
+                self._attempts += 1
+            except OvertakenError as error:
+                _log.warning(f"{error}: going on from its progress")
+                self._stop.wait(RETRY_SECONDS[0])
+            except BrokerAwayError as error:
+                said = str(error)
+                self._broker_wait.goes_on(lambda: self._why_silent() or said)  # noqa: B023 - asked at once
+                self._stop.wait(1.0)
+
+    def _session(self, table: Table) -> None:
+        with closing(self._connections.new_admin()) as admin:
+            state = current_state(admin, self._connections.topic)
+            consumer = self._connections.new_reader()
+            with closing(consumer):
+                reader = WholeTopic(consumer)
+                rows = Rows(self._begun(table, reader, admin, state))
+                self._from_start = False
+                self._attempts = 0
+                self._broker_wait.end("the broker answers, going on")
+                self._follow(table, reader, rows, Look(admin, self._connections.topic, state, self._stop))
+
+    def _begun(self, table: Table, reader: WholeTopic, admin: Admin, state: TopicState) -> Progress:
+        """Have the reader start where the table's progress says. Returns the progress."""
+        topic, bounds = self._connections.topic, reader.watermark_offsets()
+        firsts = {partition: first for partition, (first, _) in bounds.items()}
+        ends = {partition: end for partition, (_, end) in bounds.items()}
+        kept = table.kept()
+        if kept is None:
+            progress = Progress(topic, state.id, {}, until=ends)
+        else:
+            progress = kept.progress
+            other = (progress.topic, progress.topic_id) != (topic, state.id)
+            if other and not self._from_start:
+                raise TopicError(
+                    f"this table holds the counts of {progress.topic!r} with the id {progress.topic_id!r}, and this is"
+                    f" {topic!r} with the id {state.id!r}, which was recreated or is on another cluster: name another"
+                    " table in postgres.table, or start once with --from-start to keep the rows and read it into them"
+                )
+            cut = any(at > ends.get(partition, at) for partition, at in progress.offsets.items())
+            missed = any(progress.offsets.get(p, first) < first for p, first in firsts.items())
+            if other or cut or missed or self._from_start or kept.seconds_ago > tombstone_seconds(admin, topic) / 2:
+                _log.info(f"reading {topic!r} from its start again")
+                keeps = other or cut or any(firsts.values())
+                progress = progress.read_again(topic, state.id, ends, keeps_unseen=keeps)
+        reader.start({**firsts, **{p: at for p, at in progress.offsets.items() if p in firsts}})
+        return progress
+
+    def _follow(self, table: Table, reader: WholeTopic, rows: Rows, look: "Look") -> None:
+        ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
+        note = Timer(NOTE_SECONDS, self._stop.monotonic)
+        self._take(table, rows, [], reader.positions(ends))
+        while not self._stop.requested:
+            look.if_due()
+            batches = reader.poll(POLL_SECONDS)
+            positions = reader.positions(ends)
+            if batches or note.due():
+                self._take(table, rows, batches, positions)
+            until = rows.progress.until
+            if rows.progress.stale if until is None else reader.is_at(until):
+                self._look_at_all(table, rows)
+            if self._until_caught_up and reader.is_at(ends) and rows.progress.until is None:
+                self._take(table, rows, [], positions)
+                return
+
+    def _take(self, table: Table, rows: Rows, batches: list[Batch], positions: Mapping[int, int]) -> None:
+        """Write what arrived, in one transaction."""
+        records: list[Record] = [pair for batch in batches for pair in zip(batch.keys, batch.values, strict=True)]
+        with table.change():
+            stored = table.rows(buckets_of(records)) if records else {}
+            changes = rows.take(records, stored, positions)
+            table.write(changes, rows.progress)
+        self._say(changes.lowered(stored))
+
+    def _look_at_all(self, table: Table, rows: Rows) -> None:
+        """Look at every row again, in many transactions; the last one notes that it is done."""
+        after, lowered = Bucket("", 0), 0
+        while not self._stop.requested:
+            with table.change():
+                page = table.page(after, PAGE_ROWS)
+                changes = rows.look_again(page)
+                if len(page) < PAGE_ROWS:
+                    rows.all_looked_at()
+                table.write(changes, rows.progress)
+            lowered += changes.lowered(page)
+            if len(page) < PAGE_ROWS:
+                break
+            after = [*page][-1]
+        self._say(lowered)
+
+    def _say(self, lowered: int) -> None:
+        if lowered:
+            _log.warning(f"{lowered} rows have lower counts now or are gone: their counts were taken back")
+
+
+class Look:
+    """Looks whether the topic is still the one that is read."""
+
+    def __init__(self, admin: Admin, topic: str, state: TopicState, stop: Stop) -> None:
+        self._admin = admin
+        self._topic = topic
+        self._state = state
+        self._due = Timer(LOOK_SECONDS, stop.monotonic)
+
+    def if_due(self) -> None:
+        """Raise BrokerAwayError if the topic has changed: then begin again with what it is now."""
+        if self._due.due() and current_state(self._admin, self._topic) != self._state:
+            message = f"topic {self._topic!r} has changed"
+            raise BrokerAwayError(message)
+
+
+def tombstone_seconds(admin: Admin, topic: str) -> float:
+    """How long the topic keeps a tombstone."""
+    try:
+        return int(admin.settings(topic).get("delete.retention.ms", TOMBSTONE_SECONDS * 1000)) / 1000
+    except BrokerAwayError:
+        raise
+    except (BrokerError, ValueError):  # without the right to ask
+        return TOMBSTONE_SECONDS

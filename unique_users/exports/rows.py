@@ -1,0 +1,150 @@
+"""What records of `counts` make of the rows of a table. Pure.
+
+A row holds what every reader of `counts` says about a bucket, and the records that say so. It never goes back while
+records are read again. It goes down, or leaves the table, only where `counts` takes a count back. A count that leaves
+the topic for its age stays in the table; so does one that a new topic `bucketed` made obsolete.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from unique_users.aggregation.completeness import Why
+from unique_users.aggregation.counts import users_in
+from unique_users.event_time.buckets import INTERVALS, Bucket
+from unique_users.exports.progress import Progress
+from unique_users.messages.generations import Generations
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, parsed_key
+
+Record = tuple[bytes | None, bytes | None]  # key and value
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What a row is made from: values of records, and the readings that found the bucket first and last."""
+
+    first: int
+    reading: int
+    records: tuple[msgspec.Raw, ...] = ()
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    counted: PublishedBucket
+    source: Source
+
+
+class Changes(NamedTuple):
+    """What is to be written, and what is to be deleted."""
+
+    written: dict[Bucket, Row]
+    deleted: list[Bucket]
+
+    def lowered(self, stored: Mapping[Bucket, Row]) -> int:
+        """How many counts go down or leave the table."""
+        pairs = [(row, stored[bucket]) for bucket, row in self.written.items() if bucket in stored]
+        down = sum(users_in(row.counted.total) < users_in(before.counted.total) for row, before in pairs)
+        return len(self.deleted) + down
+
+
+def buckets_of(records: Iterable[Record]) -> set[Bucket]:
+    """The buckets that records are about."""
+    found = {parsed_key(key)[0] for key, _ in records}
+    return {bucket for bucket in found if bucket.interval in INTERVALS}
+
+
+class Rows:
+    """Makes rows from records. What it holds between two calls is small: the rows stay in the table.
+
+    An error between a call and the commit of what it returned makes it useless: make another one.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._generations = Generations()
+        self._known = ReadCounts(self._generations)
+        for partition, name in progress.generations:
+            self._generations.note(partition, name)
+        for key, value in progress.notes:
+            self._known.add(key.encode(), value.encode())
+
+    def take(self, records: Sequence[Record], stored: Mapping[Bucket, Row], positions: Mapping[int, int]) -> Changes:
+        """Take records in their order; `stored` has the rows of their buckets. The positions are those after them."""
+        context = self._known.context()
+        self._load(row for row in stored.values() if row.source.reading == self.progress.reading)
+        for key, value in records:
+            if value is not None or not self._known.is_removed(*parsed_key(key)):
+                self._known.add(key, value)
+        asked = buckets_of(records)
+        merged = self._known.merged(asked)
+        changes = Changes({}, [])
+        for bucket in sorted(asked):
+            self._settle(bucket, stored.get(bucket), merged.get(bucket), changes)
+        self.progress = msgspec.structs.replace(
+            self.progress,
+            offsets={**self.progress.offsets, **positions},
+            stale=self.progress.stale or self._known.context() != context,
+            generations=tuple(self._generations.found()),
+            notes=tuple((key.decode(), value.decode()) for key, value in self._known.notes()),
+        )
+        return changes
+
+    def look_again(self, stored: Mapping[Bucket, Row]) -> Changes:
+        """Look at rows again, of which all but their own records may have changed, or whose reading is complete."""
+        self._load(row for row in stored.values() if row.source.reading == self.progress.reading)
+        merged = self._known.merged(stored)
+        changes = Changes({}, [])
+        for bucket, row in stored.items():
+            self._known.forget(bucket)
+            counted = self._seen_again(bucket, row, merged.get(bucket))
+            if counted is None:
+                changes.deleted.append(bucket)
+            elif counted != row.counted:
+                changes.written[bucket] = row._replace(counted=counted)
+        return changes
+
+    def all_looked_at(self) -> None:
+        """Note that every row was looked at again."""
+        self.progress = msgspec.structs.replace(self.progress, until=None, stale=False)
+
+    def _load(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            for value in row.source.records:
+                self._known.add(None, bytes(value))
+
+    def _settle(self, bucket: Bucket, before: Row | None, merged: PublishedBucket | None, changes: Changes) -> None:
+        """Decide what becomes of the row of a bucket whose records were read."""
+        reading, incomplete = self.progress.reading, self.progress.until is not None
+        values = tuple(msgspec.Raw(value) for value in self._known.records_of(bucket))
+        self._known.forget(bucket)
+        if before is None:
+            if merged is not None:
+                changes.written[bucket] = Row(merged, Source(reading, reading, values))
+            return
+        if not values and not incomplete:
+            changes.deleted.append(bucket)
+            return
+        # While the topic is read again, its records may be older than the row.
+        stays = merged is None or (incomplete and before.source.first < reading)
+        counted = before.counted if stays or merged is None else merged
+        changes.written[bucket] = Row(counted, Source(before.source.first, reading, values))
+
+    def _seen_again(self, bucket: Bucket, row: Row, merged: PublishedBucket | None) -> PublishedBucket | None:
+        """What a row is to say; None if it is to leave."""
+        progress, source = self.progress, row.source
+        complete = progress.until is not None  # for the first time
+        if source.reading < progress.reading:
+            gone = complete and not progress.keeps_unseen and not self._known.is_removed(bucket)
+            return None if gone else row.counted
+        new = complete and source.first == progress.reading
+        if not source.records:
+            return row.counted if self._known.is_removed(bucket) else None
+        if merged is None:
+            return None if new else row.counted
+        if new or Why.COUNT_REMOVED not in merged.why or Why.COUNT_REMOVED in row.counted.why:
+            return merged
+        # The table has what has left the topic since, so nothing is missing in the row.
+        if complete and users_in(merged.total) < users_in(row.counted.total):
+            return row.counted
+        return merged._replace(why=tuple(why for why in merged.why if why != Why.COUNT_REMOVED))
