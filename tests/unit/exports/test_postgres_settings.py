@@ -39,4 +39,4 @@ def test_without_the_package_the_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "'psycopg', which is not installed" in done.stderr
-    assert "pip install '.[postgres]'" in done.stderr
+    assert "pip install 'unique-users[postgres]'" in done.stderr
