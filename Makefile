@@ -74,6 +74,7 @@ lock: $(VENV)/dev  ## re-pin the dependencies of pyproject.toml, with checksums
 	$(PIN) --extra all pyproject.toml -o requirements-all.txt
 	$(PIN) --extra dev pyproject.toml -o requirements-dev.txt
 	$(PIN) --extra librdkafka --extra dashboard pyproject.toml -o requirements-image.txt
+	$(PIN) --extra librdkafka --extra dashboard --extra postgres pyproject.toml -o requirements-image-postgres.txt
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | $(PIN) - -o requirements-build.txt
 
 dist: $(VENV)/dev  ## the wheel and the sdist in dist/, the list of what they need in sbom/: the same bytes each time

@@ -77,7 +77,7 @@ def every_command_starts(stack: Stack) -> None:
         with stack.container("recount", [command, "--help"], f"help-{command}") as asked:
             code = asked.wait(60)
         if command in LOCAL:
-            assert (code, ".[local]" in asked.said()) == (1, True), asked.said()
+            assert (code, "unique-users[local]" in asked.said()) == (1, True), asked.said()
         else:
             assert code == 0, asked.said()
     print(f"as user {stack.image['User']} on a read-only root: {', '.join(commands)}")

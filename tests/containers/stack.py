@@ -18,7 +18,7 @@ from confined import USER, Container, Network
 from stand_ins import Kafka, prometheus_command
 
 PATIENCE_SECONDS = 180.0
-LEFT_OUT = ("grafana", "postgres")
+LEFT_OUT = ("grafana", "postgres", "export")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:

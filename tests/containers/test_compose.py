@@ -124,19 +124,25 @@ def test_kafka_has_a_listener_for_the_containers_and_one_for_this_machine(servic
 
 
 def test_no_password_is_in_a_file(services: dict[str, Any]) -> None:
-    names = [key for service in services.values() for key in service.get("environment", {}) if "PASSWORD" in key]
-    assert names == ["POSTGRES_PASSWORD_FILE"]
+    variables = [each for service in services.values() for each in service.get("environment", {}).items()]
+    passwords = {name: value for name, value in variables if "PASSWORD" in name}
+    assert passwords == {"POSTGRES_PASSWORD_FILE": "/run/secrets/postgres-password", "PGPASSWORD": ""}
     assert resolved(COMPOSE)["secrets"] == {"postgres-password": {"environment": "POSTGRES_PASSWORD"}}
 
 
 def test_one_service_builds_the_image_and_the_others_take_it(services: dict[str, Any]) -> None:
+    """Except for the export, whose image has more."""
     ours = {name: service for name, service in services.items() if is_ours(service)}
-    assert [name for name, service in ours.items() if "build" in service] == ["bucketer"]
-    assert {service["pull_policy"] for name, service in ours.items() if name != "bucketer"} == {"never"}
-    assert len({service["image"] for service in ours.values()}) == 1
+    assert {name for name, service in ours.items() if "build" in service} == {"bucketer", "export"}
+    takers = {name: service for name, service in ours.items() if name not in {"bucketer", "export"}}
+    assert {service["pull_policy"] for service in takers.values()} == {"never"}
+    assert {service["image"] for service in takers.values()} == {ours["bucketer"]["image"]}
+    arguments = dict(each.split("=", 1) for each in ours["export"]["build"]["args"])
+    assert (ROOT / arguments["REQUIREMENTS"]).is_file()
+    assert ours["export"]["image"] == f"{ours['bucketer']['image']}-postgres"
 
 
-@pytest.mark.parametrize("name", ["bucketer", "counter", "dashboard", "producer", "recount", "sample"])
+@pytest.mark.parametrize("name", ["bucketer", "counter", "dashboard", "producer", "recount", "sample", "export"])
 def test_our_containers_may_write_nothing_but_their_volumes(name: str, services: dict[str, Any]) -> None:
     service = services[name]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])

