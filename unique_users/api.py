@@ -1,7 +1,7 @@
 """The published counts for other Python programs. docs/api.md shows how to use it.
 
-Public is what `__all__` names here, and nothing else of the package. It follows semantic versioning: what stands here
-keeps its name and meaning until the next major version (until 1.0, the next minor one), and new fields have defaults.
+The public API is what `__all__` names here, and nothing else in the package. It follows semantic versioning: names and
+meanings stay until the next major version (before 1.0, the next minor one), and new fields have defaults.
 """
 
 import time
@@ -40,9 +40,9 @@ LOOK_SECONDS = 5.0  # between two looks whether the topic is still the same
 
 
 class BucketCount(NamedTuple):
-    """The unique users of a bucket, as published: `start` up to but not including `end`, which have a time zone.
+    """The unique users of a bucket, as published: from `start` up to but not including `end`. Both have a time zone.
 
-    Estimates have bounds. `at_end` is what the bucket had when the stream passed its end, None if that is not known.
+    Estimates have bounds. `at_end` is the count when the stream passed the bucket's end, None if that is not known.
     `why` says why the count may be wrong; it is empty for a whole bucket.
     """
 
@@ -57,7 +57,7 @@ class BucketCount(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing, and nothing is too much."""
+        """Whether the count is complete and not too high, as far as is known."""
         return not self.why
 
 
@@ -71,11 +71,11 @@ class CountsUpdate(NamedTuple):
 def read_counts(config: str | Path = "config.yaml", settings: Iterable[str] = ()) -> list[BucketCount]:
     """All counts that are published now, shorter intervals and older buckets first.
 
-    `config` is the configuration file, an empty string for the defaults; `settings` are like those of `--set`:
+    `config` is the configuration file, or an empty string for the defaults. `settings` are like those of `--set`:
     `["kafka.bootstrap_servers=kafka-1:9092"]`. Memory grows with the number of buckets.
 
-    Raises UsageError for a wrong configuration, BrokerAwayError if no broker answers or it has no such topic, and
-    BrokerError if it refuses.
+    Raises UsageError for a wrong configuration, BrokerAwayError if no broker answers or there is no such topic, and
+    BrokerError if the broker refuses.
     """
     loaded = load_config(str(config), settings)
     with closing(get_admin(loaded)) as admin:
@@ -94,13 +94,13 @@ def follow_counts(
     stop: Callable[[], bool] = lambda: False,
     wait_seconds: float = 0.5,
 ) -> Iterator[CountsUpdate]:
-    """All counts that are published now, then each change of them, until `stop` returns True.
+    """All counts that are published now, then each change to them, until `stop` returns True.
 
-    Arguments and errors are those of `read_counts`. While nothing changes, an update without counts comes every
-    `wait_seconds`, so that the caller has its turn; the first update holds everything.
+    Arguments and errors are those of `read_counts`. The first update holds everything. While nothing changes, an update
+    without counts comes every `wait_seconds`, so that the caller gets its turn.
 
-    After an error the generator is finished: follow again, and the first update holds everything once more. A topic
-    that was recreated is a TopicError.
+    After an error, the generator is finished: follow again, and the first update holds everything once more. If the
+    topic was recreated or has got more partitions, the error is a TopicError.
     """
     loaded = load_config(str(config), settings)
     topic = loaded.topics.counts.name

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "--no-token", action="store_true", help="let everybody see the page who reaches it at an address not loopback"
+        "--no-token", action="store_true", help="let anyone who reaches the page see it, also beyond this machine"
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)

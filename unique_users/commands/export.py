@@ -1,4 +1,4 @@
-"""Copy the published counts into a table of PostgreSQL, and keep them up to date there."""
+"""Copy the published counts into a PostgreSQL table, and keep it up to date."""
 
 import logging
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   unique-users export postgres                             until Ctrl-C, to the database that PGHOST … name
-  unique-users export postgres --until-caught-up           what is published now, then end: for cron
+  unique-users export postgres --until-caught-up           copy what is published now, then end: for cron
   unique-users export postgres --set postgres.table=stats.unique_users"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("target", choices=["postgres"], help="where to")
+    parser.add_argument("target", choices=["postgres"], help="where to copy the counts")
     parser.add_argument("--until-caught-up", action="store_true", help="copy what the topic holds now, then end")
     parser.add_argument(
         "--from-start",
         action="store_true",
-        help="read the topic from its start again, also if it is another one than the rows are from; they stay",
+        help="read the topic from its start again, even if the rows came from another topic; they stay",
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             until_caught_up=arguments.until_caught_up,
             from_start=arguments.from_start,
         )
-        _log.info(f"export: {topic!r} goes to the table {settings.table!r}; Ctrl-C stops")
+        _log.info(f"export: copying {topic!r} to the table {settings.table!r}; Ctrl-C stops")
         export.run()
         _log.info("export: finished")
     return 0

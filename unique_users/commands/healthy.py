@@ -1,7 +1,7 @@
 """Ask a bucketer, counter, producer or dashboard on this machine whether it is healthy.
 
-It asks at `metrics.port`, so give it the configuration that the process was started with. Containers have their health
-checked with it, without curl.
+It asks at `metrics.port`, so give it the configuration that the process was started with. The container image uses it
+as its health check, so it needs no curl.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from unique_users.metrics.asking import asked
 
 EXAMPLES = """\
   unique-users healthy --set metrics.port=9402              exit code 0 unless it is stuck
-  unique-users healthy --set metrics.port=9402 --ready      exit code 0 only when it can do its work, too"""
+  unique-users healthy --set metrics.port=9402 --ready      exit code 0 only if it can do its work"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when it is, 1 when it is not or does not answer."""
+    """Exit code 0 if it is healthy, 1 if it is not or does not answer."""
     parser = argument_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "--ready", action="store_true", help="ask whether it can do its work: the broker answers, partitions are there"
+        "--ready", action="store_true", help="ask whether it can do its work: the broker answers, it has partitions"
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)

@@ -1,4 +1,4 @@
-"""Write a sample stream: 30,000 frames of about 2 KB with 20,000 users in six minutes, the same ones every time."""
+"""Write a sample stream: 30,000 frames of about 2 KB, with 20,000 users in six minutes; the same every time."""
 
 import logging
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from unique_users.errors import InputError
 _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
-  unique-users sample                                       the file that `producer.py` replays without one
+  unique-users sample                                       the file that `producer.py` replays if you name none
   unique-users sample other.gz                              another file"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 when the file is there. One that exists is left as it is."""
+    """Exit code 0 when the file is there. A file that exists is left as it is."""
     parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="where to write it, packed with gzip")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="where to write it, compressed with gzip")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     path = Path(arguments.file or config.producer.file)

@@ -1,9 +1,9 @@
-"""Copies `counts` into a table, and follows it. Each transaction writes rows together with the positions they are from.
+"""Copies `counts` into a table, and follows the topic. Each transaction writes rows and the positions they are from.
 
 1. Connect: the table's own progress says where to go on. Nothing else is remembered, so nothing is lost or repeated
-   when this process, PostgreSQL or a broker dies at any moment.
-2. Read the topic from there: from its start the first time, and when what happened since may be gone from it.
-3. Take what arrives, and look at all rows again where more than their own records changed.
+   if this process, PostgreSQL or a broker dies at any moment.
+2. Read the topic from there: from its start the first time, and if what has happened since may be gone from it.
+3. Take what arrives, and check all rows again if more than their own records changed.
 """
 
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0  # between two looks at the topic: it may be recreated
-NOTE_SECONDS = 60.0  # until progress is written though nothing arrived
+NOTE_SECONDS = 60.0  # until progress is written although nothing arrived
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # between attempts to reach PostgreSQL, the last one over and over
 PAGE_ROWS = 2_000
 TOMBSTONE_SECONDS = 86_400.0  # how long Kafka keeps a tombstone, if the topic does not say otherwise
@@ -49,7 +49,7 @@ class Connections:
 
 
 class Export:
-    """Runs until a stop is requested, or until what the topic held at the start is in the table."""
+    """Runs until a stop is requested, or until everything that the topic held at the start is in the table."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Export:
         self._attempts = 0
 
     def run(self) -> None:
-        """Go through sessions, each on connections of its own. Raises PostgresError, TopicError, BrokerError."""
+        """Run sessions, each with connections of its own. Raises PostgresError, TopicError, BrokerError."""
         while not self._stop.requested:
             try:
                 with closing(self._connections.new_table()) as table:
@@ -115,9 +115,10 @@ class Export:
             other = (progress.topic, progress.topic_id) != (topic, state.id)
             if other and not self._from_start:
                 raise TopicError(
-                    f"this table holds the counts of {progress.topic!r} with the id {progress.topic_id!r}, and this is"
-                    f" {topic!r} with the id {state.id!r}, which was recreated or is on another cluster: name another"
-                    " table in postgres.table, or start once with --from-start to keep the rows and read it into them"
+                    f"this table holds the counts of {progress.topic!r} with the id {progress.topic_id!r}, but the"
+                    f" topic here is {topic!r} with the id {state.id!r}, which was recreated or is on another cluster:"
+                    " name another table in postgres.table, or start once with --from-start to keep the rows and read"
+                    " the topic into them"
                 )
             cut = any(at > ends.get(partition, at) for partition, at in progress.offsets.items())
             missed = any(progress.offsets.get(p, first) < first for p, first in firsts.items())
@@ -155,7 +156,7 @@ class Export:
         self._say(changes.lowered(stored))
 
     def _look_at_all(self, table: Table, rows: Rows) -> None:
-        """Look at every row again, in many transactions; the last one notes that it is done."""
+        """Check every row again, in many transactions; the last one notes that it is done."""
         after, lowered = Bucket("", 0), 0
         while not self._stop.requested:
             with table.change():
@@ -172,11 +173,11 @@ class Export:
 
     def _say(self, lowered: int) -> None:
         if lowered:
-            _log.warning(f"{lowered} rows have lower counts now or are gone: their counts were taken back")
+            _log.warning(f"{lowered} rows now have lower counts or are gone: their counts were taken back")
 
 
 class Look:
-    """Looks whether the topic is still the one that is read."""
+    """Checks whether the topic is still the one that is read."""
 
     def __init__(self, admin: Admin, topic: str, state: TopicState, stop: Stop) -> None:
         self._admin = admin
@@ -185,7 +186,7 @@ class Look:
         self._due = Timer(LOOK_SECONDS, stop.monotonic)
 
     def if_due(self) -> None:
-        """Raise BrokerAwayError if the topic has changed: then begin again with what it is now."""
+        """Raise BrokerAwayError if the topic has changed, so that the export begins again with what it is now."""
         if self._due.due() and current_state(self._admin, self._topic) != self._state:
             message = f"topic {self._topic!r} has changed"
             raise BrokerAwayError(message)

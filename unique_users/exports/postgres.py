@@ -1,4 +1,4 @@
-"""The table in PostgreSQL, with its progress beside it. Alone imports psycopg."""
+"""The table in PostgreSQL, with its progress beside it. The only module that imports psycopg."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from unique_users.exports.rows import Changes, Row, Source
 from unique_users.messages.counts import count_of
 from unique_users.messages.merged_counts import PublishedBucket
 
-# A server that is gone without a word is noticed within half a minute.
+# A server that goes away without a word is noticed within half a minute.
 _CONNECTION: dict[str, Any] = {
     "fallback_application_name": "unique-users export",
     "connect_timeout": 10,
@@ -31,12 +31,12 @@ _CONNECTION: dict[str, Any] = {
 }
 _CREATED = {"table": statements.CREATE_TABLE, "progress": statements.CREATE_PROGRESS}
 OVERTAKEN = "another export writes to this table too"
-# What the server said, if it is there and waiting does not help.
+# What a server says that does answer but refuses, so that waiting does not help.
 _REFUSALS = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|not permitted")
 
 
 class PostgresError(UniqueUsersError):
-    """PostgreSQL answered and refused: a login, a right, a table of another form. Fix what the message names."""
+    """PostgreSQL answered and refused: a login, a right, a table with other columns. Fix what the message names."""
 
 
 class PostgresAwayError(PostgresError):
@@ -48,7 +48,7 @@ class OvertakenError(PostgresError):
 
 
 class Kept(NamedTuple):
-    """The progress in the database, and how long ago the topic was read so far."""
+    """The progress in the database, and how long ago it was written."""
 
     progress: Progress
     seconds_ago: float
@@ -62,7 +62,7 @@ def checked(settings: Postgres) -> Postgres:
         message = "postgres.dsn: expected a connection string of libpq, like host=db.example dbname=stats user=export"
         raise UsageError(message) from None
     if "password" in given:
-        message = "postgres.dsn: holds a password: put it into postgres.password as ${file:/PATH} or ${NAME}, or into"
+        message = "postgres.dsn: it holds a password: put it in postgres.password as ${file:/PATH} or ${NAME}, or in"
         raise UsageError(f"{message} PGPASSWORD or a passfile")
     return settings
 
@@ -115,7 +115,7 @@ class Table:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """A transaction that has the table for itself. Raises OvertakenError if another export has written to it."""
+        """A transaction that has the table to itself. Raises OvertakenError if another export has written to it."""
         with explained(self._settings), self._connection.transaction():
             if self._version is not None:
                 found = self._execute(statements.LOCK_PROGRESS)
@@ -124,13 +124,13 @@ class Table:
             yield
 
     def rows(self, buckets: Iterable[Bucket]) -> dict[Bucket, Row]:
-        """The rows of these buckets, as far as there are any."""
+        """The rows of these buckets, where there are any."""
         asked = list(buckets)
         columns = [[bucket.interval for bucket in asked], [bucket.start for bucket in asked]]
         return dict(map(_row, self._execute(statements.READ_ROWS, columns))) if asked else {}
 
     def page(self, after: Bucket, rows_max: int) -> dict[Bucket, Row]:
-        """The first rows after one, in order."""
+        """The first rows after a bucket, in order."""
         return dict(map(_row, self._execute(statements.READ_PAGE, [*after, rows_max])))
 
     def write(self, changes: Changes, progress: Progress) -> None:

@@ -6,8 +6,8 @@ import msgspec
 class Progress(msgspec.Struct, frozen=True):
     """The positions in the topic, and what its counts depend on besides their own records.
 
-    The topic is read from its start once, and again if what happened meanwhile may be gone from it. Such a *reading* is
-    complete at the offsets `until`; then the rows that it did not find leave the table, unless `keeps_unseen`.
+    The topic is read from its start once, and again if what has happened since may be gone from it. Such a *reading* is
+    complete at the offsets `until`. Then the rows that it did not find leave the table, unless `keeps_unseen` is set.
     """
 
     topic: str
@@ -16,7 +16,7 @@ class Progress(msgspec.Struct, frozen=True):
     reading: int = 1
     until: dict[int, int] | None = None  # None: the reading is complete
     keeps_unseen: bool = True
-    stale: bool = False  # all rows have to be looked at again
+    stale: bool = False  # all rows have to be checked again
     generations: tuple[tuple[int, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
 

@@ -1,8 +1,8 @@
-"""What records of `counts` make of the rows of a table. Pure.
+"""Turns records of `counts` into rows of a table. Pure.
 
 A row holds what every reader of `counts` says about a bucket, and the records that say so. It never goes back while
 records are read again. It goes down, or leaves the table, only where `counts` takes a count back. A count that leaves
-the topic for its age stays in the table; so does one that a new topic `bucketed` made obsolete.
+the topic because of its age stays in the table. So does one that a new topic `bucketed` made obsolete.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Record = tuple[bytes | None, bytes | None]  # key and value
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What a row is made from: values of records, and the readings that found the bucket first and last."""
+    """What a row is made from: the values of records, and the readings that found the bucket first and last."""
 
     first: int
     reading: int
@@ -55,9 +55,9 @@ def buckets_of(records: Iterable[Record]) -> set[Bucket]:
 
 
 class Rows:
-    """Makes rows from records. What it holds between two calls is small: the rows stay in the table.
+    """Makes rows from records. Between two calls it holds little: the rows stay in the table.
 
-    An error between a call and the commit of what it returned makes it useless: make another one.
+    After an error between a call and the commit of what the call returned, discard it and make another one.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -70,7 +70,7 @@ class Rows:
             self._known.add(key.encode(), value.encode())
 
     def take(self, records: Sequence[Record], stored: Mapping[Bucket, Row], positions: Mapping[int, int]) -> Changes:
-        """Take records in their order; `stored` has the rows of their buckets. The positions are those after them."""
+        """Take records in their order. `stored` has the rows of their buckets; the positions are those after them."""
         context = self._known.context()
         self._load(row for row in stored.values() if row.source.reading == self.progress.reading)
         for key, value in records:
@@ -91,7 +91,7 @@ class Rows:
         return changes
 
     def look_again(self, stored: Mapping[Bucket, Row]) -> Changes:
-        """Look at rows again, of which all but their own records may have changed, or whose reading is complete."""
+        """Check rows again: something besides their own records may have changed, or the reading may be complete."""
         self._load(row for row in stored.values() if row.source.reading == self.progress.reading)
         merged = self._known.merged(stored)
         changes = Changes({}, [])
@@ -105,7 +105,7 @@ class Rows:
         return changes
 
     def all_looked_at(self) -> None:
-        """Note that every row was looked at again."""
+        """Note that every row was checked again."""
         self.progress = msgspec.structs.replace(self.progress, until=None, stale=False)
 
     def _load(self, rows: Iterable[Row]) -> None:
@@ -125,13 +125,13 @@ class Rows:
         if not values and not incomplete:
             changes.deleted.append(bucket)
             return
-        # While the topic is read again, its records may be older than the row.
+        # While the topic is being read again, its records may be older than the row.
         stays = merged is None or (incomplete and before.source.first < reading)
         counted = before.counted if stays or merged is None else merged
         changes.written[bucket] = Row(counted, Source(before.source.first, reading, values))
 
     def _seen_again(self, bucket: Bucket, row: Row, merged: PublishedBucket | None) -> PublishedBucket | None:
-        """What a row is to say; None if it is to leave."""
+        """What a row should say; None if it should leave the table."""
         progress, source = self.progress, row.source
         complete = progress.until is not None  # for the first time
         if source.reading < progress.reading:
@@ -144,7 +144,7 @@ class Rows:
             return None if new else row.counted
         if new or Why.COUNT_REMOVED not in merged.why or Why.COUNT_REMOVED in row.counted.why:
             return merged
-        # The table has what has left the topic since, so nothing is missing in the row.
+        # The table still has what has left the topic since, so nothing is missing in the row.
         if complete and users_in(merged.total) < users_in(row.counted.total):
             return row.counted
         return merged._replace(why=tuple(why for why in merged.why if why != Why.COUNT_REMOVED))

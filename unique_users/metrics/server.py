@@ -1,7 +1,7 @@
 """A small web server beside the loop: `/metrics`, `/healthz` and `/readyz`.
 
-A request to a process whose loop is busy waits for the interpreter after each call into the system. That decides how
-long it takes, so there are few such calls: connections stay open, nothing is polled, and an answer is one write.
+While the loop is busy, a request has to wait for the interpreter after each system call. Those waits decide how long it
+takes, so there are few system calls: connections stay open, nothing is polled, and an answer is one write.
 """
 
 import logging
@@ -26,8 +26,8 @@ from unique_users.runtime.repeating import Repeating
 _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
-SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread on; a request waits for that several times
-IDLE_SECONDS = 90.0  # until a connection without requests is closed; Prometheus asks every minute at least
+SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that several times
+IDLE_SECONDS = 90.0  # until a connection without requests is closed; Prometheus asks at least once a minute
 WAKE_SECONDS = 0.2
 TEXT = "text/plain; charset=utf-8"
 
@@ -54,15 +54,15 @@ class Pages:
 
 @contextmanager
 def serving(settings: Metrics, registry: CollectorRegistry, health: Health) -> Iterator[str]:
-    """Serve in threads of its own until the context ends; gives the address. Raises UsageError if it is taken."""
+    """Serve in separate threads until the context ends; yields the address. Raises UsageError if it is taken."""
     host, port = settings.host, settings.port or 0
     try:
         server = _Server((host, port), Pages(registry, health))
     except OSError as error:
         why = error.strerror or error
         raise UsageError(
-            f"metrics.host, metrics.port: cannot listen at {host} port {port}: {why}; each process needs a port of its"
-            " own, for example --set metrics.port=9401"
+            f"metrics.host, metrics.port: cannot listen at {host} port {port}: {why}; each process needs its own port,"
+            " for example --set metrics.port=9401"
         ) from None
     sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health).take)
     switch_seconds = sys.getswitchinterval()
@@ -101,24 +101,24 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
         self._thread.start()
 
     def server_bind(self) -> None:
-        """Bind without asking for the name of the host, which may take long."""
+        """Bind without looking up the host's name, which may take long."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._closed = True
         with suppress(OSError), create_connection(self.server_address[:2], WAKE_SECONDS):  # type: ignore[arg-type]
-            pass  # it wakes up
+            pass  # this wakes it up
         self._thread.join(WAKE_SECONDS)
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Say nothing of clients that go away."""
+        """Do not complain about clients that go away."""
         _log.debug("a request for metrics was not answered: %s", sys.exc_info()[1])
 
     def _run(self) -> None:
-        while not self._closed:  # not serve_forever, which looks again and again whether it is to end
+        while not self._closed:  # not serve_forever, which polls whether it should end
             self.handle_request()
 
 

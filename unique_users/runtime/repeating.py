@@ -1,11 +1,11 @@
-"""Something that is looked at again and again in the background, so that no loop has to wait for it."""
+"""Calls a function again and again in the background, so that no loop has to wait for it."""
 
 from collections.abc import Callable
 from threading import Event, Thread
 
 
 class Repeating:
-    """Calls `look` every so many seconds in a thread of its own, until it is closed."""
+    """Calls `look` every so many seconds in its own thread, until it is closed."""
 
     def __init__(self, name: str, every_seconds: float, look: Callable[[], None], *, first_in: float = 0.0) -> None:
         self._every_seconds = every_seconds
@@ -15,7 +15,7 @@ class Repeating:
         self._thread.start()
 
     def close(self, wait_seconds: float) -> bool:
-        """Look no more. Returns False if a look takes longer than this: it ends with the process."""
+        """Stop calling. Returns False if a call takes longer than `wait_seconds`: it then ends with the process."""
         self._closed.set()
         self._thread.join(wait_seconds)
         return not self._thread.is_alive()

@@ -1,7 +1,7 @@
-"""Tells a service manager such as systemd how this process is, if it asks for that with `NOTIFY_SOCKET`.
+"""Tells a service manager such as systemd how this process is doing, if it asks for that with `NOTIFY_SOCKET`.
 
-The messages are those of sd_notify(3). A thread of its own sends them, so that the loop may take its time with a large
-state, but it says that the process is alive only while the loop in the main thread makes progress.
+The messages are those of sd_notify(3). A separate thread sends them, so that the loop may take its time with a large
+state. It says that the process is alive only while the loop in the main thread makes progress.
 """
 
 import logging
@@ -27,7 +27,7 @@ READY = "reading"
 
 
 class Messages:
-    """Decides what to say and when: ready once, stopping once, alive again and again while the loop moves."""
+    """Decides what to say and when: ready once, stopping once, and alive again and again while the loop is running."""
 
     def __init__(self, pulse: Pulse, watchdog_seconds: float | None) -> None:
         self._pulse = pulse
@@ -38,7 +38,7 @@ class Messages:
         self._ready = self._stopping = False
 
     def due(self, now: float, not_ready: str, *, stopping: bool) -> str:
-        """The message for this moment, empty if there is none. `not_ready`: why the process is not, empty if it is."""
+        """The message that is due, empty if there is none. `not_ready` says why the process is not; empty if it is."""
         lines = []
         if stopping and not self._stopping:
             self._stopping = True
@@ -54,7 +54,7 @@ class Messages:
         return "\n".join(lines)
 
     def _alive(self, now: float) -> str:
-        """Before it is ready, the process has no watchdog, only a time to start in."""
+        """What says that the process is alive. Before it is ready, it has no watchdog, only a limited time to start."""
         every = self._watchdog_seconds and self._watchdog_seconds / 2 if self._ready else EXTEND_EVERY_SECONDS
         moved = self._pulse.beats != self._beats or self._pulse.busy
         if not every or not moved or now - self._alive_at < every:
@@ -65,19 +65,19 @@ class Messages:
 
 
 class Supervised:
-    """What the process tells about itself: `not_ready` says why it cannot do its work yet, empty if it can."""
+    """What the process says about itself: `not_ready` says why it cannot do its work yet; empty if it can."""
 
     def __init__(self) -> None:
         self.not_ready: Callable[[], str] = lambda: WAITING
 
     def ready(self) -> None:
-        """Say that it is ready from now on."""
+        """Say from now on that it is ready."""
         self.not_ready = lambda: ""
 
 
 @contextmanager
 def supervised(stop: Stop, environment: Mapping[str, str] = os.environ) -> Iterator[Supervised]:
-    """Tell the service manager until the context ends; without one, nothing happens."""
+    """Keep telling the service manager until the context ends. Without a service manager, nothing happens."""
     process = Supervised()
     address = environment.get("NOTIFY_SOCKET", "")
     if not address or not hasattr(socket, "AF_UNIX"):
@@ -98,7 +98,7 @@ def supervised(stop: Stop, environment: Mapping[str, str] = os.environ) -> Itera
 
 
 class _Manager:
-    """Hears messages as far as they can be sent. A context manager."""
+    """The service manager at its socket. A message that cannot be sent is dropped. A context manager."""
 
     def __init__(self, address: str) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address  # a name without a file
@@ -123,7 +123,7 @@ class _Manager:
 
 
 def watchdog_seconds_in(environment: Mapping[str, str]) -> float | None:
-    """How often the service manager wants to hear from this very process; None: never."""
+    """How often the service manager wants to hear from this process; None: never."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = environment.get("WATCHDOG_USEC", "")
