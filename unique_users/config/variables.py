@@ -46,7 +46,7 @@ def _of_environment(
         return value or default.removeprefix(":-")
     if value is None:
         # If it is not the whole value, it may be a password that only looks like a variable.
-        told = name if whole or not address.startswith("kafka.") else "NAME"
+        told = name if whole or not address.startswith(("kafka.", "postgres.")) else "NAME"
         what = f"the environment variable {name}" if told == name else "an environment variable in it"
         raise _wrong(address, places, f"{what} is not set: set it, or write ${{{told}:-default}}")
     return value

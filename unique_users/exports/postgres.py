@@ -73,9 +73,8 @@ def explained(settings: Postgres) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        said = " ".join(str(error).split())[:400]
-        if settings.password:
-            said = said.replace(settings.password, "***")
+        said = str(error).replace(settings.password, "***") if settings.password else str(error)
+        said = " ".join(said.split())[:400]
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or (lost and not _REFUSALS.search(said)):
             raise PostgresAwayError(said) from None
