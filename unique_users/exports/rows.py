@@ -135,7 +135,7 @@ class Rows:
         progress, source = self.progress, row.source
         complete = progress.until is not None  # for the first time
         if source.reading < progress.reading:
-            gone = complete and not progress.keeps_unseen and not self._known.is_removed(bucket)
+            gone = complete and source.reading >= progress.keeps_before and not self._known.is_removed(bucket)
             return None if gone else row.counted
         new = complete and source.first == progress.reading
         if not source.records:

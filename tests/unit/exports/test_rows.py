@@ -172,9 +172,14 @@ def test_a_mark_stays_until_the_last_record_of_its_partition_has_none() -> None:
     assert table.counted() == {FIRST: PublishedBucket(9)}
 
 
-def test_rows_of_a_reading_that_keeps_what_it_does_not_see_stay() -> None:
+def test_rows_of_a_reading_that_keeps_what_it_does_not_see_stay_in_every_later_one() -> None:
     table = Table([count(FIRST, 9), count(SECOND, 7)])
     table.read()
     table.log = [count(SECOND, 8)]
     table.read_again(keeps_unseen=True)
     assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 9, SECOND: 8}
+    table.read_again()
+    assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 9, SECOND: 8}
+    table.log = [count(FIRST, 1, 1)]
+    table.read_again()
+    assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 1}
