@@ -16,7 +16,7 @@ from unique_users.aggregation.completeness import Gap, Why, why_missing, with_ga
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.counts import GAPS, REMOVED, PublishedGaps, count_of, encode_removed
-from unique_users.messages.generations import Generations
+from unique_users.messages.generations import Generations, speaks_for
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
 
@@ -142,9 +142,9 @@ class ReadCounts:
         removed = (encode_removed(partition, told, name) for (partition, name), told in self._removed.items())
         return [*gaps, *((key, value) for key, value in removed if value is not None)]
 
-    def is_removed(self, bucket: Bucket, partition: int | None = None) -> bool:
-        """Whether a partition, or any, has said that its count of a bucket leaves the topic for its age."""
-        told = (gap for of, gaps in self._removed.items() if partition in {None, of[0]} for gap in gaps)
+    def is_removed(self, bucket: Bucket, of: tuple[int, str]) -> bool:
+        """Whether the count of a bucket by a partition and generation was said to leave the topic for its age."""
+        told = (gap for by, gaps in self._removed.items() if speaks_for(by, of) for gap in gaps)
         return any(gap.interval == bucket.interval and gap.start <= bucket.start < gap.end for gap in told)
 
     def context(self) -> object:

@@ -183,3 +183,49 @@ def test_rows_of_a_reading_that_keeps_what_it_does_not_see_stay_in_every_later_o
     table.log = [count(FIRST, 1, 1)]
     table.read_again()
     assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 1}
+
+
+def left_for_its_age(partition: int, generation: str = OLD) -> Record:
+    return encode_removed(partition, [Gap("minute", 0, MINUTE + 60, Why.COUNT_REMOVED)], generation)
+
+
+def test_a_share_that_left_the_topic_for_its_age_is_not_lost_by_what_comes_after_a_reading_from_the_start() -> None:
+    table = Table([count(FIRST, 9), count(FIRST, 2, 1)])
+    table.read()
+    table.log += [left_for_its_age(0), tombstone(FIRST)]
+    table.read()
+    table.log = [count(FIRST, 2, 1), left_for_its_age(0)]
+    table.read_again()
+    assert table.counted() == {FIRST: PublishedBucket(11)}
+    table.log.append(encode_gaps(1, [Gap("", 0, 60, Why.LOG_CUT_BACK)], OLD))  # all rows are looked at again
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(11)}
+    table.log.append(count(FIRST, 3, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(12)}
+    table.log.append(tombstone(FIRST, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(9)}
+    table.log = [left_for_its_age(0), count(SECOND, 1)]
+    table.read_again()
+    assert table.counted() == {FIRST: PublishedBucket(9), SECOND: PublishedBucket(1)}
+    table.log.append(count(FIRST, 5, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(14), SECOND: PublishedBucket(1)}
+
+
+def test_what_a_former_topic_removed_for_its_age_does_not_keep_a_count_of_its_successor() -> None:
+    later = "20260401T000000Z-bbbbbbbb"
+    table = Table([left_for_its_age(0)])
+    table.read()
+    table.log += [count(FIRST, 9, 0, OTHER), tombstone(FIRST), count(FIRST, 4, 0, later)]
+    table.read(1)
+    assert table.counted() == merged(table.log) == {FIRST: PublishedBucket(4)}
+
+
+def test_a_topic_that_removes_its_predecessors_counts_for_their_age_takes_none_from_the_table() -> None:
+    table = Table([count(FIRST, 9)])
+    table.read()
+    table.log += [count(SECOND, 7, 0, OTHER), left_for_its_age(0, OTHER), tombstone(FIRST)]
+    table.read(1)
+    assert table.counted() == {FIRST: PublishedBucket(9), SECOND: PublishedBucket(7)}
