@@ -15,7 +15,7 @@ from unique_users.aggregation.counts import users_in
 from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.exports.progress import Progress
 from unique_users.messages.generations import Generations
-from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, parsed_key
+from unique_users.messages.merged_counts import TIMESTAMP_MAX, PublishedBucket, ReadCounts, parsed_key
 
 Record = tuple[bytes | None, bytes | None]  # key and value
 
@@ -23,8 +23,8 @@ Record = tuple[bytes | None, bytes | None]  # key and value
 class Source(msgspec.Struct, frozen=True):
     """What a row is made from: values of records, and the readings that found the bucket first and last.
 
-    While the last one is incomplete, `former` has the records of the partitions that it has not found yet: they may have
-    left the topic for their age.
+    While the last one is incomplete, `former` has the records of the partitions that it has not found yet: these may
+    have left the topic for their age.
     """
 
     first: int
@@ -68,7 +68,13 @@ class Changes(NamedTuple):
 def buckets_of(records: Iterable[Record]) -> set[Bucket]:
     """The buckets that records are about."""
     found = {parsed_key(key)[0] for key, _ in records}
-    return {bucket for bucket in found if bucket.interval in INTERVALS}
+    return {bucket for bucket in found if bucket.interval in INTERVALS and bucket.start <= TIMESTAMP_MAX}
+
+
+def _has_nul(record: Record) -> bool:
+    """Whether the text of a record, which is then not a count, cannot be stored in a database."""
+    key, value = record
+    return b"\0" in (key or b"") or b"\\u0000" in (value or b"")
 
 
 class Rows:
@@ -93,7 +99,7 @@ class Rows:
         for key, value in records:
             if value is None:
                 self._take_back(key)
-            else:
+            elif not _has_nul((key, value)):
                 self._known.add(key, value)
         asked = buckets_of(records)
         merged = self._known.merged(asked)
@@ -105,7 +111,7 @@ class Rows:
             offsets={**self.progress.offsets, **positions},
             stale=self.progress.stale or self._known.context() != context,
             generations=tuple(self._generations.found()),
-            notes=tuple((key.decode(), value.decode()) for key, value in self._known.notes()),
+            notes=tuple((key.decode(errors="replace"), value.decode()) for key, value in self._known.notes()),
         )
         return changes
 

@@ -8,9 +8,10 @@ Longer than other modules: counts, gaps and generations say only together what a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from unique_users.aggregation.completeness import Gap, Why, why_missing, with_gaps
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
@@ -39,20 +40,24 @@ class FormerCount(NamedTuple):
     may_be_too_high: bool
 
 
+TIMESTAMP_MAX = 253_402_300_799  # the last second of the year 9999
+_Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader of JSON can hold
+
+
 class _Part(msgspec.Struct, gc=False, omit_defaults=True):
     """What is kept of a PublishedCount: everything but its time as a string."""
 
     interval: str
-    timestamp: int
+    timestamp: Annotated[int, Meta(ge=0, le=TIMESTAMP_MAX)]
     partition: int
-    unique_users: int
-    lower: int | None = None
-    upper: int | None = None
+    unique_users: _Number
+    lower: _Number | None = None
+    upper: _Number | None = None
     sketch: bytes | None = None
     checksum: bytes | None = None
     generation: str = ""
     why: tuple[str, ...] = ()
-    at_end: int | None = None
+    at_end: _Number | None = None
 
     @property
     def total(self) -> Count:

@@ -229,3 +229,28 @@ def test_a_topic_that_removes_its_predecessors_counts_for_their_age_takes_none_f
     table.log += [count(SECOND, 7, 0, OTHER), left_for_its_age(0, OTHER), tombstone(FIRST)]
     table.read(1)
     assert table.counted() == {FIRST: PublishedBucket(9), SECOND: PublishedBucket(7)}
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        (key_of(FIRST, 0), {"unique_users": 10**30}),
+        (key_of(FIRST, 0), {"unique_users": -1}),
+        (key_of(FIRST, 0), {"at_end": 10**20}),
+        (key_of(Bucket("minute", 60 * 10**17), 0), {"timestamp": 60 * 10**17}),
+        (key_of(FIRST, 0), {"why": ["\0"]}),
+        (key_of(FIRST, 0), {"generation": "\0"}),
+        (b"gaps:\xff", {"gaps": []}),
+        (b"gaps:\0", {"gaps": []}),
+        (b"minute:999999999999999999999999:0", None),
+    ],
+)
+def test_a_record_that_no_counter_writes_does_not_stop_the_export(key: bytes, change: dict[str, object] | None) -> None:
+    value = None
+    if change is not None:
+        value = msgspec.json.encode({**msgspec.json.decode(count(FIRST, 1)[1] or b""), **change})
+    table = Table([(key, value), count(SECOND, 7)])
+    table.read()
+    assert table.counted() == {SECOND: PublishedBucket(7)}
+    assert b"\\u0000" not in msgspec.json.encode(table.progress)
+    assert all(bucket.start < 2**40 for bucket in buckets_of(table.log))
