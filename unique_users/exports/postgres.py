@@ -101,6 +101,7 @@ class Table:
         names = {name: identifier.as_string(self._connection) for name, identifier in self._names.items()}
         with explained(self._settings):
             with self._connection.transaction():  # of two at once, PostgreSQL would let one fail
+                self._execute(statements.TIMEOUTS)
                 self._execute(statements.LOCK_CREATION, [names["table"]])
                 for name, statement in _CREATED.items():
                     if self._execute(statements.EXISTS, [names[name]]) == [(False,)]:
@@ -116,6 +117,7 @@ class Table:
     def change(self) -> Iterator[None]:
         """A transaction that has the table for itself. Raises OvertakenError if another export has written to it."""
         with explained(self._settings), self._connection.transaction():
+            self._execute(statements.TIMEOUTS)
             if self._version is not None:
                 found = self._execute(statements.LOCK_PROGRESS)
                 if found != [(self._version,)]:
