@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from postgres_server import PASSWORD, PostgresServer, programs
 from repository import ROOT
 from system import System
@@ -23,7 +24,7 @@ from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.exports import statements
 from unique_users.exports.postgres import PostgresAwayError, Table
 from unique_users.exports.progress import Progress
-from unique_users.exports.rows import Changes
+from unique_users.exports.rows import Changes, Row, Source
 from unique_users.messages.merged_counts import PublishedBucket
 
 pytestmark = pytest.mark.timeout(400)
@@ -221,6 +222,22 @@ def test_an_export_that_is_frozen_in_a_transaction_does_not_block_another_one(
         monkeypatch.setattr(statements, "TIMEOUTS", statements.TIMEOUTS.replace("60s", "10ms"))
         with pytest.raises(PostgresAwayError):
             write_meanwhile()
+
+
+def test_rows_are_found_again_in_a_database_that_knows_no_encoding(
+    settings: Postgres, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.rows("DROP DATABASE IF EXISTS ascii")
+    postgres.rows("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    monkeypatch.delenv("PGCLIENTENCODING", raising=False)
+    bucket = Bucket("minute", 1_704_067_200)
+    row = Row(PublishedBucket(Estimate(3, 2, 4), ("state_lost",), 1), Source(1, 1))
+    with closing(Table(replace(settings, dsn=f"{settings.dsn} dbname=ascii"))) as table:
+        assert table.kept() is None
+        with table.change():
+            table.write(Changes({bucket: row}, []), PROGRESS)
+        with table.change():
+            assert table.rows([bucket]) == table.page(Bucket("", 0), 9) == {bucket: row}
 
 
 def test_a_wrong_password_is_one_line_without_it(system: System, postgres: PostgresServer) -> None:

@@ -91,10 +91,12 @@ class Table:
         names = [(*((schema,) if schema else ()), each) for each in (name, f"{name}_progress")]
         self._names = {"table": sql.Identifier(*names[0]), "progress": sql.Identifier(*names[1])}
         with explained(settings):
-            given = {**_CONNECTION, **conninfo_to_dict(settings.dsn)}
+            # Text comes as bytes, which equal no string, from a database in SQL_ASCII that nobody asks for UTF-8.
+            given = {**_CONNECTION, **conninfo_to_dict(settings.dsn), "client_encoding": "utf8"}
             if settings.password:
                 given["password"] = settings.password
-            self._connection = psycopg.connect(autocommit=True, **given)
+            # A pooler, as pgbouncer, may give each transaction another connection, which has nothing prepared.
+            self._connection = psycopg.connect(autocommit=True, prepare_threshold=None, **given)
 
     def kept(self) -> Kept | None:
         """The progress, or None for a table that has none yet; creates what is missing."""
