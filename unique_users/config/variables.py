@@ -60,7 +60,7 @@ def _of_file(path: str, address: str, places: Places, *, whole: bool) -> str:
     try:
         with Path(path).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors and shells put a byte order mark before it
     except UnicodeDecodeError:
         raise _wrong(address, places, f"{named}: is not UTF-8") from None
     except (OSError, ValueError) as error:
