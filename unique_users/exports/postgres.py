@@ -31,6 +31,7 @@ _CONNECTION: dict[str, Any] = {
 }
 _CREATED = {"table": statements.CREATE_TABLE, "progress": statements.CREATE_PROGRESS}
 OVERTAKEN = "another export writes to this table too"
+_WAITED_FOR = {"25006", "25P03", "25P04"}  # a standby, a transaction that was idle or lasted too long
 # What the server said, if it is there and waiting does not help.
 _REFUSALS = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|not permitted")
 
@@ -76,7 +77,7 @@ def explained(settings: Postgres) -> Iterator[None]:
         said = str(error).replace(settings.password, "***") if settings.password else str(error)
         said = " ".join(said.split())[:400]
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or (lost and not _REFUSALS.search(said)):
+        if error.sqlstate in _WAITED_FOR or (lost and not _REFUSALS.search(said)):
             raise PostgresAwayError(said) from None
         raise PostgresError(f"PostgreSQL refuses: {said}") from None
 
