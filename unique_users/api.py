@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from unique_users.aggregation.counts import Estimate, users_in
 from unique_users.clients.connect import get_admin, get_reader
+from unique_users.clients.protocols import Admin
 from unique_users.clients.topics import current_state
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
@@ -74,17 +75,19 @@ def read_counts(config: str | Path = "config.yaml", settings: Iterable[str] = ()
     `config` is the configuration file, or an empty string for the defaults. `settings` are like those of `--set`:
     `["kafka.bootstrap_servers=kafka-1:9092"]`. Memory grows with the number of buckets.
 
-    Raises UsageError for a wrong configuration, BrokerAwayError if no broker answers or there is no such topic, and
-    BrokerError if the broker refuses.
+    Raises UsageError for a wrong configuration, BrokerAwayError if no broker answers or it has no such topic,
+    BrokerError if it refuses, and TopicError if the topic is recreated meanwhile.
     """
     loaded = load_config(str(config), settings)
+    topic = loaded.topics.counts.name
     with closing(get_admin(loaded)) as admin:
-        current_state(admin, loaded.topics.counts.name)  # a reader would wait for a topic that does not exist
-    with closing(get_reader(loaded, loaded.topics.counts.name)) as reader:
-        every = EveryCount(reader)
-        while not every.caught_up:
-            every.step()
-        return _Shown(loaded).counts(every.counts.merged())
+        look = _Look(admin, topic)  # first: a reader would wait for a topic that does not exist
+        with closing(get_reader(loaded, topic)) as reader:
+            every = EveryCount(reader)
+            while not every.caught_up:
+                every.step()
+                look.if_due()
+            return _Shown(loaded).counts(every.counts.merged())
 
 
 def follow_counts(
@@ -105,18 +108,32 @@ def follow_counts(
     loaded = load_config(str(config), settings)
     topic = loaded.topics.counts.name
     shown = _Shown(loaded)
-    with closing(get_admin(loaded)) as admin, closing(get_reader(loaded, topic)) as reader:
-        state = current_state(admin, topic)
-        every = EveryCount(reader)
-        while not every.caught_up and not stop():
-            every.step()
-        look = Timer(LOOK_SECONDS, time.monotonic)
-        while not stop():
-            yield shown.update(every.counts)
-            every.step(wait_seconds)
-            if look.due() and current_state(admin, topic) != state:
-                message = f"topic {topic!r} was recreated, or has more partitions now: follow it again"
-                raise TopicError(message)
+    with closing(get_admin(loaded)) as admin:
+        look = _Look(admin, topic)
+        with closing(get_reader(loaded, topic)) as reader:
+            every = EveryCount(reader)
+            while not every.caught_up and not stop():
+                every.step()
+                look.if_due()
+            while not stop():
+                yield shown.update(every.counts)
+                every.step(wait_seconds)
+                look.if_due()
+
+
+class _Look:
+    """Looks now and then whether the broker answers and has the same topic: a reader waits without a word."""
+
+    def __init__(self, admin: Admin, topic: str) -> None:
+        self._admin = admin
+        self._topic = topic
+        self._state = current_state(admin, topic)
+        self._due = Timer(LOOK_SECONDS, time.monotonic)
+
+    def if_due(self) -> None:
+        if self._due.due() and current_state(self._admin, self._topic) != self._state:
+            message = f"topic {self._topic!r} was recreated, or has more partitions now: read it again"
+            raise TopicError(message)
 
 
 class _Shown:

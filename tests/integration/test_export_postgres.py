@@ -3,10 +3,13 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from msgspec.structs import replace
 from postgres_server import PASSWORD, PostgresServer, programs
 from repository import ROOT
 from system import System
@@ -14,8 +17,14 @@ from verdict import published_buckets
 from worker import Worker
 
 from unique_users.aggregation.counts import Estimate
+from unique_users.config.load import load_config
+from unique_users.config.schema import Postgres
 from unique_users.demo.sample import frames as sample_frames
 from unique_users.event_time.buckets import INTERVALS, Bucket
+from unique_users.exports import statements
+from unique_users.exports.postgres import PostgresAwayError, Table
+from unique_users.exports.progress import Progress
+from unique_users.exports.rows import Changes, Row, Source
 from unique_users.messages.merged_counts import PublishedBucket
 
 pytestmark = pytest.mark.timeout(400)
@@ -170,6 +179,65 @@ def test_two_exports_of_one_table_end_exact(system: System, postgres: PostgresSe
     truth = published(system)
     system.until(lambda: table(postgres) == truth, 60, "the table to be exact")
     assert [worker.exit_code for worker in both] == [None, None]
+
+
+@pytest.fixture
+def settings(postgres: PostgresServer) -> Postgres:
+    postgres.rows("DROP TABLE IF EXISTS unique_users, unique_users_progress")
+    place = f"host=127.0.0.1 port={postgres.port} user=export dbname=postgres"
+    return load_config("", [f"postgres.dsn={place}", f"postgres.password={PASSWORD}"], {}).postgres
+
+
+PROGRESS = Progress("counts", "id", {0: 1})
+
+
+def test_a_lock_that_somebody_holds_is_the_reason_of_a_wait(
+    settings: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Table(settings)) as table, psycopg.connect(settings.dsn, password=PASSWORD) as other:
+        assert table.kept() is None
+        with table.change():
+            table.write(Changes({}, []), PROGRESS)
+        other.execute("LOCK TABLE unique_users_progress")
+        monkeypatch.setattr(statements, "TIMEOUTS", statements.TIMEOUTS.replace("10s", "10ms"))
+        with pytest.raises(PostgresAwayError, match="lock timeout"), table.change():
+            pass
+
+
+def test_an_export_that_is_frozen_in_a_transaction_does_not_block_another_one(
+    settings: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Table(settings)) as frozen, closing(Table(settings)) as other:
+
+        def write_meanwhile() -> None:
+            with frozen.change():
+                monkeypatch.undo()
+                with other.change():
+                    other.write(Changes({}, []), PROGRESS)
+
+        assert frozen.kept() is None
+        with frozen.change():
+            frozen.write(Changes({}, []), PROGRESS)
+        assert other.kept() is not None
+        monkeypatch.setattr(statements, "TIMEOUTS", statements.TIMEOUTS.replace("60s", "10ms"))
+        with pytest.raises(PostgresAwayError):
+            write_meanwhile()
+
+
+def test_rows_are_found_again_in_a_database_that_knows_no_encoding(
+    settings: Postgres, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.rows("DROP DATABASE IF EXISTS ascii")
+    postgres.rows("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    monkeypatch.delenv("PGCLIENTENCODING", raising=False)
+    bucket = Bucket("minute", 1_704_067_200)
+    row = Row(PublishedBucket(Estimate(3, 2, 4), ("state_lost",), 1), Source(1, 1))
+    with closing(Table(replace(settings, dsn=f"{settings.dsn} dbname=ascii"))) as table:
+        assert table.kept() is None
+        with table.change():
+            table.write(Changes({bucket: row}, []), PROGRESS)
+        with table.change():
+            assert table.rows([bucket]) == table.page(Bucket("", 0), 9) == {bucket: row}
 
 
 def test_a_wrong_password_is_one_line_without_it(system: System, postgres: PostgresServer) -> None:

@@ -11,10 +11,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from unique_users.errors import BrokerAwayError, BrokerError, UsageError
 
@@ -26,6 +27,13 @@ _NEEDED = ("token_endpoint_url", "client_id", "client_secret")
 ANSWER_SECONDS, ANSWER_BYTES_MAX = 5.0, 1_048_576
 RENEWED_AT = 0.8  # of a token's life, as librdkafka does
 LIFE_SECONDS = 300.0  # of a token, if the server does not say
+
+
+class _StaysThere(HTTPRedirectHandler):
+    """Follows to no other address: the secret would go there, too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Have it be an error."""
 
 
 class Tokens:
@@ -59,8 +67,9 @@ class Tokens:
         login = base64.b64encode(f"{quote(user, '')}:{quote(secret, '')}".encode()).decode()
         headers = {"Authorization": f"Basic {login}", "Accept": "application/json"}
         request = Request(url, urlencode(form).encode(), headers)  # noqa: S310 - checked to be http or https
+        opener = build_opener(HTTPSHandler(context=self._trusted(url)), _StaysThere)
         try:
-            with urlopen(request, timeout=ANSWER_SECONDS, context=self._trusted(url)) as answer:  # noqa: S310
+            with opener.open(request, timeout=ANSWER_SECONDS) as answer:
                 told = json.loads(answer.read(ANSWER_BYTES_MAX))
             token, life = str(told["access_token"]), float(told.get("expires_in", LIFE_SECONDS))
         except HTTPError as error:
@@ -68,9 +77,10 @@ class Tokens:
                 code = error.code
             if code >= 500:  # noqa: PLR2004 - the server's own fault
                 raise BrokerAwayError(f"the token server at {_shown(url)} answers with {code}") from None
-            fix = "check kafka.sasl_oauthbearer_client_id and …_client_secret"
+            wrong = "client_id and …_client_secret" if code >= 400 else "token_endpoint_url"  # noqa: PLR2004
+            fix = f"check kafka.sasl_oauthbearer_{wrong}"
             raise BrokerError(f"the token server at {_shown(url)} refuses: {code}: {fix}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, HTTPException):
             fix = "check kafka.sasl_oauthbearer_token_endpoint_url"
             raise BrokerError(f"the token server at {_shown(url)} sends no token: {fix}") from None
         except OSError as error:
@@ -95,6 +105,14 @@ def _shown(url: str) -> str:
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 _KNOWN: dict[tuple[tuple[str, str], ...], Tokens] = {}
 
 
@@ -110,7 +128,7 @@ def tokens_of(kafka: Mapping[str, Any]) -> Tokens | None:
         raise UsageError(f"kafka.{PREFIX}method: {MECHANISM} needs oidc, and {', '.join(_NEEDED)}")
     if missing := [name for name in _NEEDED if not settings.get(f"{PREFIX}{name}")]:
         raise UsageError(f"kafka.{PREFIX}{missing[0]}: {MECHANISM} needs it")
-    if urlsplit(str(settings[f"{PREFIX}token_endpoint_url"])).scheme not in {"http", "https"}:
+    if not _is_address(str(settings[f"{PREFIX}token_endpoint_url"])):
         raise UsageError(f"kafka.{PREFIX}token_endpoint_url: expected an address like https://login.example/token")
     key = tuple(sorted((name, str(value)) for name, value in settings.items() if name in OURS))
     tokens = _KNOWN.setdefault(key, Tokens(settings))

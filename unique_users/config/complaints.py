@@ -14,6 +14,9 @@ from unique_users.config.yaml_text import Keys
 # Keys of earlier versions, and their current names.
 RENAMED = {("bucketer", "retention_seconds"): "bucketer.allowed_lateness_seconds"}
 
+# Whose values no message shows. Those of the `kafka:` section are not checked here.
+SECRET = {("postgres", "dsn"), ("postgres", "password")}
+
 # The characters of a key. Anything else may be a value where a key should be.
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
@@ -76,7 +79,7 @@ def _about_a_value(what: str, keys: Keys, tree: Any) -> str:
     said = what[:1].lower() + what[1:]
     if (wrong := re.fullmatch(r"invalid enum value '?(.*?)'?", said, re.DOTALL)) is not None:
         said = f"expected one of {', '.join(_choices(_type_at(keys)))}, got {wrong[1]!r:.60}"
-    if "got" not in said and "missing" not in said:
+    if "got" not in said and "missing" not in said and keys not in SECRET:
         said += f", got {_value_at(tree, keys)!r:.60}"
     return said
 

@@ -101,7 +101,8 @@ def _override(tree: dict[str, Any], override: str) -> Keys:
     try:
         node[keys[-1]] = tree_of(text)
     except WrongYamlError:
-        if keys[0] != "kafka" and text.lstrip().startswith(("[", "{")):  # below `kafka:` it may be a password
+        may_be_a_password = keys[0] in {"kafka", "postgres"}
+        if not may_be_a_password and text.lstrip().startswith(("[", "{")):
             message = (
                 f"--set {dotted}: this list or section is not valid YAML: put it in quotes, as in --set 'key=[a, b]'"
             )

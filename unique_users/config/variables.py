@@ -46,7 +46,7 @@ def _of_environment(
         return value or default.removeprefix(":-")
     if value is None:
         # If it is not the whole value, it may be a password that only looks like a variable.
-        told = name if whole or not address.startswith("kafka.") else "NAME"
+        told = name if whole or not address.startswith(("kafka.", "postgres.")) else "NAME"
         what = f"the environment variable {name}" if told == name else "an environment variable in it"
         raise _wrong(address, places, f"{what} is not set: set it, or write ${{{told}:-default}}")
     return value
@@ -60,7 +60,7 @@ def _of_file(path: str, address: str, places: Places, *, whole: bool) -> str:
     try:
         with Path(path).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors and shells put a byte order mark before it
     except UnicodeDecodeError:
         raise _wrong(address, places, f"{named}: is not UTF-8") from None
     except (OSError, ValueError) as error:

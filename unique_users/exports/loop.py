@@ -74,7 +74,6 @@ class Export:
         while not self._stop.requested:
             try:
                 with closing(self._connections.new_table()) as table:
-                    self._table_wait.end("PostgreSQL answers, going on")
                     self._session(table)
                     return
             except PostgresAwayError as error:
@@ -97,8 +96,6 @@ class Export:
             with closing(consumer):
                 reader = WholeTopic(consumer)
                 rows = Rows(self._begun(table, reader, admin, state))
-                self._from_start = False
-                self._attempts = 0
                 self._broker_wait.end("the broker answers, going on")
                 self._follow(table, reader, rows, Look(admin, self._connections.topic, state, self._stop))
 
@@ -133,6 +130,7 @@ class Export:
         ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
         note = Timer(NOTE_SECONDS, self._stop.monotonic)
         self._take(table, rows, [], reader.positions(ends))
+        self._from_start = False
         while not self._stop.requested:
             look.if_due()
             batches = reader.poll(POLL_SECONDS)
@@ -142,12 +140,22 @@ class Export:
             until = rows.progress.until
             if rows.progress.stale if until is None else reader.is_at(until):
                 self._look_at_all(table, rows)
+            if batches or reader.is_at(ends):  # a server that takes no rows may still take the progress alone
+                self._table_wait.end("PostgreSQL answers, going on")
+                self._attempts = 0
             if self._until_caught_up and reader.is_at(ends) and rows.progress.until is None:
                 self._take(table, rows, [], positions)
                 return
 
     def _take(self, table: Table, rows: Rows, batches: list[Batch], positions: Mapping[int, int]) -> None:
         """Write what arrived, in one transaction."""
+        for batch in batches:
+            if batch.unreadable:
+                where = f"{self._connections.topic}-{batch.partition}"
+                _log.warning(
+                    f"{where}: skipping offsets {batch.offsets[0]} to {batch.offsets[-1]}: {batch.unreadable}: the"
+                    " table lacks the counts in them"
+                )
         records: list[Record] = [pair for batch in batches for pair in zip(batch.keys, batch.values, strict=True)]
         with table.change():
             stored = table.rows(buckets_of(records)) if records else {}

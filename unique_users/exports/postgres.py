@@ -31,7 +31,8 @@ _CONNECTION: dict[str, Any] = {
 }
 _CREATED = {"table": statements.CREATE_TABLE, "progress": statements.CREATE_PROGRESS}
 OVERTAKEN = "another export writes to this table too"
-# What a server says that does answer but refuses, so that waiting does not help.
+_WAITED_FOR = {"25006", "25P03", "25P04"}  # a standby, a transaction that was idle or lasted too long
+# What the server said, if it is there and waiting does not help.
 _REFUSALS = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|not permitted")
 
 
@@ -73,11 +74,10 @@ def explained(settings: Postgres) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        said = " ".join(str(error).split())[:400]
-        if settings.password:
-            said = said.replace(settings.password, "***")
+        said = str(error).replace(settings.password, "***") if settings.password else str(error)
+        said = " ".join(said.split())[:400]
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or (lost and not _REFUSALS.search(said)):
+        if error.sqlstate in _WAITED_FOR or (lost and not _REFUSALS.search(said)):
             raise PostgresAwayError(said) from None
         raise PostgresError(f"PostgreSQL refuses: {said}") from None
 
@@ -92,16 +92,19 @@ class Table:
         names = [(*((schema,) if schema else ()), each) for each in (name, f"{name}_progress")]
         self._names = {"table": sql.Identifier(*names[0]), "progress": sql.Identifier(*names[1])}
         with explained(settings):
-            given = {**_CONNECTION, **conninfo_to_dict(settings.dsn)}
+            # Text comes as bytes, which equal no string, from a database in SQL_ASCII that nobody asks for UTF-8.
+            given = {**_CONNECTION, **conninfo_to_dict(settings.dsn), "client_encoding": "utf8"}
             if settings.password:
                 given["password"] = settings.password
-            self._connection = psycopg.connect(autocommit=True, **given)
+            # A pooler, as pgbouncer, may give each transaction another connection, which has nothing prepared.
+            self._connection = psycopg.connect(autocommit=True, prepare_threshold=None, **given)
 
     def kept(self) -> Kept | None:
         """The progress, or None for a table that has none yet; creates what is missing."""
         names = {name: identifier.as_string(self._connection) for name, identifier in self._names.items()}
         with explained(self._settings):
             with self._connection.transaction():  # of two at once, PostgreSQL would let one fail
+                self._execute(statements.TIMEOUTS)
                 self._execute(statements.LOCK_CREATION, [names["table"]])
                 for name, statement in _CREATED.items():
                     if self._execute(statements.EXISTS, [names[name]]) == [(False,)]:
@@ -117,6 +120,7 @@ class Table:
     def change(self) -> Iterator[None]:
         """A transaction that has the table to itself. Raises OvertakenError if another export has written to it."""
         with explained(self._settings), self._connection.transaction():
+            self._execute(statements.TIMEOUTS)
             if self._version is not None:
                 found = self._execute(statements.LOCK_PROGRESS)
                 if found != [(self._version,)]:

@@ -21,6 +21,9 @@ CREATE_PROGRESS = """
         progress jsonb       NOT NULL,
         read_at  timestamptz NOT NULL DEFAULT now()
     )"""
+# Whoever holds a lock is named as the reason of a wait. A transaction whose client is gone, or frozen, ends.
+TIMEOUTS = """
+    SELECT set_config('lock_timeout', '10s', true), set_config('idle_in_transaction_session_timeout', '60s', true)"""
 LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtext(%s))"
 EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 

@@ -43,6 +43,18 @@ def continued(name: str, topic_id: str) -> str:
     return name or (f"-{topic_id[:ID_CHARACTERS]}" if topic_id else "")
 
 
+def speaks_for(one: tuple[int, str], other: tuple[int, str]) -> bool:
+    """Whether a generation, with its partition, knows what became of the counts of another one: not of a later topic's.
+
+    >>> speaks_for((0, "20260201T000000Z-b"), (0, "20260101T000000Z-a"))
+    True
+    >>> speaks_for((0, "20260101T000000Z-a"), (0, "20260201T000000Z-b"))
+    False
+    """
+    (partition, name), (of, counted) = one, other
+    return partition == of and (name >= counted or Generation.parsed(name).topic == Generation.parsed(counted).topic)
+
+
 def current(found: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
     """The partitions and generations whose counts are current: of those found, all of the newest one's topic.
 

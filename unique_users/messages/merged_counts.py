@@ -8,15 +8,16 @@ Longer than other modules: counts, gaps and generations say only together what a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from unique_users.aggregation.completeness import Gap, Why, why_missing, with_gaps
 from unique_users.aggregation.counts import Count, DamagedSketchError, Estimate, add_up, sketch_class, users_in
 from unique_users.event_time.buckets import INTERVALS, MINUTE, Bucket, bucket_timestamp
 from unique_users.messages.counts import GAPS, REMOVED, PublishedGaps, count_of, encode_removed
-from unique_users.messages.generations import Generations
+from unique_users.messages.generations import Generations, speaks_for
 
 _INTERVALS = {name: name for name in INTERVALS}  # one string for each, however many records name it
 
@@ -39,20 +40,24 @@ class FormerCount(NamedTuple):
     may_be_too_high: bool
 
 
+TIMESTAMP_MAX = 253_402_300_799  # the last second of the year 9999
+_Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader of JSON can hold
+
+
 class _Part(msgspec.Struct, gc=False, omit_defaults=True):
     """What is kept of a PublishedCount: everything but its time as a string."""
 
     interval: str
-    timestamp: int
+    timestamp: Annotated[int, Meta(ge=0, le=TIMESTAMP_MAX)]
     partition: int
-    unique_users: int
-    lower: int | None = None
-    upper: int | None = None
+    unique_users: _Number
+    lower: _Number | None = None
+    upper: _Number | None = None
     sketch: bytes | None = None
     checksum: bytes | None = None
     generation: str = ""
     why: tuple[str, ...] = ()
-    at_end: int | None = None
+    at_end: _Number | None = None
 
     @property
     def total(self) -> Count:
@@ -142,9 +147,9 @@ class ReadCounts:
         removed = (encode_removed(partition, told, name) for (partition, name), told in self._removed.items())
         return [*gaps, *((key, value) for key, value in removed if value is not None)]
 
-    def is_removed(self, bucket: Bucket, partition: int | None = None) -> bool:
-        """Whether a partition, or any, has said that its count of a bucket leaves the topic for its age."""
-        told = (gap for of, gaps in self._removed.items() if partition in {None, of[0]} for gap in gaps)
+    def is_removed(self, bucket: Bucket, of: tuple[int, str]) -> bool:
+        """Whether the count of a bucket by a partition and generation was said to leave the topic for its age."""
+        told = (gap for by, gaps in self._removed.items() if speaks_for(by, of) for gap in gaps)
         return any(gap.interval == bucket.interval and gap.start <= bucket.start < gap.end for gap in told)
 
     def context(self) -> object:

@@ -1,6 +1,8 @@
 """Tokens by client credentials: used while they last, and every failure says what to change and shows no secret."""
 
+import socket
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 from brokers import config_for
@@ -70,6 +72,9 @@ def test_clients_with_the_same_login_share_a_token(server: TokenServer) -> None:
         ({"sasl_oauthbearer_client_id": None}, UsageError, "kafka.sasl_oauthbearer_client_id: OAUTHBEARER needs it"),
         ({"sasl_oauthbearer_method": None}, UsageError, "kafka.sasl_oauthbearer_method: OAUTHBEARER needs oidc"),
         ({"sasl_oauthbearer_token_endpoint_url": f"file:///{SECRET}"}, UsageError, "expected an address like https"),
+        ({"sasl_oauthbearer_token_endpoint_url": f"http://h:{SECRET}/"}, UsageError, "expected an address like https"),
+        ({"sasl_oauthbearer_token_endpoint_url": "http://[h/"}, UsageError, "expected an address like https"),
+        ({"sasl_oauthbearer_token_endpoint_url": "http:///token"}, UsageError, "expected an address like https"),
         ({"sasl_oauthbearer_token_endpoint_url": "http://127.0.0.1:1/"}, BrokerAwayError, "no answer from the token"),
     ],
 )
@@ -82,3 +87,40 @@ def test_a_login_that_cannot_work_says_which_setting_to_change(
     assert said in str(raised.value)
     assert SECRET not in str(raised.value)
     assert "an0ther" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "sends no token: check kafka.sasl_oauthbearer_token_endpoint_url"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "sends no token: check kafka.sasl_oauthbearer_",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, "sends no token: check kafka.sasl_oauth"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull", "sends no token: check kafka.sasl_oauthbearer_token_end"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: {server}/token\r\n\r\n",
+            "refuses: 302: check kafka.sasl_oauthbearer_token_e",
+        ),
+    ],
+)
+def test_an_address_of_something_else_is_named_and_nothing_is_sent_elsewhere(
+    server: TokenServer, answer: bytes, said: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def serve() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer.replace(b"{server}", server.address.encode()))
+
+        thread = Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}/token"
+        with pytest.raises(BrokerError) as raised:
+            Tokens(settings(server, sasl_oauthbearer_token_endpoint_url=url)).token()
+        thread.join()
+    assert said in str(raised.value)
+    assert server.given == []

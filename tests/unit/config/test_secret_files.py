@@ -23,6 +23,7 @@ def password_of(path: Path | str, around: str = "{}") -> object:
         (SECRET, SECRET),
         (f"{SECRET}\n", SECRET),
         (f"{SECRET}\r\n", SECRET),
+        (f"\ufeff{SECRET}\r\n", SECRET),
         (f"{SECRET}\n\n", f"{SECRET}\n"),
         (f"  {SECRET} ", f"  {SECRET} "),
         ("0123", "0123"),

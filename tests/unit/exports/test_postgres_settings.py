@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,23 @@ def test_a_password_in_the_connection_string_is_refused_and_not_shown(dsn: str) 
     with pytest.raises(UsageError, match=r"^postgres\.dsn: ") as error:
         checked(load_config("", [f"postgres.dsn={dsn}"], {}).postgres)
     assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["password", "dsn"])
+@pytest.mark.parametrize(
+    "value", ["s3cr3t\n", "s3cr3t" * 1_000, "postgresql://me:s3cr3t@db/stats\n", "a${s3cr3t}b", "[s3cr3t", "s3cr3t: a"]
+)
+@pytest.mark.parametrize("by", ["environment", "override"])
+def test_no_message_about_a_wrong_value_shows_it(key: str, value: str, by: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"postgres: {{{key}: '${{GIVEN}}'}}" if by == "environment" else "{}", encoding="utf-8")
+    overrides = [] if by == "environment" else [f"postgres.{key}={value}"]
+    said = ""
+    try:
+        checked(load_config(str(path), overrides, {"GIVEN": value}).postgres)
+    except UsageError as error:
+        said = str(error)
+    assert "s3cr3t" not in said
 
 
 def test_a_server_that_is_away_is_one_to_wait_for_and_its_line_has_no_password() -> None:

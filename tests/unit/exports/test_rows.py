@@ -172,9 +172,85 @@ def test_a_mark_stays_until_the_last_record_of_its_partition_has_none() -> None:
     assert table.counted() == {FIRST: PublishedBucket(9)}
 
 
-def test_rows_of_a_reading_that_keeps_what_it_does_not_see_stay() -> None:
+def test_rows_of_a_reading_that_keeps_what_it_does_not_see_stay_in_every_later_one() -> None:
     table = Table([count(FIRST, 9), count(SECOND, 7)])
     table.read()
     table.log = [count(SECOND, 8)]
     table.read_again(keeps_unseen=True)
     assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 9, SECOND: 8}
+    table.read_again()
+    assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 9, SECOND: 8}
+    table.log = [count(FIRST, 1, 1)]
+    table.read_again()
+    assert {bucket: users_in(row.total) for bucket, row in table.counted().items()} == {FIRST: 1}
+
+
+def left_for_its_age(partition: int, generation: str = OLD) -> Record:
+    return encode_removed(partition, [Gap("minute", 0, MINUTE + 60, Why.COUNT_REMOVED)], generation)
+
+
+def test_a_share_that_left_the_topic_for_its_age_is_not_lost_by_what_comes_after_a_reading_from_the_start() -> None:
+    table = Table([count(FIRST, 9), count(FIRST, 2, 1)])
+    table.read()
+    table.log += [left_for_its_age(0), tombstone(FIRST)]
+    table.read()
+    table.log = [count(FIRST, 2, 1), left_for_its_age(0)]
+    table.read_again()
+    assert table.counted() == {FIRST: PublishedBucket(11)}
+    table.log.append(encode_gaps(1, [Gap("", 0, 60, Why.LOG_CUT_BACK)], OLD))  # all rows are looked at again
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(11)}
+    table.log.append(count(FIRST, 3, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(12)}
+    table.log.append(tombstone(FIRST, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(9)}
+    table.log = [left_for_its_age(0), count(SECOND, 1)]
+    table.read_again()
+    assert table.counted() == {FIRST: PublishedBucket(9), SECOND: PublishedBucket(1)}
+    table.log.append(count(FIRST, 5, 1))
+    table.read()
+    assert table.counted() == {FIRST: PublishedBucket(14), SECOND: PublishedBucket(1)}
+
+
+def test_what_a_former_topic_removed_for_its_age_does_not_keep_a_count_of_its_successor() -> None:
+    later = "20260401T000000Z-bbbbbbbb"
+    table = Table([left_for_its_age(0)])
+    table.read()
+    table.log += [count(FIRST, 9, 0, OTHER), tombstone(FIRST), count(FIRST, 4, 0, later)]
+    table.read(1)
+    assert table.counted() == merged(table.log) == {FIRST: PublishedBucket(4)}
+
+
+def test_a_topic_that_removes_its_predecessors_counts_for_their_age_takes_none_from_the_table() -> None:
+    table = Table([count(FIRST, 9)])
+    table.read()
+    table.log += [count(SECOND, 7, 0, OTHER), left_for_its_age(0, OTHER), tombstone(FIRST)]
+    table.read(1)
+    assert table.counted() == {FIRST: PublishedBucket(9), SECOND: PublishedBucket(7)}
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        (key_of(FIRST, 0), {"unique_users": 10**30}),
+        (key_of(FIRST, 0), {"unique_users": -1}),
+        (key_of(FIRST, 0), {"at_end": 10**20}),
+        (key_of(Bucket("minute", 60 * 10**17), 0), {"timestamp": 60 * 10**17}),
+        (key_of(FIRST, 0), {"why": ["\0"]}),
+        (key_of(FIRST, 0), {"generation": "\0"}),
+        (b"gaps:\xff", {"gaps": []}),
+        (b"gaps:\0", {"gaps": []}),
+        (b"minute:999999999999999999999999:0", None),
+    ],
+)
+def test_a_record_that_no_counter_writes_does_not_stop_the_export(key: bytes, change: dict[str, object] | None) -> None:
+    value = None
+    if change is not None:
+        value = msgspec.json.encode({**msgspec.json.decode(count(FIRST, 1)[1] or b""), **change})
+    table = Table([(key, value), count(SECOND, 7)])
+    table.read()
+    assert table.counted() == {SECOND: PublishedBucket(7)}
+    assert b"\\u0000" not in msgspec.json.encode(table.progress)
+    assert all(bucket.start < 2**40 for bucket in buckets_of(table.log))

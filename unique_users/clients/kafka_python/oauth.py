@@ -5,7 +5,7 @@ from contextlib import suppress
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from unique_users.clients.oauth import Tokens
-from unique_users.errors import BrokerError
+from unique_users.errors import UniqueUsersError
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # the client has no types
@@ -18,6 +18,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # the client h
 
     def token(self) -> str:
         """A valid token, or the last one, which the broker refuses: an error in here would end the client's thread."""
-        with suppress(BrokerError):
+        with suppress(UniqueUsersError):
             self._last = self._tokens.token()
         return self._last
