@@ -71,7 +71,8 @@ def monitored(config: Config, process: Process) -> Iterator[Monitor]:
     from unique_users.metrics.server import serving  # noqa: PLC0415
 
     ACTIVITY.measured = True
-    with serving(config.metrics, registry_of(monitor), Health(PULSE, monitor.not_ready)) as address:
+    registry, system = registry_of(monitor)
+    with serving(config.metrics, registry, Health(PULSE, monitor.not_ready), system.look) as address:
         _log.info(f"{process}: {address} has /metrics, /healthz and /readyz")
         try:
             yield monitor

@@ -8,7 +8,7 @@ import logging
 import socketserver
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socket import create_connection, getaddrinfo
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that several times
+ANSWER_SECONDS = 0.005  # until an answer lets the loop on: it takes less
 IDLE_SECONDS = 90.0  # until a connection without requests is closed; Prometheus asks at least once a minute
 WAKE_SECONDS = 0.2
 TEXT = "text/plain; charset=utf-8"
@@ -53,8 +54,13 @@ class Pages:
 
 
 @contextmanager
-def serving(settings: Metrics, registry: CollectorRegistry, health: Health) -> Iterator[str]:
-    """Serve in separate threads until the context ends; yields the address. Raises UsageError if it is taken."""
+def serving(
+    settings: Metrics, registry: CollectorRegistry, health: Health, look: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """Serve in separate threads until the context ends; yields the address. Raises UsageError if it is taken.
+
+    `look` is called every second.
+    """
     host, port = settings.host, settings.port or 0
     try:
         server = _Server((host, port), Pages(registry, health))
@@ -64,7 +70,7 @@ def serving(settings: Metrics, registry: CollectorRegistry, health: Health) -> I
             f"metrics.host, metrics.port: cannot listen at {host} port {port}: {why}; each process needs its own port,"
             " for example --set metrics.port=9401"
         ) from None
-    sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health).take)
+    sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health, look).take)
     switch_seconds = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -76,14 +82,16 @@ def serving(settings: Metrics, registry: CollectorRegistry, health: Health) -> I
 
 
 class _Samples:
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, look: Callable[[], None]) -> None:
         self._health = health
+        self._look = look
         self._at = time.monotonic()
 
     def take(self) -> None:
         now = time.monotonic()
         self._health.sample(now - self._at)
         self._at = now
+        self._look()
 
 
 class _Server(socketserver.ThreadingMixIn, HTTPServer):
@@ -129,6 +137,18 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def handle_one_request(self) -> None:
+        """See http.server."""
+        try:
+            super().handle_one_request()
+        finally:
+            sys.setswitchinterval(SWITCH_SECONDS)
+
+    def parse_request(self) -> bool:
+        """See http.server. Called once a request is there."""
+        sys.setswitchinterval(ANSWER_SECONDS)
+        return super().parse_request()
+
     def do_GET(self) -> None:
         """See http.server."""
         self._send(*self.server.pages.answer(self.path.partition("?")[0], self.headers.get("accept", "")))
@@ -148,6 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        sys.setswitchinterval(SWITCH_SECONDS)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Requests are not logged."""

@@ -1,10 +1,12 @@
 """Which version this is."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGE = "unique-users"
 
 
+@cache
 def installed_version() -> str:
     """The version of the installed package."""
     try:

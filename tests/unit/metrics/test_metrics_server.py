@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from threading import Event
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -127,3 +128,9 @@ def test_it_lets_go_of_its_port_at_once_even_while_a_connection_is_open() -> Non
         connection = socket.create_connection((host, int(port)))
     with connection, serving(Metrics(port=int(port)), CollectorRegistry(), Unwell("", "")):
         pass
+
+
+def test_it_looks_again_and_again() -> None:
+    looked = Event()
+    with serving(Metrics(port=0), CollectorRegistry(), Unwell("", ""), looked.set):
+        assert looked.wait(PATIENCE_SECONDS)
