@@ -5,7 +5,7 @@
     python bench/engines.py table docs/performance/engines.json                    what the file says, in Markdown
 
 `make bench-peers` does all three. One in 200 frames is six hours late and 3 % are up to 100 seconds late; one line in
-1,000 is no frame. `speed` counts what is in a topic from its start to the last count, as bench/pipeline.py does.
+1,000 is invalid. `speed` counts what is in a topic from its start to the last count, as bench/pipeline.py does.
 `kills` sends 2,000 frames a second, launches an engine, waits for the first count, kills all its processes at a moment
 by chance, and so on; then the stream ends, and what the engine has published is compared with plain sets.
 """

@@ -4,7 +4,7 @@
 
 100,000 users and 17 minutes of event time, however many frames. The file has the counts of each interval by the start
 of each bucket, and below `estimates` those that sketches estimate. With `--uneven` some frames are hours late and some
-lines are no frames, see late_and_bad.py.
+lines are invalid, see late_and_bad.py.
 """
 
 import json

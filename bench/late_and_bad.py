@@ -1,10 +1,10 @@
-"""Generated frames of which some are hours late and some are no frames at all, to compare engines by."""
+"""Generated frames of which some are hours late and some are invalid, to compare engines by."""
 
 from collections.abc import Iterator
 
 from unique_users.demo.sample import START, frames
 
-BAD_EVERY = 1_000  # one in so many lines is no frame
+BAD_EVERY = 1_000  # one in so many lines is invalid
 LATE_EVERY = 200  # one in so many frames is hours late
 LATE_SECONDS = 6 * 3_600
 BAD = (
@@ -34,5 +34,5 @@ def uneven_frames(count: int, users: int, seconds: int) -> Iterator[bytes]:
 
 
 def bad_lines(count: int) -> int:
-    """How many of `count` lines are no frames."""
+    """How many of `count` lines are invalid."""
     return sum(1 for _ in range(BAD_EVERY // 2, count, BAD_EVERY))

@@ -339,7 +339,7 @@ def bench(
 ) -> Iterator[Bench]:
     """A filled Bench on a broker of its own, gone afterwards: a million frames are half a gigabyte.
 
-    With `uneven` some frames are hours late and some lines are no frames, see late_and_bad.py.
+    With `uneven` some frames are hours late and some lines are invalid, see late_and_bad.py.
 
     A group's first members are waited for, so that none begins with what another one takes over a moment later.
     """

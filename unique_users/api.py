@@ -4,7 +4,6 @@ The public API is what `__all__` names here, and nothing else in the package. It
 meanings stay until the next major version (before 1.0, the next minor one), and new fields have defaults.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,15 +13,13 @@ from zoneinfo import ZoneInfo
 
 from unique_users.aggregation.counts import Estimate, users_in
 from unique_users.clients.connect import get_admin, get_reader
-from unique_users.clients.protocols import Admin
-from unique_users.clients.topics import current_state
 from unique_users.config.load import load_config
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError, UniqueUsersError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.messages.merged_counts import PublishedBucket, ReadCounts
 from unique_users.queries.every_count import EveryCount
-from unique_users.runtime.timer import Timer
+from unique_users.queries.same_topic import SameTopic
 
 __all__ = [
     "BrokerAwayError",
@@ -35,9 +32,6 @@ __all__ = [
     "follow_counts",
     "read_counts",
 ]
-
-
-LOOK_SECONDS = 5.0  # between two looks whether the topic is still the same
 
 
 class BucketCount(NamedTuple):
@@ -81,12 +75,12 @@ def read_counts(config: str | Path = "config.yaml", settings: Iterable[str] = ()
     loaded = load_config(str(config), settings)
     topic = loaded.topics.counts.name
     with closing(get_admin(loaded)) as admin:
-        look = _Look(admin, topic)  # first: a reader would wait for a topic that does not exist
+        same = SameTopic(admin, topic)  # first: a reader would wait for a topic that does not exist
         with closing(get_reader(loaded, topic)) as reader:
             every = EveryCount(reader)
             while not every.caught_up:
                 every.step()
-                look.if_due()
+                _check(same)
             return _Shown(loaded).counts(every.counts.merged())
 
 
@@ -109,31 +103,22 @@ def follow_counts(
     topic = loaded.topics.counts.name
     shown = _Shown(loaded)
     with closing(get_admin(loaded)) as admin:
-        look = _Look(admin, topic)
+        same = SameTopic(admin, topic)
         with closing(get_reader(loaded, topic)) as reader:
             every = EveryCount(reader)
             while not every.caught_up and not stop():
                 every.step()
-                look.if_due()
+                _check(same)
             while not stop():
                 yield shown.update(every.counts)
                 every.step(wait_seconds)
-                look.if_due()
+                _check(same)
 
 
-class _Look:
-    """Looks now and then whether the broker answers and has the same topic: a reader waits without a word."""
-
-    def __init__(self, admin: Admin, topic: str) -> None:
-        self._admin = admin
-        self._topic = topic
-        self._state = current_state(admin, topic)
-        self._due = Timer(LOOK_SECONDS, time.monotonic)
-
-    def if_due(self) -> None:
-        if self._due.due() and current_state(self._admin, self._topic) != self._state:
-            message = f"topic {self._topic!r} was recreated, or has more partitions now: read it again"
-            raise TopicError(message)
+def _check(same: SameTopic) -> None:
+    if same.has_changed():
+        message = f"topic {same.topic!r} was recreated, or has more partitions now: read it again"
+        raise TopicError(message)
 
 
 class _Shown:

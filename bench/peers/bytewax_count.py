@@ -108,7 +108,7 @@ _decode = msgspec.json.Decoder(Frame).decode
 
 
 class Minutes:
-    """Frames by their minute. What is no frame is counted, and left out."""
+    """Frames by their minute. Invalid frames are counted, and left out."""
 
     def __init__(self) -> None:
         self.rejected = 0

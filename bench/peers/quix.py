@@ -112,7 +112,7 @@ class UserCount:
         self._next_offset = 0
 
     def reject(self) -> None:
-        """What was read is no frame."""
+        """An invalid frame was read."""
         self.rejected += 1
         self._looked_at()
 

@@ -13,14 +13,14 @@ from unique_users.aggregation.counts import Count, users_in
 from unique_users.clients.protocols import Position
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
-from unique_users.counter.counts_topic import Publisher, every_bucket
+from unique_users.counter.counts_topic import Publisher
 from unique_users.counter.loop import Counting
 from unique_users.counter.publishing import Publishing
 from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.event_time.stream_clock import BLOCK, StreamClock
-from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, merged_buckets, merged_counts
+from unique_users.messages.merged_counts import PublishedBucket, ReadCounts, every_bucket, merged_buckets, merged_counts
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.low_watermark import LowWatermark

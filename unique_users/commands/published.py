@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from unique_users.clients.connect import get_admin, get_consumer
 from unique_users.config.schema import Config
-from unique_users.counter.counts_topic import every_bucket, read_counts
+from unique_users.counter.counts_topic import read_counts
 from unique_users.event_time.buckets import Bucket
-from unique_users.messages.merged_counts import ReadCounts
+from unique_users.messages.merged_counts import ReadCounts, every_bucket
 
 
 def read_published(config: Config, wanted: Callable[[Bucket], bool] = every_bucket) -> ReadCounts:

@@ -9,7 +9,7 @@ from unique_users.clients.protocols import Consumer, Producer
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count, encode_gaps, encode_removed, key_of
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.messages.merged_counts import ReadCounts
+from unique_users.messages.merged_counts import ReadCounts, every_bucket
 from unique_users.runtime.heartbeat import alive
 
 POLL_SECONDS = 0.5
@@ -31,11 +31,6 @@ class Due(NamedTuple):
     def nothing(self) -> bool:
         """Whether there is nothing to send."""
         return not self.counts and not self.withdrawn and self.gaps is None and self.removed is None
-
-
-def every_bucket(_: Bucket) -> bool:
-    """Whether to keep a bucket that is read: all of them."""
-    return True
 
 
 def read_counts(

@@ -7,12 +7,12 @@ from functools import partial
 from unique_users.clients.protocols import Topics
 from unique_users.config.schema import Config
 from unique_users.counter.assigned_partitions import CountedPartitions
-from unique_users.counter.counts_topic import Due, Publisher, every_bucket
+from unique_users.counter.counts_topic import Due, Publisher
 from unique_users.counter.partition import CountedPartition
 from unique_users.errors import BrokerAwayError, BrokerError, DeliveryError
 from unique_users.event_time.buckets import Bucket
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.messages.merged_counts import ReadCounts
+from unique_users.messages.merged_counts import ReadCounts, every_bucket
 from unique_users.partition_log.deleted_records import ANSWER_SECONDS
 from unique_users.reports.examples import Example, Examples
 from unique_users.runtime.heartbeat import alive, busy

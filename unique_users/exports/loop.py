@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from unique_users.clients.protocols import Admin, Batch, Consumer, TopicState
-from unique_users.clients.topics import current_state
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.event_time.buckets import Bucket
 from unique_users.exports.postgres import OvertakenError, PostgresAwayError, Table
 from unique_users.exports.progress import Progress
 from unique_users.exports.rows import Record, Rows, buckets_of
+from unique_users.queries.same_topic import SameTopic
 from unique_users.queries.whole_topic import WholeTopic
 from unique_users.runtime.signals import Stop
 from unique_users.runtime.timer import Timer
@@ -25,7 +25,6 @@ from unique_users.runtime.waits import Wait
 _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-LOOK_SECONDS = 5.0  # between two looks at the topic: it may be recreated
 NOTE_SECONDS = 60.0  # until progress is written although nothing arrived
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # between attempts to reach PostgreSQL, the last one over and over
 PAGE_ROWS = 2_000
@@ -91,13 +90,13 @@ class Export:
 
     def _session(self, table: Table) -> None:
         with closing(self._connections.new_admin()) as admin:
-            state = current_state(admin, self._connections.topic)
+            same = SameTopic(admin, self._connections.topic, self._stop.monotonic)
             consumer = self._connections.new_reader()
             with closing(consumer):
                 reader = WholeTopic(consumer)
-                rows = Rows(self._begun(table, reader, admin, state))
+                rows = Rows(self._begun(table, reader, admin, same.state))
                 self._broker_wait.end("the broker answers, going on")
-                self._follow(table, reader, rows, Look(admin, self._connections.topic, state, self._stop))
+                self._follow(table, reader, rows, same)
 
     def _begun(self, table: Table, reader: WholeTopic, admin: Admin, state: TopicState) -> Progress:
         """Have the reader start where the table's progress says. Returns the progress."""
@@ -126,13 +125,15 @@ class Export:
         reader.start({**firsts, **{p: at for p, at in progress.offsets.items() if p in firsts}})
         return progress
 
-    def _follow(self, table: Table, reader: WholeTopic, rows: Rows, look: "Look") -> None:
+    def _follow(self, table: Table, reader: WholeTopic, rows: Rows, same: SameTopic) -> None:
         ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
         note = Timer(NOTE_SECONDS, self._stop.monotonic)
         self._take(table, rows, [], reader.positions(ends))
         self._from_start = False
         while not self._stop.requested:
-            look.if_due()
+            if same.has_changed():  # begin again with what it is now
+                message = f"topic {self._connections.topic!r} has changed"
+                raise BrokerAwayError(message)
             batches = reader.poll(POLL_SECONDS)
             positions = reader.positions(ends)
             if batches or note.due():
@@ -182,22 +183,6 @@ class Export:
     def _say(self, lowered: int) -> None:
         if lowered:
             _log.warning(f"{lowered} rows now have lower counts or are gone: their counts were taken back")
-
-
-class Look:
-    """Checks whether the topic is still the one that is read."""
-
-    def __init__(self, admin: Admin, topic: str, state: TopicState, stop: Stop) -> None:
-        self._admin = admin
-        self._topic = topic
-        self._state = state
-        self._due = Timer(LOOK_SECONDS, stop.monotonic)
-
-    def if_due(self) -> None:
-        """Raise BrokerAwayError if the topic has changed, so that the export begins again with what it is now."""
-        if self._due.due() and current_state(self._admin, self._topic) != self._state:
-            message = f"topic {self._topic!r} has changed"
-            raise BrokerAwayError(message)
 
 
 def tombstone_seconds(admin: Admin, topic: str) -> float:

@@ -77,6 +77,11 @@ class _Part(msgspec.Struct, gc=False, omit_defaults=True):
 _Parts = dict[int, list[tuple[_Part, _Part]]]  # by partition; for each generation its newest count and its last one
 
 
+def every_bucket(_: Bucket) -> bool:
+    """Whether to keep a bucket that is read: all of them."""
+    return True
+
+
 class ReadCounts:
     """The counts of a topic as they are read, by bucket, partition and generation.
 
@@ -84,9 +89,7 @@ class ReadCounts:
     makes room. Several ones of a topic share its `generations`.
     """
 
-    def __init__(
-        self, generations: Generations | None = None, wanted: Callable[[Bucket], bool] = lambda _: True
-    ) -> None:
+    def __init__(self, generations: Generations | None = None, wanted: Callable[[Bucket], bool] = every_bucket) -> None:
         self._generations = generations or Generations()
         self._wanted = wanted
         self._counts: dict[Bucket, _Parts] = {}

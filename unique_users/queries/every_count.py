@@ -4,16 +4,11 @@ from collections.abc import Callable
 
 from unique_users.clients.protocols import Consumer
 from unique_users.event_time.buckets import Bucket
-from unique_users.messages.merged_counts import ReadCounts
+from unique_users.messages.merged_counts import ReadCounts, every_bucket
 from unique_users.queries.whole_topic import WholeTopic
 from unique_users.runtime.heartbeat import alive
 
 POLL_SECONDS = 0.5
-
-
-def every_bucket(_: Bucket) -> bool:
-    """Whether to keep a bucket that is read: all of them."""
-    return True
 
 
 class EveryCount:

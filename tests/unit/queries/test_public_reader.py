@@ -9,6 +9,7 @@ from unique_users import api
 from unique_users.api import BrokerAwayError, TopicError, UniqueUsersError, follow_counts, read_counts
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count
+from unique_users.queries import same_topic
 
 
 class Reader(FakeConsumer):
@@ -29,7 +30,7 @@ def after_connecting(kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch) -> Calla
             key, value = encode_count(Bucket("minute", 1_704_067_200), 0, users, Calendar(), generation="a-b")
             kafka.append("counts", value, key=key)
         monkeypatch.setattr(Reader, "then", staticmethod(then), raising=False)
-        monkeypatch.setattr(api, "LOOK_SECONDS", 1e-9)
+        monkeypatch.setattr(same_topic, "LOOK_SECONDS", 1e-9)
         monkeypatch.setattr(api, "get_admin", lambda _: FakeAdmin(kafka))
         monkeypatch.setattr(api, "get_reader", lambda *_: Reader(kafka, "counts", None, alone=True))
 

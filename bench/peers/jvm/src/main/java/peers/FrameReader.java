@@ -24,7 +24,7 @@ public final class FrameReader {
    */
   public record Frame(long minute, String uid) {}
 
-  /** Returns null for what is no frame. Of two equal keys the last one counts. */
+  /** Returns null for an invalid frame. Of two equal keys the last one counts. */
   public static Frame read(byte[] json) {
     try (JsonParser parser = JSON.createParser(json)) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {

@@ -31,7 +31,7 @@ public final class Run {
     }
   }
 
-  /** What was read is no frame. */
+  /** An invalid frame was read. */
   public static void bad() {
     BAD.incrementAndGet();
   }
