@@ -5,6 +5,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Thread
 
 from unique_users.commands.arguments import argument_parser, check_rate, require_estimates
@@ -13,7 +14,7 @@ from unique_users.config.schema import Config
 from unique_users.demo.live import LiveFrames, feed
 from unique_users.demo.scripts import Scripts
 from unique_users.demo.steps import compare, exact_intervals, recounted, stream_file, wait_until_counted
-from unique_users.demo.stop import stop_on_signals
+from unique_users.demo.stop import StoppedError, stop_on_signals
 from unique_users.demo.surroundings import kafka_place
 from unique_users.event_time.buckets import Calendar
 
@@ -71,8 +72,9 @@ def live(arguments: argparse.Namespace, config: Config) -> int:
             pipe = scripts.start("producer", "-", stdin=subprocess.PIPE)
             assert pipe is not None
             Thread(target=feed, args=(pipe.buffer, LiveFrames(rate), stop), daemon=True).start()  # type: ignore[attr-defined]
-            while not stop.requested:
-                scripts.attend()
+            with suppress(StoppedError):
+                while True:
+                    scripts.attend()
     return 0
 
 

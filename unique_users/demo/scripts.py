@@ -96,11 +96,12 @@ class Scripts:
         del self._running[script]
 
     def attend(self, may_end: str = "") -> None:
-        """Print what was said, for a moment. Raises DemoError if a script ended or a stop was requested."""
+        """Print what was said, for a moment. Raises StoppedError at a stop, DemoError if a script has ended."""
         self._stop.check()
         self._print_words(LISTEN_SECONDS)
         for script, process in self._running.items():
             if process.poll() is not None and script != may_end:
+                self._stop.check()  # a script may have ended for that: the producer does when nothing feeds it any more
                 self._fail(script)
 
     def finish(self) -> None:

@@ -16,6 +16,10 @@ class DemoError(UniqueUsersError):
     """The demo did not finish: the message says where, the lines above it why."""
 
 
+class StoppedError(DemoError):
+    """A stop was requested before the end."""
+
+
 class EarlyEnd:
     """Ctrl-C in the demo: it ends at the next `check`, so that everything started is known and can be stopped."""
 
@@ -29,9 +33,9 @@ class EarlyEnd:
         return self._requested
 
     def check(self) -> None:
-        """Raise DemoError if a stop was requested."""
+        """Raise StoppedError if a stop was requested."""
         if self._requested:
-            raise DemoError("stopped before the end")
+            raise StoppedError("stopped before the end")
 
     @contextmanager
     def promptly(self) -> Iterator[None]:
