@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import shared_broker
 from contract_systems import FakeSystem, KafkaPythonSystem, LibrdkafkaSystem, Names, System
 from fake_bucketer import Feed
 from fake_counter import Counter
 from fakes import FakeClock, FakeKafka, FakeStop
-from harness import new_broker
 from hypothesis import HealthCheck, settings
 from running import Running
 
@@ -25,6 +25,7 @@ pytest_plugins = ["browsing"]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(NamesFailures(config))
+    config.add_cleanup(shared_broker.share())
     log_to_stderr()
     no_clock = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("however slow the machine is", no_clock)
@@ -54,14 +55,9 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real broker: TEST_BOOTSTRAP_SERVERS, or one of our own for this session."""
-    if given := os.environ.get("TEST_BOOTSTRAP_SERVERS"):
-        yield given
-        return
-    data: Path = tmp_path_factory.mktemp("kafka") / "data"
-    with new_broker(data) as kafka:
-        yield kafka.bootstrap_servers
+def broker() -> str:
+    """The address of a real broker: TEST_BOOTSTRAP_SERVERS, or one of our own for the whole run."""
+    return os.environ.get("TEST_BOOTSTRAP_SERVERS") or shared_broker.address()
 
 
 @pytest.fixture

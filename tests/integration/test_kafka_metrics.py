@@ -18,6 +18,7 @@ from repository import ROOT, command
 from unique_users.demo.sample import frames
 from unique_users.local_kafka.broker import free_port
 
+pytestmark = pytest.mark.slow  # a dozen Java tools, each of which takes seconds
 SECONDS_MAX = 90
 ALERTS = ROOT / "deploy" / "prometheus" / "kafka-alerts.yml"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -186,7 +187,6 @@ def lacking(nodes: list[Watched]) -> float:
     return sum(node.scraped()["kafka_under_replicated_partitions"] for node in nodes)
 
 
-@pytest.mark.slow
 def test_a_cluster_tells_of_replicas_that_are_gone(tmp_path: Path) -> None:
     """Three nodes, each with metrics | one is killed: partitions lack a replica | it is back: they have it again"""
     cluster = Watched(tmp_path, free_port())

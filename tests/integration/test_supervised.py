@@ -84,6 +84,7 @@ def test_a_script_is_alive_until_it_is_frozen(script: str, client: str, running:
     assert manager.said.count("READY=1") <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_without_a_broker_a_script_is_alive_at_its_start_and_later(
     client: str, tmp_path: Path, manager: Manager, tmp_path_factory: pytest.TempPathFactory

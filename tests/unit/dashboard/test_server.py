@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from unique_users.commands.dashboard import main, required_token
+from unique_users.dashboard import pages
 from unique_users.dashboard.access import Names, Token
 from unique_users.dashboard.pages import QUESTIONS_MAX
 from unique_users.errors import UsageError
@@ -269,8 +270,9 @@ def assert_closed(page: ClientConnection) -> None:
     pytest.fail("it is still open")
 
 
-def test_a_page_that_does_not_read_is_dropped_and_the_others_go_on() -> None:
+def test_a_page_that_does_not_read_is_dropped_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A day of changes each time, never read: it fills the sockets, then the messages that may wait."""
+    monkeypatch.setattr(pages, "GAP_SECONDS", 0.01)  # so that this does not take long
     with (
         PageServer(pages_max=2) as server,
         live(server) as other,

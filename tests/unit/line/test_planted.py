@@ -20,24 +20,8 @@ RULES = settings(
 )
 
 
-MANY_EXAMPLES = {
-    "a state that begins anew leaves counts that are too high",
-    "an interval that is added lacks nothing before its bucket at the floor",
-    "buckets closed before a cut are not marked",
-    "frames deleted unread are marked when the next one comes alone",
-    "a gap ends one minute too early",
-    "a log that was cut back is read on as if it was the same",
-    "counts count as published although nobody acknowledged them",
-    "marks are not published",
-    "partitions without a commit are ignored",
-    "readers ignore the generation",
-    "the marks of a state are forgotten at a restart",
-}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in MANY_EXAMPLES else []) for name in FAULTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name: str) -> None:
     class Planted(WholeLine):
         examples = 0

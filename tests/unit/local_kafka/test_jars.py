@@ -46,7 +46,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         jar.with_name(jar.name + ".sha1").write_text(hashlib.sha1(content).hexdigest())
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "remote")))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     remote = {"here": f"http://127.0.0.1:{server.server_port}"}
     monkeypatch.setattr(kafka_jars, "MavenContext", partial(MavenContext, remote_repos=remote))

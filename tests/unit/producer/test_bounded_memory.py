@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-LINE_BYTES = 500_000_000
+LINE_BYTES = 300_000_000
 PIECE_BYTES = 1_000_000
 GROWTH_MB_MAX = 150  # generous: it is 64 that is wanted
 
