@@ -43,11 +43,11 @@ def look_at_frames(examination: Examination) -> Iterator[Finding]:
 def look_at_transactions(examination: Examination) -> Iterator[Finding]:
     """Look whether records wait behind the start of a transaction that stays open: nobody can read them."""
     topic = examination.config.topics.feed.name
-    before = examination.admin.stable_ends(topic)
-    if before != examination.admin.high_watermark_offsets(topic):
+    held, before = _held_back(examination, topic)
+    if held:
         examination.clock.pause(TRANSACTION_SECONDS)
-    after, ends = examination.admin.stable_ends(topic), examination.admin.high_watermark_offsets(topic)
-    held = {p: end - after[p] for p, end in ends.items() if end > after[p] == before.get(p)}
+        found, after = _held_back(examination, topic)
+        held = {p: records for p, records in found.items() if p in held and after[p] == before[p]}
     if not held:
         yield ok(TRANSACTIONS, f"nothing in {topic!r} waits behind an open transaction")
         return
@@ -55,6 +55,16 @@ def look_at_transactions(examination: Examination) -> Iterator[Finding]:
     says = f"records of {topic!r} that wait behind an open transaction: {records:,}, {partitions_named(list(held))}"
     do = "let its producer commit or abort it; Kafka aborts it after the producer's transaction.timeout.ms"
     yield warning(TRANSACTIONS, says, do)
+
+
+def _held_back(examination: Examination, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """How many records wait in each partition where some do, and where what waits begins.
+
+    The ends are asked first: a record that comes between the two questions does not wait.
+    """
+    ends = examination.admin.high_watermark_offsets(topic)
+    stable = examination.admin.stable_ends(topic)
+    return {p: end - stable[p] for p, end in ends.items() if end > stable.get(p, end)}, stable
 
 
 def look_at_rejected(examination: Examination) -> Iterator[Finding]:
