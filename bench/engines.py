@@ -28,11 +28,12 @@ from compared import OURS, compared  # noqa: E402
 from engines_table import table  # noqa: E402
 from kills import Feed, Job, survive  # noqa: E402
 from late_and_bad import bad_lines  # noqa: E402
-from pipeline import Variant, bench  # noqa: E402
 from pipeline_tables import cpu, whole_cpu_seconds  # noqa: E402
 from registry import PEERS  # noqa: E402
 from run import durable_flags  # noqa: E402
+from runs import bench  # noqa: E402
 from topics import create, end, published  # noqa: E402
+from variants import Variant  # noqa: E402
 
 from unique_users.aggregation.counts import users_in  # noqa: E402
 from unique_users.commands.published import read_published  # noqa: E402

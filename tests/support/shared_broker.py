@@ -1,9 +1,11 @@
 """One broker for a test run, however many processes run its tests: starting one costs more than most tests do."""
 
+import atexit
 import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,7 @@ def address() -> str:
         try:
             broker = new_broker(directory / "kafka")
             broker.start()
+            atexit.register(warnings.simplefilter, "ignore", ResourceWarning)  # of a child that outlives this process
             (starts / "address").write_text(broker.bootstrap_servers)
             (starts / "address").rename(told)
         except BaseException:

@@ -11,7 +11,6 @@ from unique_users.clients.protocols import Batch, Consumer, Polled, Position, To
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages.checkpoints import Found
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import OffsetMetadata
 from unique_users.messages.partitioning import Layout
@@ -229,18 +228,12 @@ class FeedPartitions:
                 found = self._history.differs(partition, each.past, each.position)
                 if found:
                     self._history.say(partition, found, each.position)
-                    self._go_back(each, found)
+                    each.go_back_to(found, StreamClock(self._rules.allowed_lateness_seconds))
                 self._follow_commits(partition, each)
                 self._consumer.seek(partition, each.position)
             except BrokerAwayError:
                 return
             self._history.settle(partition, each.past)
-
-    def _go_back(self, partition: FeedPartition, found: Found) -> None:
-        if found.back_to is None:
-            partition.begin_again(found.offset, StreamClock(self._rules.allowed_lateness_seconds))
-        else:
-            partition.go_back(found.offset)
 
     def _follow_commits(self, partition: int, each: FeedPartition) -> None:
         """Go back to the commit if that went back: what was made of later frames may be gone as well."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from unique_users.aggregation.completeness import Gap, Why, gap_of_deleted, with_gaps
 from unique_users.clients.protocols import Batch, Position
 from unique_users.event_time.stream_clock import StreamClock
-from unique_users.messages.checkpoints import Checkpoint
+from unique_users.messages.checkpoints import Checkpoint, Found
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.offset_metadata import CHECKPOINTS_MAX, RECENT, OffsetMetadata
 from unique_users.messages.partitioning import Layout
@@ -73,6 +73,13 @@ class FeedPartition:
     def has_news(self) -> bool:
         """Whether there is something to commit."""
         return self.position != self.committed or not self.announced or self.reached > max(self.position, self.told)
+
+    def go_back_to(self, found: Found, clock: StreamClock) -> None:
+        """Go back to where the log is still the one that was read; to its start, with a new clock, if it is nowhere."""
+        if found.back_to is None:
+            self.begin_again(found.offset, clock)
+        else:
+            self.go_back(found.offset)
 
     def begin_again(self, offset: int, clock: StreamClock) -> None:
         """Start over at an offset: the topic is another one."""

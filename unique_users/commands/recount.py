@@ -13,15 +13,8 @@ from unique_users.commands.published import read_published
 from unique_users.config.load import load_config
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.producer.frame_files import FrameFiles
-from unique_users.queries.recount import (
-    Verdict,
-    accepted_words,
-    differences,
-    no_longer_kept,
-    recount,
-    require_accepted,
-    within_time,
-)
+from unique_users.queries.comparison import Verdict, accepted_words, differences, no_longer_kept, within_time
+from unique_users.queries.recount import recount, require_accepted
 
 _log = logging.getLogger(__name__)
 

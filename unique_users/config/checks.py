@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 from unique_users.config.kafka_section import check_kafka_section
 from unique_users.config.places import Places
-from unique_users.config.schema import NAME, NAME_LENGTH_MAX, PATTERNS, Config, start_of
+from unique_users.config.schema import Config, start_of
+from unique_users.config.values import NAME, NAME_LENGTH_MAX, PATTERNS
 from unique_users.errors import UsageError
 from unique_users.event_time.buckets import MINUTE
 from unique_users.messages.fields import RECORD_KEY, RECORD_TIME

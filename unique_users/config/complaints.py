@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from unique_users.config.places import Places
-from unique_users.config.schema import PATTERNS, Config
+from unique_users.config.schema import Config
+from unique_users.config.values import PATTERNS
 from unique_users.config.yaml_text import Keys
 
 # Keys of earlier versions, and their current names.

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from unique_users.config.kafka_section import normal
 from unique_users.config.places import Places
-from unique_users.config.schema import TOPIC_NAME_MAX, Config, Topics
+from unique_users.config.schema import Config, Topics
+from unique_users.config.values import TOPIC_NAME_MAX
 from unique_users.errors import UsageError
 
 # The settings of both clients that name a file of certificates or keys.

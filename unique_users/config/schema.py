@@ -9,43 +9,25 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from unique_users.config.values import (
+    Days,
+    Fields,
+    LongSeconds,
+    Name,
+    NamePrefix,
+    Partitions,
+    Port,
+    PositiveInt,
+    Scalar,
+    Seconds,
+    TableName,
+    Text,
+    TopicName,
+    UrlPath,
+)
 from unique_users.event_time.buckets import IntervalName
 
-# No control characters, line breaks or lone surrogates: paths, brokers and logs cannot take them.
-_PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-NAME, _TEXT, _TOPIC_NAME = rf"^{_PRINTABLE}+\Z", rf"^{_PRINTABLE}*\Z", r"^(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}\Z"
-_TABLE = r"^([a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,53}\Z"
-_PREFIX = r"^([a-zA-Z0-9][a-zA-Z0-9._-]{0,99})?\Z"
-TOPIC_NAME_MAX = 249
-_PATH = r"^(/[a-zA-Z0-9._~-]+)*\Z"
 DEFAULT_SERVERS = "localhost:9092"
-# What errors say instead of a pattern.
-PATTERNS = {
-    _PATH: "an empty string, or a path like /unique-users without a slash at its end",
-    NAME: "a string that is not empty and has no control characters",
-    _TEXT: "a string without control characters",
-    _PREFIX: "up to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or a digit",
-    _TABLE: "a name of up to 54 small letters, digits and `_`, or a schema, a dot and such a name",
-    _TOPIC_NAME: "1 to 249 letters, digits and the signs `.`, `_` and `-`, but not `.` or `..`",
-}
-_FLOAT_MAX = 1.7e308  # anything above is infinity or not a number
-
-Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]  # a year
-LongSeconds = Annotated[int, Meta(ge=0, le=100_000_000_000)]
-Days = Annotated[int, Meta(ge=0, le=1_000_000)]
-PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
-Partitions = Annotated[int, Meta(ge=1, le=100_000)]
-NAME_LENGTH_MAX = 4_000
-Name = Annotated[str, Meta(pattern=NAME, max_length=NAME_LENGTH_MAX)]
-# Each is a Name. This is checked elsewhere: msgspec 0.22 corrupts memory if a union holds a pattern and a list.
-Fields = str | list[str]
-TopicName = Annotated[str, Meta(pattern=_TOPIC_NAME)]
-Scalar = (
-    Annotated[str, Meta(pattern=_TEXT, max_length=32_000)]
-    | int
-    | Annotated[float, Meta(ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
-    | bool
-)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,25 +174,25 @@ class Metrics(Section, frozen=True, kw_only=True):
     """Where each process serves its metrics and its health."""
 
     host: Name = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    port: Port | None = None
 
 
 class Dashboard(Section, frozen=True, kw_only=True):
     """The page of `unique-users dashboard`."""
 
     host: Name = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 8360
+    port: Port = 8360
     origins: list[Name] = msgspec.field(default_factory=list)
-    prefix: Annotated[str, Meta(pattern=_PATH)] = ""
+    prefix: UrlPath = ""
     pages_max: Annotated[int, Meta(ge=1, le=10_000)] = 200
 
 
 class Postgres(Section, frozen=True, kw_only=True):
     """Where `unique-users export postgres` writes to."""
 
-    dsn: Annotated[str, Meta(pattern=_TEXT, max_length=NAME_LENGTH_MAX)] = ""
-    password: Annotated[str, Meta(pattern=_TEXT, max_length=NAME_LENGTH_MAX)] = ""
-    table: Annotated[str, Meta(pattern=_TABLE)] = "unique_users"
+    dsn: Text = ""
+    password: Text = ""
+    table: TableName = "unique_users"
 
 
 class Broker(Section, frozen=True, kw_only=True):
@@ -223,7 +205,7 @@ class Broker(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
-    name: Annotated[str, Meta(pattern=_PREFIX)] = ""
+    name: NamePrefix = ""
     client: Literal["kafka-python", "librdkafka"] = "kafka-python"
     kafka: dict[str, Any] = msgspec.field(default_factory=lambda: {"bootstrap_servers": DEFAULT_SERVERS})
     topics: Topics = Topics()

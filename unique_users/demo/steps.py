@@ -17,7 +17,8 @@ from unique_users.demo.stop import DemoError, EarlyEnd
 from unique_users.errors import BrokerAwayError, UsageError
 from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.producer.frame_files import FrameFiles
-from unique_users.queries.recount import accepted_words, differences, recount, require_accepted
+from unique_users.queries.comparison import accepted_words, differences
+from unique_users.queries.recount import recount, require_accepted
 from unique_users.reports.bucket_count import BucketCount
 from unique_users.runtime.timer import Timer
 

@@ -32,10 +32,16 @@ class Declared(NamedTuple):
 
 BUILD_INFO = Declared("build_info", "gauge", "Always 1: the versions in use.", ("version", "python", "client"))
 RECORDS_IN = Declared("records_in", "counter", "Records polled.", (), READERS)
-BYTES_IN = Declared("bytes_in", "counter", "Bytes of the keys and values polled.", (), READERS)
+BYTES_IN = Declared(
+    "bytes_in", "counter", "Bytes of the keys and values polled; estimated from every eighth record.", (), READERS
+)
 RECORDS_OUT = Declared("records_out", "counter", "Records handed to the client to send.", ("topic",), ALL[:3])
 BYTES_OUT = Declared(
-    "bytes_out", "counter", "Bytes of the keys and values handed to the client to send.", ("topic",), ALL[:3]
+    "bytes_out",
+    "counter",
+    "Bytes of the keys and values handed to the client to send; estimated from every eighth record.",
+    ("topic",),
+    ALL[:3],
 )
 STEP_SECONDS = Declared("step_seconds", "histogram", "How long each step of the loop took.", ("step",), ALL[:3])
 REBALANCES = Declared("rebalances", "counter", "How often partitions were assigned or revoked.", (), READERS)

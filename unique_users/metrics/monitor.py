@@ -14,7 +14,6 @@ from unique_users.config.schema import Config
 from unique_users.metrics import Process
 from unique_users.metrics.health import Health
 from unique_users.metrics.lag_watch import LagWatch
-from unique_users.runtime.activity import ACTIVITY
 from unique_users.runtime.heartbeat import PULSE
 
 if TYPE_CHECKING:
@@ -70,7 +69,6 @@ def monitored(config: Config, process: Process) -> Iterator[Monitor]:
     from unique_users.metrics.collector import registry_of  # noqa: PLC0415 - see above
     from unique_users.metrics.server import serving  # noqa: PLC0415
 
-    ACTIVITY.measured = True
     registry, system = registry_of(monitor)
     with serving(config.metrics, registry, Health(PULSE, monitor.not_ready), system.look) as address:
         _log.info(f"{process}: {address} has /metrics, /healthz and /readyz")

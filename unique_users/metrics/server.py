@@ -1,17 +1,19 @@
 """A small web server beside the loop: `/metrics`, `/healthz` and `/readyz`.
 
 While the loop is busy, a request has to wait for the interpreter after each system call. Those waits decide how long it
-takes, so there are few system calls: connections stay open, nothing is polled, and an answer is one write.
+takes, so there are few system calls: connections stay open, nothing is polled, and an answer is one write. Python's own
+time-outs of sockets are a call more before each read and write; those of the system are none.
 """
 
 import logging
 import socketserver
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from socket import create_connection, getaddrinfo
+from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET, create_connection, getaddrinfo
 from threading import Thread
 from typing import Any
 
@@ -27,8 +29,9 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that several times
-ANSWER_SECONDS = 0.005  # until an answer lets the loop on: it takes less
-IDLE_SECONDS = 90.0  # until a connection without requests is closed; Prometheus asks at least once a minute
+IDLE_SECONDS = 90  # until a connection without requests is closed; Prometheus asks at least once a minute
+# As the system wants it: milliseconds, or a timeval.
+IDLE = struct.pack("L", 1000 * IDLE_SECONDS) if sys.platform == "win32" else struct.pack("ll", IDLE_SECONDS, 0)
 WAKE_SECONDS = 0.2
 TEXT = "text/plain; charset=utf-8"
 
@@ -132,22 +135,15 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # connections stay open
-    timeout = IDLE_SECONDS
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
     server: _Server
 
-    def handle_one_request(self) -> None:
-        """See http.server."""
-        try:
-            super().handle_one_request()
-        finally:
-            sys.setswitchinterval(SWITCH_SECONDS)
-
-    def parse_request(self) -> bool:
-        """See http.server. Called once a request is there."""
-        sys.setswitchinterval(ANSWER_SECONDS)
-        return super().parse_request()
+    def setup(self) -> None:
+        """See socketserver."""
+        for option in (SO_RCVTIMEO, SO_SNDTIMEO):
+            self.request.setsockopt(SOL_SOCKET, option, IDLE)
+        super().setup()
 
     def do_GET(self) -> None:
         """See http.server."""
@@ -168,7 +164,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-        sys.setswitchinterval(SWITCH_SECONDS)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Requests are not logged."""

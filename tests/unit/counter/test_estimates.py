@@ -30,7 +30,8 @@ from unique_users.event_time.buckets import INTERVALS, Bucket, Calendar
 from unique_users.event_time.rollup import Rollup
 from unique_users.messages.counts import PublishedCount, encode_count
 from unique_users.messages.merged_counts import PublishedBucket, merged_buckets
-from unique_users.queries.recount import differences, recount
+from unique_users.queries.comparison import differences
+from unique_users.queries.recount import recount
 from unique_users.state.store import Store
 
 AGAIN = "AGAIN"

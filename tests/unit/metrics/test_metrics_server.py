@@ -1,6 +1,8 @@
 """The web server beside the loop: three paths, and nothing else."""
 
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -13,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from unique_users.config.schema import Metrics
 from unique_users.errors import UsageError
+from unique_users.metrics import server
 from unique_users.metrics.health import Health
 from unique_users.metrics.server import serving
 from unique_users.runtime.heartbeat import Pulse
@@ -100,6 +103,18 @@ def test_a_client_that_says_nothing_holds_nobody_up() -> None:
         host, _, port = address.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port))):
             assert asked(f"{address}/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /metrics HT"])
+@pytest.mark.skipif(sys.platform == "win32", reason="the system counts this time in milliseconds there")
+def test_a_connection_without_requests_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr(server, "IDLE", struct.pack("ll", 0, 100_000))
+    with served() as address:
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connection:
+            connection.sendall(begun)
+            while connection.recv(1_000):
+                pass
 
 
 def test_a_connection_stays_open() -> None:

@@ -9,17 +9,15 @@ from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.frame import CutLine
 from unique_users.messages.frame_totals import FrameTotals
 from unique_users.messages.merged_counts import PublishedBucket
-from unique_users.queries.recount import (
+from unique_users.queries.comparison import (
     Difference,
-    FirstRejected,
     Verdict,
     accepted_words,
     differences,
     no_longer_kept,
-    recount,
-    require_accepted,
     within_time,
 )
+from unique_users.queries.recount import FirstRejected, recount, require_accepted
 from unique_users.reports.bucket_count import BucketCount
 
 MINUTE = 1_468_244_340

@@ -1,5 +1,7 @@
 """What a process has done, in plain numbers."""
 
+from random import Random
+
 import pytest
 
 from unique_users.runtime.activity import Activity, Distribution, Step
@@ -13,17 +15,21 @@ def test_a_step_that_fails_took_its_time_too() -> None:
     assert sum(activity.steps[Step.POLL].counts) == 0
 
 
-def test_bytes_are_counted_only_if_somebody_wants_them() -> None:
+def test_the_bytes_of_a_few_records_are_counted() -> None:
     activity = Activity()
     activity.received([b"k", None], [b"abc", None])
     activity.sent("feed", (), [b"abc"])
-    assert (activity.records_in, activity.bytes_in) == (2, 0)
-    assert (activity.records_out, activity.bytes_out.total()) == ({"feed": 1}, 0)
-    activity.measured = True
-    activity.received([b"k", None], [b"abc", None])
-    activity.sent("feed", (), [b"abc"])
-    assert (activity.records_in, activity.bytes_in) == (4, 4)
-    assert activity.bytes_out == {"feed": 3}
+    assert (activity.records_in, activity.bytes_in) == (2, 4)
+    assert (activity.records_out, activity.bytes_out) == ({"feed": 1}, {"feed": 3})
+
+
+def test_the_bytes_of_many_records_are_estimated() -> None:
+    activity = Activity()
+    activity.received([None] * 1_000, [b"abc"] * 1_000)
+    assert activity.bytes_in == 3_000
+    values = [bytes(size) for size in Random(1).choices(range(1_500, 2_500), k=10_000)]
+    activity.sent("feed", [b"1468244340"] * 10_000, values)
+    assert activity.bytes_out["feed"] == pytest.approx(100_000 + sum(map(len, values)), rel=0.01)
 
 
 def test_a_value_on_a_bound_belongs_to_it() -> None:
