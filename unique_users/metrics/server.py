@@ -65,8 +65,10 @@ def serving(
     `look` is called every second.
     """
     host, port = settings.host, settings.port or 0
+    pages = Pages(registry, health)
+    pages.answer("/metrics", "")  # what the library imports for its first answer would make somebody wait
     try:
-        server = _Server((host, port), Pages(registry, health))
+        server = _Server((host, port), pages)
     except OSError as error:
         why = error.strerror or error
         raise UsageError(
