@@ -1,11 +1,11 @@
 """One broker for a test run, however many processes run its tests: starting one costs more than most tests do."""
 
-import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from harness import new_broker
 
 DIRECTORY = "TEST_SHARED_BROKER"  # in the environment, which the processes of pytest-xdist inherit
 START_SECONDS = 120.0
+PATH = os.pathsep.join(sys.path)
 
 
 def share() -> Callable[[], None]:
@@ -44,12 +45,22 @@ def address() -> str:
             time.sleep(0.05)
             continue
         try:
-            broker = new_broker(directory / "kafka")
-            broker.start()
-            atexit.register(warnings.simplefilter, "ignore", ResourceWarning)  # of a child that outlives this process
-            (starts / "address").write_text(broker.bootstrap_servers)
-            (starts / "address").rename(told)
+            # In a process of its own: Python warns of children that outlive the one that has started them.
+            subprocess.run([sys.executable, __file__], check=True, env={**os.environ, "PYTHONPATH": PATH})
         except BaseException:
             starts.rmdir()  # so that the next one tries
             raise
     return told.read_text()
+
+
+def start() -> None:
+    """Start it, and tell its address then."""
+    directory = Path(os.environ[DIRECTORY])
+    broker = new_broker(directory / "kafka")
+    broker.start()
+    (directory / "starts" / "address").write_text(broker.bootstrap_servers)
+    (directory / "starts" / "address").rename(directory / "address")
+
+
+if __name__ == "__main__":
+    start()
