@@ -39,7 +39,7 @@ test: $(VENV)/dev  ## the tests except the slow ones, on a real broker that they
 unit: $(VENV)/dev  ## the tests that need no broker: 40 seconds on two cores
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m "not slow" tests/unit
 
-faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form: 18 minutes on two cores
+faults-short: $(VENV)/dev  ## the slow tests, mainly each fault in its short form: 20 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 faults: $(VENV)/dev  ## the whole fault matrix, five times from different seeds: an hour to an hour and a half
