@@ -5,8 +5,8 @@
 
 `feed` is filled once. In each run, a bucketer works through it, and a counter through what that has written: without
 metrics, with metrics that are scraped every two seconds, and with a scrape every 50 ms; in the opposite order every
-second time. CPU is that of a process from the line on with which it says that it reads, to its end. Of the third part
-come the times: only those scrapes count between which the process was working, not waiting for its group.
+second time. CPU is counted from when a process says that it reads, to its end. The times of scrapes come from the third
+part, without those that found the process waiting for its group.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench/peers")]
 
 from runs import bench  # noqa: E402
+from scrapes import scrape  # noqa: E402
 from variants import VARIANTS  # noqa: E402
 from watched import ENVIRONMENT  # noqa: E402
 
@@ -72,18 +73,6 @@ def alone(command: Sequence[str], scraped_every_seconds: float | None) -> Alone:
     return Alone(cpu + cpu_of_children(), busy, scrapes)
 
 
-def scrape(connection: HTTPConnection) -> float | None:
-    """The seconds that a scrape takes; None if there was nobody to answer."""
-    began = time.perf_counter()
-    try:
-        connection.request("GET", "/metrics")
-        connection.getresponse().read()
-    except (OSError, HTTPException):
-        connection.close()  # the next request connects again
-        return None
-    return time.perf_counter() - began
-
-
 def cpu_of_children() -> float:
     """The CPU seconds of all children that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -103,7 +92,7 @@ def main() -> None:
         for number in range(arguments.runs):
             for variant in variants:
                 parts = [(ready.commands(variant), every) for every in (None, USUAL_SECONDS, OFTEN_SECONDS)]
-                # The broker still writes what the one before has sent: so that this meets all of them alike.
+                # The broker may still be writing what the run before has sent: this way it slows all of them alike.
                 order = (0, 1, 2) if number % 2 == 0 else (2, 1, 0)
                 for script in ("bucketer", "counter"):
                     name = f"{script}, {variant}"
@@ -121,16 +110,13 @@ def told(runs: Sequence[Sequence[Alone]], frames: int) -> str:
     without, usual = ([run[part].cpu_seconds for run in runs] for part in range(2))
     ratio = statistics.median(on / off for off, on in zip(without, usual, strict=True))
     rate = frames / max(statistics.median(run[2].busy_seconds for run in runs), OFTEN_SECONDS)
-    took = sorted(seconds * 1e3 for run in runs for seconds in run[2].scrape_seconds) or [0.0]
-    scrapes = f"median {statistics.median(took):.1f}, 95 % below {took[len(took) * 95 // 100]:.1f}"
-    return " | ".join(
-        [
-            f"{statistics.median(without):.2f}, {statistics.median(usual):.2f}",
-            f"{100 * (ratio - 1):+.1f} %",
-            f"{rate:,.0f}",
-            f"{scrapes}, longest {took[-1]:.1f} ({len(took)} scrapes)",
-        ]
-    )
+    took = sorted(seconds * 1e3 for run in runs for seconds in run[2].scrape_seconds)
+    scrapes = "none: it ended before"
+    if took:
+        scrapes = f"median {statistics.median(took):.1f}, 95 % below {took[len(took) * 95 // 100]:.1f}"
+        scrapes += f", longest {took[-1]:.1f} ({len(took)} scrapes)"
+    cpu = f"{statistics.median(without):.2f}, {statistics.median(usual):.2f}"
+    return " | ".join([cpu, f"{100 * (ratio - 1):+.1f} %", f"{rate:,.0f}", scrapes])
 
 
 if __name__ == "__main__":

@@ -37,11 +37,17 @@ class Scrapes:
     def _run(self) -> None:
         while not self._over.wait(self._every_seconds):
             for target in list(self._targets):
-                began = time.perf_counter()
-                try:
-                    target.request("GET", "/metrics")
-                    target.getresponse().read()
-                except (OSError, HTTPException):
-                    target.close()  # the process has not begun yet, or has ended; the next request connects again
-                else:
-                    self.seconds.append(time.perf_counter() - began)
+                if (took := scrape(target)) is not None:
+                    self.seconds.append(took)
+
+
+def scrape(target: HTTPConnection) -> float | None:
+    """The seconds that a scrape takes; None if the process has not begun yet, or has ended."""
+    began = time.perf_counter()
+    try:
+        target.request("GET", "/metrics")
+        target.getresponse().read()
+    except (OSError, HTTPException):
+        target.close()  # the next request connects again
+        return None
+    return time.perf_counter() - began

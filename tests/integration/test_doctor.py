@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from examined import examine
-from examined_line import Line, frame, until
+from examined_line import Line, frame
 from kafka import KafkaAdminClient
+from patience import until
 from repository import ROOT
 from running import Running
 
@@ -70,7 +71,7 @@ def test_a_healthy_system_is_well(line: Line, client: str) -> None:
     line.start("counter")
     line.until_joined("bucketer")
     line.until_joined("counter")
-    until(lambda: line.running.said("counter", "out") != "")
+    until(lambda: line.running.said("counter", "out") != "", "a report")
     examined = line.examine(client=client)
     assert [each for each in examined.found if each.status != "ok"] == []
     assert examined.code == 0
@@ -238,7 +239,7 @@ def test_a_script_that_does_not_run_is_named_and_one_that_is_frozen_too(line: Li
     line.keep_sending()
     if script == "counter":
         line.start("bucketer")
-    until(lambda: line.examine(client=client).of(script, "wrong").says.startswith("none is running"))
+    until(lambda: line.examine(client=client).of(script, "wrong").says.startswith("none is running"), "nobody to run")
     process = line.start(script)
     line.until_joined(script)
     process.send_signal(signal.SIGSTOP)

@@ -4,15 +4,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from examined import Examined, examine
 from kafka import KafkaAdminClient, KafkaProducer
+from patience import until
 from running import Running
-
-GIVE_UP_SECONDS = 60
 
 
 class Line:
@@ -61,7 +59,7 @@ class Line:
             reading = [each for each in assigned if isinstance(each, dict) and each["assigned_partitions"]]
             return told["group_state"] == "Stable" and len(reading) == members
 
-        until(joined)
+        until(joined, f"{script} to have partitions")
 
     def end(self) -> None:
         self._stop.set()
@@ -74,10 +72,3 @@ class Line:
 
 def frame(uid: int = 1) -> bytes:
     return b'{"uid": "u%d", "ts": %d}' % (uid, time.time())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GIVE_UP_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
