@@ -2,6 +2,8 @@
 
 Small blocks make the stream clock move after a few frames. At the end every frame must be counted, or stand in the
 dead-letter topic with its reason, or be missing from buckets that are marked alone.
+
+Longer than other modules: the rules of one state machine belong to one class.
 """
 
 import json
