@@ -3,8 +3,6 @@
 Records are delivered when their producer is flushed, not before, so that a test sees what a crash would leave.
 Whatever waits lets the FakeClock go on by as much instead. It is one long module, because broker and clients are one
 machine: each client reads and moves the broker's logs, groups and clock, and the broker moves its consumers.
-
-Longer than other modules: the clients of one broker share what it holds.
 """
 
 import uuid
