@@ -40,7 +40,7 @@ import msgspec  # noqa: E402
 import plot  # noqa: E402
 from generate import USERS  # noqa: E402
 from peer import Frame  # noqa: E402
-from pipeline_tables import costs, scraped, spread, summary, table  # noqa: E402
+from pipeline_tables import cost_of_metrics, costs, spread, summary, table  # noqa: E402
 from registry import PEERS  # noqa: E402
 from runs import bench  # noqa: E402
 from variants import COUNTED, VARIANTS  # noqa: E402
@@ -97,7 +97,7 @@ def main() -> None:
     if numbers:
         print(f"\n{spread(results)}")
     if arguments.metrics:
-        print(f"\n{scraped(results)}")
+        print(f"\n{cost_of_metrics(results)}")
     if arguments.plot:
         arguments.plot.write_text(
             plot.bars(costs(results, ROOT.name), "CPU of one frame, µs (bucketer and counter together)")

@@ -8,10 +8,10 @@ CPU_PARTS = ("start_cpu_seconds", "cpu_seconds")
 
 
 def costs(results: Mapping[str, Any], root: str) -> dict[str, float]:
-    """The median CPU of a frame in µs, of the scripts in `root` and of the peers."""
+    """The median CPU of a frame in µs, of the scripts in `root` without metrics and of the peers."""
     found: dict[str, list[float]] = {}
     for each in results["pipeline"]:
-        if each["root"] == root:
+        if each["root"] == root and not each["metrics"]:
             found.setdefault(each["variant"], []).append(cpu(each))
     for each in results["peers"]:
         found.setdefault(each["peer"], []).append(each["cpu_us_per_frame"])
@@ -52,15 +52,30 @@ def spread(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def scraped(results: Mapping[str, Any]) -> str:
-    """How long the scrapes of each variant took, in a line each."""
-    lines = []
-    for name in dict.fromkeys(each["variant"] for each in results["pipeline"] if each["scrape_seconds"]):
-        took = [s * 1e3 for each in results["pipeline"] if each["variant"] == name for s in each["scrape_seconds"]]
-        lines.append(
-            f"{name}: {len(took)} scrapes, median {statistics.median(took):.1f} ms, longest {max(took):.1f} ms"
-        )
-    return "\n".join(lines)
+def cost_of_metrics(results: Mapping[str, Any]) -> str:
+    """What a frame costs without and with metrics, and how long a scrape takes, in Markdown."""
+    lines = ["| variant | CPU µs/frame: without, with metrics | | scrapes, ms |", "|---|---|---|---|"]
+    every: dict[str, list[Any]] = {}
+    for each in results["pipeline"]:
+        every.setdefault(each["variant"], []).append(each)
+    together = [0.0, 0.0]
+    for name, runs in every.items():
+        if not runs[0]["metrics"]:
+            continue
+        without = every[name.replace(", metrics", "")]
+        costs = [statistics.median(map(cpu, some)) for some in (without, runs)]
+        together = [sum(pair) for pair in zip(together, costs, strict=True)]
+        took = sorted(seconds * 1e3 for each in runs for seconds in each["scrape_seconds"])
+        scrapes = "none"
+        if took:
+            scrapes = f"{len(took)}: median {statistics.median(took):.1f}, longest {took[-1]:.1f}"
+        lines.append(f"| {without[0]['variant']} | {compared(*costs)} | {scrapes} |")
+    return "\n".join([*lines, f"| together | {compared(*together)} | |"])
+
+
+def compared(without: float, with_metrics: float) -> str:
+    """Two costs as cells of a table."""
+    return f"{without:.2f}, {with_metrics:.2f} | {100 * (with_metrics / without - 1):+.1f} %"
 
 
 def table(results: Mapping[str, Any]) -> str:

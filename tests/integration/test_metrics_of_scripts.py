@@ -139,7 +139,7 @@ def test_without_a_broker_a_script_is_healthy_but_not_ready(client: str, tmp_pat
             until(lambda: counter.ask("readyz")[0] == 200, "the counter to be ready")
             kafka.kill()
             assert counter.ask("healthz") == (200, "ok\n")
-            assert counter.value("partitions") == 1
+            until(lambda: counter.value("partitions") == 1, "its partition to be among the metrics")
     finally:
         scripts.end_all()
 
@@ -149,6 +149,7 @@ def test_the_page_tells_what_it_shows(running: Running) -> None:
     running.counts()
     page = Watched(running, "dashboard", "--set", "dashboard.port=0")
     until(lambda: page.ask("readyz")[0] == 200, "the page to have read the counts")
+    until(lambda: "pipeline_state" in page.metrics(), "what it shows to be among the metrics")
     states = page.metrics()["pipeline_state"]
     assert sorted(states.values()) == [0.0] * (len(states) - 1) + [1.0]
     assert page.value("pages") == 0

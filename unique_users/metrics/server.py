@@ -2,7 +2,8 @@
 
 While the loop is busy, a request has to wait for the interpreter after each system call. Those waits decide how long it
 takes, so there are few system calls: connections stay open, nothing is polled, and an answer is one write. Python's own
-time-outs of sockets are a call more before each read and write; those of the system are none.
+time-outs of sockets are a call more before each read and write; those of the system are none. The metrics are rendered
+beforehand, once a second: while it renders, a request would lose the interpreter again.
 """
 
 import logging
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET, create_connection, getaddrinfo
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -28,6 +29,7 @@ from unique_users.runtime.repeating import Repeating
 _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
+STALE_SECONDS = 2.0  # metrics that are older are rendered again while somebody waits
 SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that several times
 IDLE_SECONDS = 90  # until a connection without requests is closed; Prometheus asks at least once a minute
 # As the system wants it: milliseconds, or a timeval.
@@ -38,22 +40,44 @@ TEXT = "text/plain; charset=utf-8"
 Answer = tuple[int, str, bytes]  # status, content type, body
 
 
+class _Rendered(NamedTuple):
+    """All metrics at one moment, in one format."""
+
+    at: float
+    accept: str
+    content_type: str
+    body: bytes
+
+
 class Pages:
     """What is served: three paths."""
 
     def __init__(self, registry: CollectorRegistry, health: Health) -> None:
         self._registry = registry
         self._health = health
+        self._rendered = self._render("")
+
+    def look(self) -> None:
+        """Render the metrics again, in the format that was asked for last."""
+        with suppress(Exception):  # whoever asks when they are stale meets the error, and health goes on
+            self._rendered = self._render(self._rendered.accept)
 
     def answer(self, path: str, accept: str) -> Answer:
-        """The page at `path`, in a format that the client accepts."""
+        """The page at `path`, in a format that the client accepts. Metrics are at most two seconds old."""
         if path == "/metrics":
-            encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(self._registry)
+            rendered = self._rendered
+            if rendered.accept != accept or time.monotonic() - rendered.at > STALE_SECONDS:
+                rendered = self._rendered = self._render(accept)
+            return 200, rendered.content_type, rendered.body
         if path not in {"/healthz", "/readyz"}:
             return 404, TEXT, b"paths: /metrics, /healthz, /readyz\n"
         why = self._health.unhealthy() if path == "/healthz" else self._health.not_ready()
         return (503, TEXT, f"{why}\n".encode()) if why else (200, TEXT, b"ok\n")
+
+    def _render(self, accept: str) -> _Rendered:
+        at = time.monotonic()
+        encode, content_type = choose_encoder(accept)
+        return _Rendered(at, accept, content_type, encode(self._registry))
 
 
 @contextmanager
@@ -66,7 +90,6 @@ def serving(
     """
     host, port = settings.host, settings.port or 0
     pages = Pages(registry, health)
-    pages.answer("/metrics", "")  # what the library imports for its first answer would make somebody wait
     try:
         server = _Server((host, port), pages)
     except OSError as error:
@@ -75,7 +98,7 @@ def serving(
             f"metrics.host, metrics.port: cannot listen at {host} port {port}: {why}; each process needs its own port,"
             " for example --set metrics.port=9401"
         ) from None
-    sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health, look).take)
+    sampling = Repeating("sample the loop", SAMPLE_SECONDS, _Samples(health, look, pages).take)
     switch_seconds = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -87,9 +110,10 @@ def serving(
 
 
 class _Samples:
-    def __init__(self, health: Health, look: Callable[[], None]) -> None:
+    def __init__(self, health: Health, look: Callable[[], None], pages: Pages) -> None:
         self._health = health
         self._look = look
+        self._pages = pages
         self._at = time.monotonic()
 
     def take(self) -> None:
@@ -97,6 +121,7 @@ class _Samples:
         self._health.sample(now - self._at)
         self._at = now
         self._look()
+        self._pages.look()
 
 
 class _Server(socketserver.ThreadingMixIn, HTTPServer):

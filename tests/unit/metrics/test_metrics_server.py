@@ -5,19 +5,21 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from threading import Event
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from unique_users.config.schema import Metrics
 from unique_users.errors import UsageError
 from unique_users.metrics import server
 from unique_users.metrics.health import Health
-from unique_users.metrics.server import serving
+from unique_users.metrics.server import Pages, serving
 from unique_users.runtime.heartbeat import Pulse
 
 PATIENCE_SECONDS = 20
@@ -32,6 +34,16 @@ class Unwell(Health):
 
     def unhealthy(self) -> str:
         return self.said
+
+
+class Failing(Collector):
+    """Cannot be collected while it fails."""
+
+    fails = False
+
+    def collect(self) -> Iterator[Metric]:
+        assert not self.fails
+        yield GaugeMetricFamily("answer", "Of everything.", 42)
 
 
 @contextmanager
@@ -143,6 +155,50 @@ def test_it_lets_go_of_its_port_at_once_even_while_a_connection_is_open() -> Non
         connection = socket.create_connection((host, int(port)))
     with connection, serving(Metrics(port=int(port)), CollectorRegistry(), Unwell("", "")):
         pass
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_what_changes_is_rendered_again_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, accept: str) -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("answer", "Of everything.", registry=registry)
+    pages = Pages(registry, Unwell("", ""))
+    assert b"answer 0.0" in pages.answer("/metrics", accept)[2]
+    gauge.set(42)
+    pages.look()
+    monkeypatch.setattr(pages, "_render", None)
+    assert b"answer 42.0" in pages.answer("/metrics", accept)[2]
+
+
+def test_stale_metrics_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALE_SECONDS", -1.0)
+    registry = CollectorRegistry()
+    gauge = Gauge("answer", "Of everything.", registry=registry)
+    held_up = Event()
+
+    def look() -> None:
+        held_up.wait()
+
+    with serving(Metrics(port=0), registry, Unwell("", ""), look) as address:
+        gauge.set(42)
+        assert "answer 42.0\n" in asked(f"{address}/metrics")[1]
+        held_up.set()
+
+
+def test_an_error_is_met_by_who_asks_and_health_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SAMPLE_SECONDS", 0.01)
+    registry, failing, looked = CollectorRegistry(), Failing(), Event()
+    registry.register(failing)
+    with serving(Metrics(port=0), registry, Unwell("", ""), looked.set) as address:
+        failing.fails = True
+        for _ in range(3):
+            looked.clear()
+            assert looked.wait(PATIENCE_SECONDS)
+        monkeypatch.setattr(server, "STALE_SECONDS", -1.0)
+        with pytest.raises(RemoteDisconnected):
+            asked(f"{address}/metrics")
+        assert asked(f"{address}/healthz") == (200, "ok\n")
+        failing.fails = False
+        assert "answer 42.0\n" in asked(f"{address}/metrics")[1]
 
 
 def test_it_looks_again_and_again() -> None:
