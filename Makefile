@@ -51,7 +51,7 @@ soak: $(VENV)/dev  ## 30 minutes of mixed faults
 image: $(VENV)/dev  ## build the container image with Buildah, run compose.yaml with it until the counts are exact; as root
 	$(BIN)/python tests/containers/image.py --starts 5
 
-bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames, median of 5, and what metrics cost: 25 minutes
+bench: $(VENV)/dev  ## time the pipeline and other engines with 1,000,000 frames, median of 5, and what metrics cost: 10 minutes
 	$(BIN)/python bench/pipeline.py --runs 5 --metrics --peers bytewax,quix-rekeyed --peers-once faust \
 		--json docs/performance/pipeline.json --plot docs/performance/pipeline.svg
 
