@@ -4,10 +4,9 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import psutil
+from broker_copies import copied, put_back
 from harness import Run, new_broker, row
 from system import BEFORE_NEW_YEAR, System
 from verdict import compare, count_once, expected_counts, judge, published_buckets, published_counts
@@ -16,7 +15,6 @@ from worker import Worker
 from unique_users.aggregation.completeness import Why, why_not_whole
 from unique_users.aggregation.counts import Count
 from unique_users.event_time.buckets import Bucket, Calendar
-from unique_users.local_kafka.broker import LocalKafka
 from unique_users.queries.recount import recount
 from unique_users.state.snapshot import SavedState
 
@@ -97,26 +95,6 @@ def stream(run: Run) -> list[list[bytes]]:
 def replay(run: Run, system: System, frames: Sequence[bytes]) -> None:
     code = system.start_producer(frames).wait(120)
     run.expect(code == 0, f"producer ended with {code}")
-
-
-def copied(kafka: LocalKafka, to: Path) -> Path:
-    """A copy of the broker's logs as they are at one moment. It makes its indexes anew, which are large."""
-    broker = psutil.Process(kafka.pid)
-    broker.suspend()
-    shutil.copytree(kafka.data / "kafka", to, ignore=shutil.ignore_patterns("*.index", "*.timeindex"))
-    broker.resume()
-    return to
-
-
-def put_back(kafka: LocalKafka, copy: Path, topics: Sequence[str]) -> None:
-    """Let the broker, which does not run, have the logs of the copy again: those of one partition of these topics."""
-    logs = kafka.data / "kafka"
-    if not topics:
-        shutil.rmtree(logs)
-        shutil.copytree(copy, logs)
-    for topic in topics:
-        shutil.rmtree(logs / f"{topic}-0")
-        shutil.copytree(copy / f"{topic}-0", logs / f"{topic}-0")
 
 
 def says_so(system: System, worker: Worker) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from broker_copies import copied, put_back
+from harness import new_broker
 from msgspec.structs import replace
 from postgres_server import PASSWORD, PostgresServer, programs
 from repository import ROOT
@@ -179,6 +181,60 @@ def test_two_exports_of_one_table_end_exact(system: System, postgres: PostgresSe
     truth = published(system)
     system.until(lambda: table(postgres) == truth, 60, "the table to be exact")
     assert [worker.exit_code for worker in both] == [None, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("running", [False, True], ids=["the export is away", "the export is frozen"])
+def test_counts_that_a_broker_lost_are_published_and_exported_again(
+    tmp_path: Path,
+    postgres: PostgresServer,
+    running: bool,  # noqa: FBT001
+) -> None:
+    """counts  KEPT, copied | LOST, exported | the broker goes back to the copy | grows past its old end | exported"""
+    postgres.rows("DROP TABLE IF EXISTS unique_users, unique_users_progress")
+    settings = {"postgres": {"table": "unique_users"}}
+    with (
+        new_broker(tmp_path / "kafka") as kafka,
+        System(tmp_path / "system", kafka.bootstrap_servers, settings) as system,
+    ):
+        counts = system.config.topics.counts.name
+
+        def replay(part: int) -> None:
+            frames = list(sample_frames(500, seed=part, start=1_716_200_040 + 600 * part))
+            assert system.start_producer(frames).wait(60) == 0
+            system.until_caught_up()
+
+        system.start_bucketer()
+        system.start_counter()
+        exporting = export(system, postgres)
+        replay(0)
+        system.until(lambda: table(postgres) == published(system) != {}, 60, "the table to have what is kept")
+        copy = copied(kafka, tmp_path / "copy")
+        replay(1)
+        system.until(lambda: len(published(system)) > 20, 60, "more counts")
+        truth, end = published(system), system.written(counts)
+        system.until(lambda: table(postgres) == truth, 60, "the table to have what will be lost")
+        if running:
+            exporting.freeze()
+        else:
+            assert exporting.end() is not None
+        kafka.kill()
+        put_back(kafka, copy, [counts])
+        kafka.start()
+        system.until(lambda: published(system) == truth, 60, "the counter to publish again what is lost")
+        replay(2)
+        assert system.written(counts) > end
+        if running:
+            exporting.go_on()
+        else:
+            exporting = export(system, postgres)
+        for worker in system.workers:
+            if worker.name in {"bucketer", "counter"}:
+                worker.end()
+        system.until(lambda: table(postgres) == published(system), 60, "the table to be exact")
+        system.until(lambda: "has lost records that were read" in exporting.complaints, 60, "it to say so")
+        assert exporting.end() is not None
+        assert exporting.exit_code == 0
 
 
 @pytest.fixture

@@ -86,7 +86,14 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config), stop.monotonic),
+            Publishing(
+                config,
+                watch,
+                partial(new_publisher, config),
+                partial(read_published, config),
+                watch.answers,
+                stop.monotonic,
+            ),
             Reporter(config, partitions, line, outputs(config, arguments.format, "counter"), stop.monotonic, time.time),
             line,
             stop,

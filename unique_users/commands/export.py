@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from unique_users.clients.connect import get_admin, get_reader, reason_for_silence
+from unique_users.clients.connect import get_admin, get_reader, get_record_lookup, reason_for_silence
 from unique_users.commands.arguments import argument_parser
 from unique_users.config.load import load_config
 from unique_users.exports.loop import Connections, Export
@@ -38,7 +38,11 @@ def main(argv: Sequence[str]) -> int:
 
     with stop_on_signals() as stop:
         connections = Connections(
-            topic, partial(get_reader, config, topic), partial(get_admin, config), partial(Table, settings)
+            topic,
+            partial(get_reader, config, topic),
+            partial(get_record_lookup, config, topic),
+            partial(get_admin, config),
+            partial(Table, settings),
         )
         export = Export(
             connections,

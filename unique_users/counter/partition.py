@@ -286,7 +286,7 @@ class CountedPartition:
         self.undelivered, self._undelivered_users = [], 0
         self.save()
         # The broker may have lost counts as well. Nobody else published higher ones for this log as it is now.
-        self.unpublished = set(self._users.counts())
+        self.publish_counts_again()
         self.publish_from = min(self.publish_from, found.end)
         return minutes
 
@@ -328,6 +328,10 @@ class CountedPartition:
     def has_to_tell(self) -> bool:
         """Whether something is to be published besides counts that changed."""
         return bool(self.facts.withdrawn or self.old or self._removing is not None)
+
+    def publish_counts_again(self) -> None:
+        """Have all counts published once more, as after a start: the broker may have lost some."""
+        self.unpublished = set(self._users.counts())
 
     def publish_again(self) -> None:
         """Have everything published once more: the topic is a new one."""

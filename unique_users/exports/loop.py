@@ -9,13 +9,15 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import NamedTuple
 
-from unique_users.clients.protocols import Admin, Batch, Consumer, TopicState
+from unique_users.clients.protocols import Admin, Batch, Consumer, RecordLookup, TopicState
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.event_time.buckets import Bucket
-from unique_users.exports.postgres import OvertakenError, PostgresAwayError, Table
+from unique_users.exports.postgres import Kept, OvertakenError, PostgresAwayError, Table
 from unique_users.exports.progress import Progress
 from unique_users.exports.rows import Record, Rows, buckets_of
+from unique_users.exports.same_log import SameLog
 from unique_users.queries.same_topic import SameTopic
 from unique_users.queries.whole_topic import WholeTopic
 from unique_users.runtime.signals import Stop
@@ -38,13 +40,25 @@ class Connections:
         self,
         topic: str,
         new_reader: Callable[[], Consumer],
+        new_record_lookup: Callable[[], RecordLookup],
         new_admin: Callable[[], Admin],
         new_table: Callable[[], Table],
     ) -> None:
         self.topic = topic
         self.new_reader = new_reader
+        self.new_record_lookup = new_record_lookup
         self.new_admin = new_admin
         self.new_table = new_table
+
+
+class _Session(NamedTuple):
+    """What lives as long as the connections."""
+
+    table: Table
+    reader: WholeTopic
+    rows: Rows
+    same: SameTopic
+    log: SameLog
 
 
 class Export:
@@ -94,16 +108,20 @@ class Export:
             consumer = self._connections.new_reader()
             with closing(consumer):
                 reader = WholeTopic(consumer)
-                rows = Rows(self._begun(table, reader, admin, same.state))
-                self._broker_wait.end("the broker answers, going on")
-                self._follow(table, reader, rows, same)
+                kept = table.kept()
+                known = kept.progress if kept else None
+                with closing(
+                    SameLog(self._connections.topic, consumer, self._connections.new_record_lookup, known)
+                ) as log:
+                    rows = Rows(self._begun(kept, reader, admin, same.state, log))
+                    self._broker_wait.end("the broker answers, going on")
+                    self._follow(_Session(table, reader, rows, same, log))
 
-    def _begun(self, table: Table, reader: WholeTopic, admin: Admin, state: TopicState) -> Progress:
+    def _begun(self, kept: Kept | None, reader: WholeTopic, admin: Admin, state: TopicState, log: SameLog) -> Progress:
         """Have the reader start where the table's progress says. Returns the progress."""
         topic, bounds = self._connections.topic, reader.watermark_offsets()
         firsts = {partition: first for partition, (first, _) in bounds.items()}
         ends = {partition: end for partition, (_, end) in bounds.items()}
-        kept = table.kept()
         if kept is None:
             progress = Progress(topic, state.id, {}, until=ends)
         else:
@@ -116,40 +134,48 @@ class Export:
                     " name another table in postgres.table, or start once with --from-start to keep the rows and read"
                     " the topic into them"
                 )
-            cut = any(at > ends.get(partition, at) for partition, at in progress.offsets.items())
+            cut = not other and log.is_cut_back(bounds)
+            if cut:
+                _log.warning(f"{topic!r} has lost records that were read, or has others in their place")
             missed = any(progress.offsets.get(p, first) < first for p, first in firsts.items())
             if other or cut or missed or self._from_start or kept.seconds_ago > tombstone_seconds(admin, topic) / 2:
                 _log.info(f"reading {topic!r} from its start again")
                 keeps = other or cut or any(firsts.values())
+                log.start_again()
                 progress = progress.read_again(topic, state.id, ends, keeps_unseen=keeps)
         reader.start({**firsts, **{p: at for p, at in progress.offsets.items() if p in firsts}})
         return progress
 
-    def _follow(self, table: Table, reader: WholeTopic, rows: Rows, same: SameTopic) -> None:
+    def _follow(self, session: _Session) -> None:
+        reader, rows, topic = session.reader, session.rows, self._connections.topic
         ends = {partition: end for partition, (_, end) in reader.watermark_offsets().items()}
         note = Timer(NOTE_SECONDS, self._stop.monotonic)
-        self._take(table, rows, [], reader.positions(ends))
+        self._take(session, [], reader.positions(ends))
         self._from_start = False
         while not self._stop.requested:
-            if same.has_changed():  # begin again with what it is now
-                message = f"topic {self._connections.topic!r} has changed"
+            if session.same.has_changed():  # begin again with what it is now
+                message = f"topic {topic!r} has changed"
                 raise BrokerAwayError(message)
             batches = reader.poll(POLL_SECONDS)
             positions = reader.positions(ends)
+            if not session.log.continues(batches, rows.progress.offsets):
+                message = f"topic {topic!r} has lost records"
+                raise BrokerAwayError(message)
             if batches or note.due():
-                self._take(table, rows, batches, positions)
+                self._take(session, batches, positions)
             until = rows.progress.until
             if rows.progress.stale if until is None else reader.is_at(until):
-                self._look_at_all(table, rows)
+                self._look_at_all(session)
             if batches or reader.is_at(ends):  # a server that takes no rows may still take the progress alone
                 self._table_wait.end("PostgreSQL answers, going on")
                 self._attempts = 0
             if self._until_caught_up and reader.is_at(ends) and rows.progress.until is None:
-                self._take(table, rows, [], positions)
+                self._take(session, [], positions)
                 return
 
-    def _take(self, table: Table, rows: Rows, batches: list[Batch], positions: Mapping[int, int]) -> None:
+    def _take(self, session: _Session, batches: list[Batch], positions: Mapping[int, int]) -> None:
         """Write what arrived, in one transaction."""
+        table, rows = session.table, session.rows
         for batch in batches:
             if batch.unreadable:
                 where = f"{self._connections.topic}-{batch.partition}"
@@ -160,12 +186,14 @@ class Export:
         records: list[Record] = [pair for batch in batches for pair in zip(batch.keys, batch.values, strict=True)]
         with table.change():
             stored = table.rows(buckets_of(records)) if records else {}
-            changes = rows.take(records, stored, positions)
+            changes = rows.take(records, stored)
+            rows.reached(positions, session.log.read(batches))
             table.write(changes, rows.progress)
         self._say(changes.lowered(stored))
 
-    def _look_at_all(self, table: Table, rows: Rows) -> None:
+    def _look_at_all(self, session: _Session) -> None:
         """Check every row again, in many transactions; the last one notes that it is done."""
+        table, rows = session.table, session.rows
         after, lowered = Bucket("", 0), 0
         while not self._stop.requested:
             with table.change():

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from unique_users.messages.checkpoints import Checkpoint
+
 
 class Progress(msgspec.Struct, frozen=True):
     """The positions in the topic, and what its counts depend on besides their own records.
@@ -14,6 +16,7 @@ class Progress(msgspec.Struct, frozen=True):
     topic: str
     topic_id: str
     offsets: dict[int, int]
+    histories: dict[int, tuple[Checkpoint, ...]] = {}  # of each partition, to recognise a log that was cut back
     reading: int = 1
     until: dict[int, int] | None = None  # None: the reading is complete
     keeps_before: int = 1
@@ -24,4 +27,5 @@ class Progress(msgspec.Struct, frozen=True):
     def read_again(self, topic: str, topic_id: str, until: dict[int, int], *, keeps_unseen: bool) -> "Progress":
         """The progress of the next reading from the start, of this topic or the one that takes its place."""
         reading = self.reading + 1
-        return Progress(topic, topic_id, {}, reading, until, reading if keeps_unseen else self.keeps_before)
+        keeps_before = reading if keeps_unseen else self.keeps_before
+        return Progress(topic, topic_id, {}, reading=reading, until=until, keeps_before=keeps_before)

@@ -14,6 +14,7 @@ from unique_users.aggregation.completeness import Why
 from unique_users.aggregation.counts import users_in
 from unique_users.event_time.buckets import INTERVALS, Bucket
 from unique_users.exports.progress import Progress
+from unique_users.messages.checkpoints import Checkpoint
 from unique_users.messages.generations import Generations
 from unique_users.messages.merged_counts import TIMESTAMP_MAX, PublishedBucket, ReadCounts, parsed_key
 
@@ -92,8 +93,8 @@ class Rows:
         for key, value in progress.notes:
             self._known.add(key.encode(), value.encode())
 
-    def take(self, records: Sequence[Record], stored: Mapping[Bucket, Row], positions: Mapping[int, int]) -> Changes:
-        """Take records in their order. `stored` has the rows of their buckets; the positions are those after them."""
+    def take(self, records: Sequence[Record], stored: Mapping[Bucket, Row]) -> Changes:
+        """Take records in their order. `stored` has the rows of their buckets."""
         context = self._known.context()
         self._load(stored, complete=self.progress.until is None)
         for key, value in records:
@@ -108,7 +109,6 @@ class Rows:
             self._settle(bucket, stored.get(bucket), merged.get(bucket), changes)
         self.progress = msgspec.structs.replace(
             self.progress,
-            offsets={**self.progress.offsets, **positions},
             stale=self.progress.stale or self._known.context() != context,
             generations=tuple(self._generations.found()),
             notes=tuple((key.decode(errors="replace"), value.decode()) for key, value in self._known.notes()),
@@ -129,6 +129,13 @@ class Rows:
             elif counted != row.counted or row.source.former:
                 changes.written[bucket] = Row(counted, source)
         return changes
+
+    def reached(self, offsets: Mapping[int, int], histories: Mapping[int, tuple[Checkpoint, ...]]) -> None:
+        """Note where the topic is to be read on, and what was read before."""
+        progress = self.progress
+        self.progress = msgspec.structs.replace(
+            progress, offsets={**progress.offsets, **offsets}, histories={**progress.histories, **histories}
+        )
 
     def all_looked_at(self) -> None:
         """Note that every row was checked again."""

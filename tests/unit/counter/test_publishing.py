@@ -141,6 +141,23 @@ def test_counts_that_were_deleted_and_recreated_get_all_that_is_held_and_what_ca
     assert capsys.readouterr().err.count("publishing all counts again") == 1
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["restarts", "stays away for a while"])
+def test_counts_that_the_broker_lost_are_published_again(counter: Counter, away: bool) -> None:  # noqa: FBT001
+    """records  a b | published | the broker comes back without the end of counts | nothing more arrives"""
+    counter.put("a")
+    counter.put("b", MINUTE + 60)
+    counter.step(5)
+    counter.counting.save()
+    counter.kafka.away = away
+    counter.step()
+    counter.counting.save()
+    counter.kafka.away = False
+    counter.kafka.cut_back("counts", 1)
+    counter.step()
+    counter.counting.save()
+    assert counter.published() == counter.expected() == {MINUTE: 1, MINUTE + 60: 1}
+
+
 def test_what_was_counted_of_a_bucketed_that_is_gone_is_not_published_into_new_counts(counter: Counter) -> None:
     counter.put("a")
     counter.step(2)

@@ -1,13 +1,13 @@
 """The loop of the export on a fake broker and a table in memory that fails when it is told to."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import msgspec
 import pytest
-from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeStop
+from fakes import FakeAdmin, FakeClock, FakeConsumer, FakeKafka, FakeRecordLookup, FakeStop
 
 from unique_users.aggregation.counts import users_in
 from unique_users.errors import TopicError
@@ -32,6 +32,8 @@ class Database:
         self.refuse_rows = 0
         self.refuse_progress = 0
         self.seconds_ago = 0.0
+        self.writes = 0
+        self.on_write: Callable[[int], None] = lambda _: None  # with how often progress was written
 
     def counted(self) -> dict[Bucket, int]:
         return {bucket: users_in(row.counted.total) for bucket, row in self.rows.items()}
@@ -76,6 +78,8 @@ class TableInMemory:
             database.refuse_progress -= 1
             raise PostgresAwayError(FULL)
         database.progress = msgspec.json.encode(progress)
+        database.writes += 1
+        database.on_write(database.writes)
 
     def close(self) -> None:
         pass
@@ -95,14 +99,17 @@ class Exporting:
         self.kafka.append("counts", value, key=key)
 
     def export(self, *, from_start: bool = False) -> None:
+        self.follow(FakeStop(self.clock), until_caught_up=True, from_start=from_start)
+
+    def follow(self, stop: FakeStop, *, until_caught_up: bool = False, from_start: bool = False) -> None:
         connections = Connections(
             "counts",
             lambda: cast("Any", FakeConsumer(self.kafka, "counts", None, alone=True)),
+            lambda: FakeRecordLookup(self.kafka, "counts"),
             lambda: cast("Any", FakeAdmin(self.kafka)),
             lambda: cast("Table", TableInMemory(self.database)),
         )
-        stop = FakeStop(self.clock)
-        Export(connections, stop, lambda: None, until_caught_up=True, from_start=from_start).run()
+        Export(connections, stop, lambda: None, until_caught_up=until_caught_up, from_start=from_start).run()
 
     def recreate(self) -> None:
         self.kafka.delete("counts")
@@ -170,3 +177,54 @@ def test_counts_that_cannot_be_unpacked_are_said_to_be_missing(
     exporting.export()
     assert exporting.database.counted() == {FIRST: 3}
     assert "counts-0: skipping offsets 0 to 1: unpacks to more than 64 MiB: the table lacks" in caplog.text
+
+
+def test_a_topic_that_lost_its_end_and_grew_again_is_read_from_its_start(
+    exporting: Exporting, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporting.publish(FIRST, 3)
+    exporting.publish(SECOND, 1)
+    exporting.export()
+    exporting.kafka.cut_back("counts", 1)
+    exporting.publish(FIRST, 5)
+    exporting.publish(SECOND, 2)
+    exporting.export()
+    assert exporting.database.counted() == {FIRST: 5, SECOND: 2}
+    assert "'counts' has lost records that were read, or has others in their place" in caplog.text
+
+
+def test_a_topic_with_another_leader_that_lacks_nothing_is_read_on(
+    exporting: Exporting, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    exporting.publish(FIRST, 3)
+    exporting.export()
+    for users in (4, 5):
+        exporting.kafka.cut_back("counts", users - 3)
+        exporting.publish(FIRST, users)
+        exporting.export()
+    assert exporting.database.counted() == {FIRST: 5}
+    assert "from its start again" not in caplog.text
+
+
+@pytest.mark.parametrize("end", [0, 1, 2])
+def test_a_topic_that_loses_its_end_under_a_running_export_is_read_again(exporting: Exporting, end: int) -> None:
+    exporting.publish(FIRST, 3)
+    exporting.publish(SECOND, 1)
+    exporting.export()
+    stop = FakeStop(exporting.clock)
+    wanted = {FIRST: 6, SECOND: 2}
+    begun = exporting.database.writes + 1
+
+    def turn(number: int) -> None:
+        if number == begun:
+            exporting.kafka.cut_back("counts", end)
+            exporting.publish(SECOND, 2)
+            exporting.publish(FIRST, 5)
+            exporting.publish(FIRST, 6)
+        if number == begun + 20 or exporting.database.counted() == wanted:
+            stop.request()
+
+    exporting.database.on_write = turn
+    exporting.follow(stop)
+    assert exporting.database.counted() == wanted

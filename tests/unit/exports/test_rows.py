@@ -36,7 +36,8 @@ class Table:
                 rows = Rows(msgspec.json.decode(msgspec.json.encode(self.progress), type=Progress))
             records = self.log[at : at + records_max]
             stored = {bucket: self.rows[bucket] for bucket in buckets_of(records) if bucket in self.rows}
-            self._write(rows.take(records, stored, {0: at + len(records)}))
+            rows.reached({0: at + len(records)}, {})
+            self._write(rows.take(records, stored))
             self.progress = rows.progress
             until = rows.progress.until
             if rows.progress.stale if until is None else rows.progress.offsets[0] >= until[0]:
@@ -115,7 +116,8 @@ def test_reading_again_from_the_start_never_shows_an_earlier_number() -> None:
     table.progress = table.progress.read_again("counts", "id", {0: 3}, keeps_unseen=False)
     rows = Rows(table.progress)
     for at, record in enumerate(table.log):
-        table._write(rows.take([record], table.rows, {0: at + 1}))
+        rows.reached({0: at + 1}, {})
+        table._write(rows.take([record], table.rows))
         assert table.counted() == {FIRST: PublishedBucket(9)}
 
 
