@@ -42,9 +42,7 @@ class Secured:
 
     def grant(self) -> None:
         with KafkaAdminClient(bootstrap_servers=self.kafka.bootstrap_servers, **login(self.security, "admin")) as admin:
-            admin.create_acls(
-                [acl for right in documented_rights() if not right.prefixed for acl in [self._acl(right)]]
-            )
+            admin.create_acls([self._acl(right) for right in documented_rights()])
 
     def revoke(self, user: str, operation: str, topic: str) -> None:
         with KafkaAdminClient(bootstrap_servers=self.kafka.bootstrap_servers, **login(self.security, "admin")) as admin:

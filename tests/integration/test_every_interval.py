@@ -7,13 +7,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from brokers import config_for
 from running import Running
 
 from unique_users.aggregation.counts import users_in
-from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.clients.topics import current_state, high_watermark_offsets_now
-from unique_users.counter.counts_topic import read_counts
 from unique_users.demo.sample import frames as sample_frames
 from unique_users.event_time.buckets import INTERVALS
 
@@ -69,22 +65,13 @@ def counted(running: Running, drop: Iterable[str] = ()) -> tuple[Counts, int]:
 
 def published(running: Running) -> Counts:
     """The topic `counts`."""
-    config = config_for(running.broker)
-    admin = get_admin(config)
-    topic = running.topic("counts")
-    consumer = get_consumer(config, topic, f"{running.name}-test")
-    try:
-        found = read_counts(consumer, high_watermark_offsets_now(consumer, current_state(admin, topic))).merged()
-    finally:
-        consumer.close()
-        admin.close()
     fixed = {"minute", "5 minutes", "hour"}
     return {
         (
             b.interval,
             datetime.fromtimestamp(b.start, UTC if b.interval in fixed else ZONE).isoformat().replace("+00:00", "Z"),
         ): users_in(count.total)
-        for b, count in found.items()
+        for b, count in running.published().items()
     }
 
 

@@ -12,9 +12,7 @@ from brokers import config_for
 from kafka import KafkaAdminClient, TopicPartition
 from running import CLIENT, Running
 
-from unique_users.clients.connect import get_admin, get_consumer
-from unique_users.clients.topics import current_state, high_watermark_offsets_now
-from unique_users.counter.counts_topic import read_counts
+from unique_users.clients.connect import get_admin
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.messages.offset_metadata import OffsetMetadata
@@ -35,17 +33,6 @@ def count(running: Running, *flags: str, code: int = 0) -> str:
     """Re-key and count what is in `feed`; what the counter said on stderr."""
     running.run("bucketer", "--until-caught-up")
     return running.run("counter", "--until-caught-up", "--format", "json", *flags, code=code).stderr
-
-
-def published(running: Running) -> dict[Bucket, PublishedBucket]:
-    config = config_for(running.broker, client=CLIENT)
-    admin, topic = get_admin(config), running.topic("counts")
-    consumer = get_consumer(config, topic, f"{running.name}-test")
-    try:
-        return read_counts(consumer, high_watermark_offsets_now(consumer, current_state(admin, topic))).merged()
-    finally:
-        consumer.close()
-        admin.close()
 
 
 @contextmanager
@@ -77,13 +64,13 @@ def test_a_month_that_the_configuration_forgot_is_not_lost(running: Running) -> 
     running.settings = MONTHLY
     running.run("producer", "-", stdin=frames(JUNE + 2 * DAY, range(3_000, 3_100)))
     count(running)
-    assert published(running)[MONTHS[1]] == PublishedBucket(3_100)
+    assert running.published()[MONTHS[1]] == PublishedBucket(3_100)
     running.settings = SETTINGS
     count(running, "--drop", "month")
-    assert not of_interval(published(running), "month")
+    assert not of_interval(running.published(), "month")
     running.settings = MONTHLY
     assert "filled from the saved state: month" in count(running)
-    assert published(running)[MONTHS[1]] == PublishedBucket(1_100, ("filled_late",))
+    assert running.published()[MONTHS[1]] == PublishedBucket(1_100, ("filled_late",))
 
 
 def test_another_zone_replaces_the_days_in_counts(running: Running) -> None:
@@ -94,7 +81,7 @@ def test_another_zone_replaces_the_days_in_counts(running: Running) -> None:
     assert "set counter.timezone to UTC" in count(running, code=2)
     count(running, "--drop", "day")
     day = Bucket("day", Calendar("Asia/Tokyo").start("day", JUNE))
-    assert of_interval(published(running), "day") == {day: PublishedBucket(500)}
+    assert of_interval(running.published(), "day") == {day: PublishedBucket(500)}
 
 
 def test_a_lost_state_and_a_trimmed_topic_are_marked_wherever_a_number_is_shown(running: Running) -> None:
@@ -108,8 +95,8 @@ def test_a_lost_state_and_a_trimmed_topic_are_marked_wherever_a_number_is_shown(
     said = count(running)
     assert "marked as not whole" in said
     minute, month = Bucket("minute", JUNE), MONTHS[1]
-    assert published(running)[minute] == PublishedBucket(2_000, ("state_lost",))
-    assert published(running)[month].why == ("state_lost",)
+    assert running.published()[minute] == PublishedBucket(2_000, ("state_lost",))
+    assert running.published()[month].why == ("state_lost",)
     shown = running.run("counter", "--until-caught-up", "--format", "json").stdout.splitlines()
     assert [json.loads(line).get("why") for line in shown[:-1]] == [["state_lost"]] * 3
     text = running.run("counter", "--until-caught-up").stdout
@@ -136,7 +123,7 @@ def test_frames_deleted_unread_are_told_with_the_bucketers_commits(running: Runn
     assert (why, JUNE - DAY <= start <= JUNE - DAY + 60) == ("records_deleted", True)
     count(running)
     count(running)  # at the latest by now it knows what the bucketer said
-    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_300, ("records_deleted",))}
+    assert running.published() == {Bucket("minute", JUNE): PublishedBucket(1_300, ("records_deleted",))}
 
 
 def test_frames_that_were_all_deleted_unread_are_marked_before_another_one_comes(running: Running) -> None:
@@ -146,10 +133,10 @@ def test_frames_that_were_all_deleted_unread_are_marked_before_another_one_comes
     running.run("producer", "-", stdin=frames(JUNE, range(1_000, 1_500)))
     trim(running, "feed", 1_500)
     running.run("counter", "--until-caught-up")
-    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_000, ("records_deleted",))}
+    assert running.published() == {Bucket("minute", JUNE): PublishedBucket(1_000, ("records_deleted",))}
     running.run("producer", "-", stdin=frames(JUNE, range(1_500, 1_501)))
     count(running)
-    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(1_001, ("records_deleted",))}
+    assert running.published() == {Bucket("minute", JUNE): PublishedBucket(1_001, ("records_deleted",))}
 
 
 def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: Running) -> None:
@@ -168,5 +155,5 @@ def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: 
     lines = frames(JUNE, range(5_000, 5_500))
     running.run("producer", "-", stdin=lines)
     assert "counted from another topic" in count(running)
-    assert published(running) == {Bucket("minute", JUNE): PublishedBucket(500)}
+    assert running.published() == {Bucket("minute", JUNE): PublishedBucket(500)}
     assert "exact" in running.run("recount", "-", "--against", "counts", stdin=lines).stderr

@@ -112,7 +112,7 @@ def granted(secured: Secured) -> str:
     for grant in GRANTS:
         words = shlex.split(grant)
         for place, word in enumerate(words):
-            if words[place - 1] in {"--topic", "--group"} and word != "recount-":
+            if words[place - 1] in {"--topic", "--group"}:
                 words[place] = f"{admin.name}-{word}"
         secured.tool("kafka-acls", *words)
     return admin.name

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from brokers import config_for
 from repository import ROOT, command
 
+from unique_users.commands.published import read_published
+from unique_users.event_time.buckets import Bucket
+from unique_users.messages.merged_counts import PublishedBucket
 from unique_users.reports.bucket_count import BucketCount
 
 SECONDS = 120
@@ -41,6 +45,11 @@ class Running:
 
     def topic(self, topic: str) -> str:
         return f"{self.name}-{topic}"
+
+    def published(self) -> dict[Bucket, PublishedBucket]:
+        """What every reader of the topic `counts` knows."""
+        counts = {"counts": {"name": self.topic("counts")}}
+        return read_published(config_for(self.broker, client=CLIENT, topics=counts)).merged()
 
     def run(self, script: str, *arguments: str, stdin: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a script to its end, which has to come with exit code `code`."""

@@ -22,7 +22,6 @@ class Right(NamedTuple):
     operation: str
     resource: str  # "topic" or "group"
     name: str
-    prefixed: bool
 
 
 def documented_rights() -> Iterator[Right]:
@@ -31,15 +30,13 @@ def documented_rights() -> Iterator[Right]:
     parser.add_argument("--add", action="store_true")
     for option in ("--allow-principal", "--operation", "--topic", "--group"):
         parser.add_argument(option, action="append", default=[])
-    parser.add_argument("--resource-pattern-type", default="literal")
     for grant in GRANTS:
         given = parser.parse_args(shlex.split(grant))
         resources = [("topic", name) for name in given.topic] + [("group", name) for name in given.group]
         for principal in given.allow_principal:
             for operation in given.operation:
                 for resource, name in resources:
-                    prefixed = given.resource_pattern_type == "prefixed"
-                    yield Right(principal.removeprefix("User:"), operation, resource, name, prefixed)
+                    yield Right(principal.removeprefix("User:"), operation, resource, name)
 
 
 def login(security: Security, user: str) -> dict[str, str]:

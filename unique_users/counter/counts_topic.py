@@ -1,18 +1,14 @@
-"""Publishing to the topic `counts`, and reading all of it."""
+"""Publishing to the topic `counts`."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from unique_users.aggregation.completeness import Gap, Why
 from unique_users.aggregation.counts import Count
-from unique_users.clients.protocols import Consumer, Producer
+from unique_users.clients.protocols import Producer
 from unique_users.event_time.buckets import Bucket, Calendar
 from unique_users.messages.counts import encode_count, encode_gaps, encode_removed, key_of
 from unique_users.messages.dead_letters import DeadLetter
-from unique_users.messages.merged_counts import ReadCounts, every_bucket
-from unique_users.runtime.heartbeat import alive
-
-POLL_SECONDS = 0.5
 
 
 class Due(NamedTuple):
@@ -31,27 +27,6 @@ class Due(NamedTuple):
     def nothing(self) -> bool:
         """Whether there is nothing to send."""
         return not self.counts and not self.withdrawn and self.gaps is None and self.removed is None
-
-
-def read_counts(
-    consumer: Consumer, ends: Mapping[int, int], wanted: Callable[[Bucket], bool] = every_bucket
-) -> ReadCounts:
-    """The counts of the `wanted` buckets in the topic `counts`, up to the offsets `ends` of its partitions.
-
-    `consumer` must be the only reader of that topic in its group. Raises BrokerAwayError.
-    """
-    read = ReadCounts(wanted=wanted)
-    begun: set[int] = set()
-    while any(p not in begun or consumer.position(p) < end for p, end in ends.items()):
-        alive()
-        polled = consumer.poll(POLL_SECONDS)
-        for partition, (first, _) in consumer.watermark_offsets(polled.assigned).items():
-            consumer.seek(partition, first)
-            begun.add(partition)
-        for batch in polled.batches:
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                read.add(key, value)
-    return read
 
 
 class Publisher:

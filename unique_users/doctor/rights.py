@@ -45,7 +45,7 @@ def roles(config: Config) -> list[Role]:
     )
     bucketer, counter = config.bucketer.group, config.counter.group
     return [
-        Role("producer", (Right(WRITE, "topic", feed),)),
+        Role("producer", (Right(WRITE, "topic", feed), Right(WRITE, "topic", rejected))),
         Role(
             "bucketer",
             (
