@@ -25,7 +25,6 @@ EVERY = "5s"  # Prometheus scrapes and evaluates
 DISK = "1500m"  # of the state, where it is to become full
 NO_NAME = "no-such-broker.invalid:9092"
 RESTART_SECONDS = 5.0  # as RestartSec of the unit in docs/operations.md
-PATIENCE_SECONDS = 180.0
 QUIET_SECONDS = 30.0
 TRANSACTION_MS = 900_000
 
@@ -58,7 +57,7 @@ class Scene:
         targets = {JOB.format(process): port for process, port in self.observed.ports.items()}
         rules = with_for_scaled(RULES.read_text(encoding="utf-8"), for_scale)
         self.prometheus = self._stack.enter_context(Prometheus(directory / "prometheus", targets, rules, every=EVERY))
-        until(lambda: len(self.prometheus.query("up == 1")) == len(ALL), PATIENCE_SECONDS, "all to be scraped")
+        until(lambda: len(self.prometheus.query("up == 1")) == len(ALL), "all to be scraped")
         time.sleep(QUIET_SECONDS)
 
     def _mount(self, state: Path) -> None:

@@ -22,7 +22,7 @@ def nodes_die(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(400, 600))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
         for which in ["leader", "controller"] * run.scale(1, 4):
             run.pause(0.3, 2)
             run.inject(kill=True)
@@ -49,7 +49,7 @@ def two_down(run: Run, system: System, cluster: LocalCluster) -> list[bytes]:
     for node in down:
         run.inject(kill=True)
         node.kill()
-    system.until(lambda: WAITING in producer.complaints or not producer.alive, 60, "the producer to say that it waits")
+    system.until(lambda: WAITING in producer.complaints or not producer.alive, "the producer to say that it waits")
     run.expect(producer.alive, f"the producer ended without a majority of brokers: {producer.complaints}")
     run.pause(2, run.scale(4, 15))
     cluster.start()

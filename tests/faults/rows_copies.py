@@ -28,7 +28,7 @@ def copied_and_restored(run: Run) -> None:
         taken: list[Path] = []
         for turn in range(turns):
             producer = system.start_producer(frames[turn * size :][: size if turn < turns - 1 else None], rate=size / 2)
-            system.until(lambda: any(system.state.glob("*.sqlite")), 60, "a state")
+            system.until(lambda: any(system.state.glob("*.sqlite")), "a state")
             for number in range(run.scale(2, 3)):
                 run.pause(0.1, 0.6)
                 if command(run, system, "backup", to := system.directory / f"backup{turn}-{number}") == 0:
@@ -43,7 +43,7 @@ def copied_and_restored(run: Run) -> None:
             counter = system.start_counter()
         system.until_bucketed()
         # The group has committed more than the restored state holds: what it has left says nothing.
-        system.until(partial(has_read_all, counter), 60, "the counter to have read all again")
+        system.until(partial(has_read_all, counter), "the counter to have read all again")
         run.expect(len(taken) >= turns, f"only {len(taken)} backups succeeded")
         run.verify(system, frames)
 

@@ -121,9 +121,9 @@ def corrupt(run: Run) -> None:
     with run.system() as system:
         run.injected += len(bad) + len(fuzz)
         bucketer, counter = system.start_bucketer(), system.start_counter()
-        system.until(lambda: "reading" in bucketer.complaints, 60, "the bucketer to start")
+        system.until(lambda: "reading" in bucketer.complaints, "the bucketer to start")
         system.send(frames)
-        system.until_caught_up(300)
+        system.until_caught_up()
         run.expect(bucketer.alive and counter.alive, "a process ended")
         run.verify(system, frames)
         for frame, reason in bad:

@@ -78,7 +78,7 @@ def bucketed_grows(run: Run) -> None:
         config = system.config
         with live(run, system, RATE) as frames:
             workers = [system.start_bucketer(), system.start_counter()]
-            system.until(lambda: system.written(config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(config.topics.counts.name) > 0, "a first count")
             run.inject()
             system.grow(config.topics.bucketed.name, GROWN)
             for worker in workers:
@@ -157,7 +157,7 @@ class Groups:
         self.disturb("a thaw", worker.go_on)
 
     def _until_reading(self, worker: Worker) -> None:
-        self._system.until(lambda: "reading" in worker.complaints, 30, f"{worker.name} to start")
+        self._system.until(lambda: "reading" in worker.complaints, f"{worker.name} to start")
 
     def disturb(self, what: str, act: Callable[[], None]) -> None:
         """Do something; wait until every partition of both groups has moved on from where it was after it."""
@@ -179,4 +179,4 @@ class Groups:
                 for partition, offset in of_group.items()
             )
 
-        self._system.until(moved, 60, "every partition to move on")
+        self._system.until(moved, "every partition to move on")

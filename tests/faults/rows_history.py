@@ -20,7 +20,6 @@ from unique_users.state.snapshot import SavedState
 
 KEPT, LOST, NEW = 0, 1, 2  # the parts of the stream
 STRETCH_SECONDS = 360  # of event time of each part; the new one begins in the middle of the lost one
-NOTICE_SECONDS = 30.0
 SESSION_MS = 30_000  # who runs on keeps its partitions while the broker is away
 
 
@@ -103,7 +102,7 @@ def says_so(system: System, worker: Worker) -> bool:
     In a broker that went back as a whole, that commit is the older one.
     """
     try:
-        system.until(lambda: "reading again from" in worker.complaints, NOTICE_SECONDS, "it to be noticed")
+        system.until(lambda: "reading again from" in worker.complaints, "it to be noticed")
     except AssertionError:
         return False
     return True

@@ -51,7 +51,7 @@ def recreated_once(run: Run, *, running: bool) -> None:
             counter = system.start_counter()
         truth = recount(new, system.config, int(time.time() * 1000))
         expected = expected_counts(system, truth)
-        system.until(lambda: _published(system) == expected, 60, "counts of the new topics alone")
+        system.until(lambda: _published(system) == expected, "counts of the new topics alone")
         with KafkaProducer(bootstrap_servers=system.direct.bootstrap_servers, acks="all") as producer:
             for key, value in former.items():
                 producer.send(system.config.topics.counts.name, value, key)
@@ -89,12 +89,12 @@ def changed(run: Run) -> None:
             counter.kill()
             run.inject(kill=True)
         counter = system.start("counter", "--format", "json", *flags, settings=settings)
-        system.until(partial(_none_of, system, names), 60, f"no {names} in counts any more")
-        system.until(partial(_reports, counter), 60, "the counter to report")
+        system.until(partial(_none_of, system, names), f"no {names} in counts any more")
+        system.until(partial(_reports, counter), "the counter to report")
         run.expect_end(counter, counter.end())
         system.start_counter()
         expected = expected_counts(system, recount_feed(system))
-        system.until(lambda: _published(system) == expected, 60, "the dropped intervals to be counted again")
+        system.until(lambda: _published(system) == expected, "the dropped intervals to be counted again")
         run.verify(system, frames)
 
 
@@ -146,7 +146,7 @@ def lost(run: Run) -> None:
         replay(run, system, frames[half:])
         system.until_caught_up()
         truth = expected_counts(system, recount_feed(system))
-        system.until(lambda: set(_published(system)) == set(truth), 30, "every bucket to be published")
+        system.until(lambda: set(_published(system)) == set(truth), "every bucket to be published")
         until_all_is_accounted_for(system, counter)
         counter.end()
         run.problems += sum_problems(system, counter)
@@ -178,7 +178,7 @@ def later_is_whole(run: Run, system: System, whole_from: int) -> None:
     system.start_counter()
     system.send(b'{"uid":"live %d","ts":%d}' % (number, minute) for number in range(10))
     bucket = Bucket(MINUTE.name, minute)
-    system.until(lambda: bucket in _published(system), 60, "the live minute")
+    system.until(lambda: bucket in _published(system), "the live minute")
     found = published_buckets(system.read(system.config.topics.counts.name))
     run.expect(found[bucket].total == 10 and not found[bucket].why, f"a later minute: {found[bucket]}")
 

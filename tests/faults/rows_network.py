@@ -26,7 +26,7 @@ def broker_dies(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(500, 800))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
         for how in rounds:
             run.pause(0.3, 2.5)
             run.inject(kill=how == "kill")
@@ -41,7 +41,7 @@ def broker_dies(run: Run) -> None:
         more = run.sample(run.scale(25_000, 60_000))
         run.inject(kill=True)
         producer = system.start_producer(more, None)
-        system.until(lambda: "broker" in producer.complaints or producer.rss_bytes_max > 60_000_000, 30, "a burst")
+        system.until(lambda: "broker" in producer.complaints or producer.rss_bytes_max > 60_000_000, "a burst")
         kafka.kill()
         run.pause(2, 4)
         kafka.start()
@@ -67,7 +67,7 @@ def network_fails(run: Run) -> None:
         producer = system.start_producer(frames, run.scale(400, 600))
         system.start_bucketer()
         system.start_counter()
-        system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+        system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
         for fault in faults:
             run.pause(0.2, 1.5)
             run.inject()

@@ -49,7 +49,7 @@ def killed(run: Run) -> None:
         with stream(run, system, frames, rate):
             bucketer, counter = system.start_bucketer(), system.start_counter()
             # On a busy machine every kill could come before anything was saved, and no restart would have to go on.
-            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
             began_at = 0
             for number in range(kills):
                 run.pause(0.2, 2.8)
@@ -109,7 +109,7 @@ def stopped(run: Run) -> None:
 
 def wait_for_handlers(system: System, worker: Worker) -> None:
     """Wait until a script can be stopped: while Python still imports, a signal ends it as it does any program."""
-    system.until(lambda: f"{worker.name}: reading" in worker.complaints, 30, f"{worker.name} to start")
+    system.until(lambda: f"{worker.name}: reading" in worker.complaints, f"{worker.name} to start")
 
 
 @row(3, "SIGSTOP past the session timeout, then SIGCONT")
@@ -135,7 +135,7 @@ def freeze_both(run: Run, system: System, frames: list[bytes], session: float, s
     with stream(run, system, frames, run.scale(400, 1_000)):
         firsts = [system.start_bucketer(), system.start_counter()]
         for _ in range(run.scale(1, 2)):
-            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
             run.pause(0.5, 2)
             run.inject()
             run.inject()
@@ -160,7 +160,7 @@ def locked_out(run: Run) -> None:
         with stream(run, system, frames, 2_000):
             system.start_bucketer()
             first = system.start_counter()
-            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
             run.inject()
             first.freeze()
             second = system.start_counter()
@@ -189,7 +189,7 @@ def slow_case(run: Run, *, shared: bool) -> None:
         with stream(run, system, frames, run.scale(400, 600)):
             slows = [system.start_bucketer(fault=["slow", delay]), system.start_counter(fault=["slow", delay])]
             # On a busy machine the others could have read all frames before one of these is at work.
-            system.until(lambda: any("sabotaged" in worker.complaints for worker in slows), 60, "slow work")
+            system.until(lambda: any("sabotaged" in worker.complaints for worker in slows), "slow work")
             run.pause(0, 2)
             system.start_bucketer()
             system.start_counter(settings=[f"state.directory={states[-1]}"])

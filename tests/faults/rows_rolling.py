@@ -14,6 +14,7 @@ from urllib.request import urlopen
 from harness import Run, row
 from kafka.admin import MemberToRemove
 from live import live
+from patience import until
 from pauses import Disturbance
 from system import System
 from topics_on_broker import Record
@@ -25,7 +26,6 @@ RATE = 400
 PARTITIONS = 3
 PROBE_SECONDS = 2.0  # as in deploy/kubernetes/base/counter.yaml
 LOOK_SECONDS = 0.2
-READY_SECONDS = 120.0
 SETTINGS: dict[str, Any] = {
     "topics": {name: {"partitions": PARTITIONS} for name in ("feed", "bucketed")},
     "kafka": {"session_timeout_ms": 120_000, "heartbeat_interval_ms": 1_000},
@@ -44,7 +44,7 @@ def rolling_update(run: Run) -> None:
         with live(run, system, RATE) as frames:
             system.start_bucketer()
             pods.start()
-            system.until(lambda: system.written(system.config.topics.counts.name) > 0, 60, "a first count")
+            system.until(lambda: system.written(system.config.topics.counts.name) > 0, "a first count")
             with lag_looked_at(run, system):
                 for _ in range(run.scale(1, 3)):
                     run.pause(3, 5)
@@ -123,10 +123,8 @@ class StatefulSet:
         self._pods[ordinal] = self._system.start_counter(settings=settings)
 
     def _until_ready(self, ordinal: int) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._is_ready(ordinal):
-            assert time.monotonic() < deadline, f"not ready: {self._pods[ordinal].last_words()}"
-            time.sleep(PROBE_SECONDS)
+        pod = self._pods[ordinal]
+        until(lambda: self._is_ready(ordinal), lambda: f"it to be ready: {pod.last_words()}", every=PROBE_SECONDS)
 
     def _is_ready(self, ordinal: int) -> bool:
         try:

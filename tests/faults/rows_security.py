@@ -97,7 +97,7 @@ def away_at_start(run: Run, system: System, secured: Secured, frames: Sequence[b
     as_admin = secured.settings("admin")
     producer = system.start_producer(frames, settings=as_admin)
     workers = [producer, system.start_bucketer(settings=as_admin), system.start_counter(settings=as_admin)]
-    system.until(lambda: all("waiting for a Kafka broker" in w.complaints for w in workers), 60, "all to say they wait")
+    system.until(lambda: all("waiting for a Kafka broker" in w.complaints for w in workers), "all to say they wait")
     run.pause(0, 2)
     secured.kafka.start()
     if system.behind:
@@ -172,7 +172,7 @@ def rights_lost(run: Run, system: System, secured: Secured) -> list[bytes]:
         # They come until the right is there again: who has nothing to do does not notice what it may not do.
         frames = Live(run, system, RATE, secured.settings("producer"))
         written = system.written(system.config.topics.counts.name)
-        system.until(partial(_more_than, system, written), 60, "a count")
+        system.until(partial(_more_than, system, written), "a count")
         run.pause(0, 1)
         run.inject()
         (right,) = [right for right in rights if right[:2] + right[3:4] == lost]

@@ -14,7 +14,6 @@ from unique_users.state.store import Stores
 
 MINUTE, DAY = 60, 86_400
 BEGIN = 1_700_006_400  # 2023-11-15T00:00:00Z
-CATCH_UP_SECONDS = 600
 FLUSH_FRAMES = 20_000
 TWO_YEARS_DAYS = 730
 LATE_FRAMES = 300
@@ -52,7 +51,7 @@ def idle_that_wakes(run: Run) -> None:
         system.start_bucketer()
         counter = system.start_counter()
         system.until_caught_up()
-        system.until(lambda: has_closed(system, BEGIN), 60, "the minutes of T to leave the state, as feed-1 is idle")
+        system.until(lambda: has_closed(system, BEGIN), "the minutes of T to leave the state, as feed-1 is idle")
         put(system, 1, [frame(n, BEGIN + 2 * DAY) for n in range(LATE_FRAMES)])
         system.until_caught_up()
         until_all_is_accounted_for(system, counter)
@@ -92,10 +91,10 @@ def spread_out(run: Run, frames: Sequence[bytes], *, kill: bool) -> None:
         bucketers = [system.start_bucketer(), system.start_bucketer()]
         counter = system.start_counter()
         if kill:
-            system.until(lambda: system.written(system.config.topics.bucketed.name) > len(frames) // 3, 300, "a third")
+            system.until(lambda: system.written(system.config.topics.bucketed.name) > len(frames) // 3, "a third")
             bucketers[0].kill()
             system.start_bucketer()
-        system.until_caught_up(CATCH_UP_SECONDS)
+        system.until_caught_up()
         until_all_is_accounted_for(system, counter)
         run.check_every_frame(system, counter)
         counter.look_at_memory()

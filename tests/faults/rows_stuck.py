@@ -11,7 +11,6 @@ from worker import Worker
 
 HOUR = 3_600
 STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine
-PATIENCE_SECONDS = 90
 STACKS = 6_000  # characters
 
 
@@ -64,10 +63,7 @@ def set_back(run: Run, system: System, clock: MovedClock, running: Mapping[str, 
         return not any(worker.alive for worker in running.values())
 
     if run.client == "librdkafka":
-        try:
-            system.until(all_have_ended, PATIENCE_SECONDS, "processes that stand still to end")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{where_they_stand(running)}") from None
+        system.until(all_have_ended, lambda: f"processes that stand still to end; {where_they_stand(running)}")
     else:
         for _ in range(20):
             all_have_ended()

@@ -142,7 +142,7 @@ def bucketed_recreated(run: Run, *, running: bool) -> None:
         if not running:
             counter = system.start_counter()
         said = ("deleted and recreated", "counted from another topic")
-        system.until(lambda: any(text in counter.complaints for text in said), 60, "a message about bucketed")
+        system.until(lambda: any(text in counter.complaints for text in said), "a message about bucketed")
         system.until_caught_up()
         # What is in the new topic alone; feed holds the stream twice.
         truth = Recount(recount(frames, system.config, int(time() * 1000)).users, recount_feed(system).counts)
@@ -176,7 +176,7 @@ def feed_trimmed(run: Run) -> None:
         bucketer = system.start_bucketer()
         system.start_counter()
         deleted = first - read[partition]
-        system.until(lambda: f"{deleted} records were deleted" in bucketer.complaints, 60, "the loss to be said")
+        system.until(lambda: f"{deleted} records were deleted" in bucketer.complaints, "the loss to be said")
         system.until_caught_up()
         truth = merged_recounts(*(recount(part, system.config, int(time() * 1000)) for part in parts.values()))
         run.verify(system, frames, truth, frames_read=sum(map(len, parts.values())))
@@ -197,16 +197,16 @@ def bucketed_trimmed(run: Run) -> None:
         first = run.random.randrange(read + 1, len(records))
         system.delete_records(system.config.topics.bucketed.name, first)
         counter = system.start_counter()
-        system.until(lambda: f"{first - read} records were deleted" in counter.complaints, 60, "the loss to be said")
+        system.until(lambda: f"{first - read} records were deleted" in counter.complaints, "the loss to be said")
         system.until_caught_up()
         counter.end()
         live = count_once(system, system.state)
         check_counts(run, system, live, [*records[:read], *records[first:]], "live after trimming")
         other = system.directory / f"fresh-{system.config.counter.group}"
         fresh = system.start_counter(settings=[f"state.directory={other}", f"counter.group={other.name}"])
-        system.until(lambda: "counts are whole for minutes from" in fresh.complaints, 60, "what is whole to be said")
+        system.until(lambda: "counts are whole for minutes from" in fresh.complaints, "what is whole to be said")
         left = len(records) - first
-        system.until(lambda: sum(r["new"] for _, r in fresh.reports()) == left, 60, "the rest to be read")
+        system.until(lambda: sum(r["new"] for _, r in fresh.reports()) == left, "the rest to be read")
         run.expect_end(fresh, fresh.end())
         check_counts(run, system, fresh.counts(), records[first:], "fresh after trimming")
 
@@ -228,7 +228,7 @@ def positions_beyond_the_end(run: Run) -> None:
         ledger.close()
         replay(run, system, frames)
         for worker in (system.start_bucketer(), system.start_counter()):
-            system.until(partial(_says, worker, "but it ends before that"), 60, f"{worker.name} to say it")
+            system.until(partial(_says, worker, "but it ends before that"), f"{worker.name} to say it")
         system.until_caught_up()
         run.verify(system, frames)
 

@@ -14,7 +14,6 @@ from topics_on_broker import Record
 from verdict import run_counter
 from worker import Worker
 
-NOTICED_SECONDS = 60  # generous: the scripts look once a second, but the machine may be shared
 JUNK = b"no frame"
 JUNK_EVERY = 20
 RATE = 300  # frames a second
@@ -37,7 +36,7 @@ def counts_vanish(run: Run) -> None:
         system.admin.delete_topics([counts])
         producer = system.start_producer(frames[half:], rate=half / run.scale(8, 40))
         expect_created_again(run, system, counter, counts)
-        system.until(says(counter, "publishing all counts again"), 60, "counts to be published again")
+        system.until(says(counter, "publishing all counts again"), "counts to be published again")
         run.expect(producer.wait(120) == 0, f"producer failed: {producer.complaints}")
         system.until_caught_up()
         run.verify(system, frames)
@@ -54,12 +53,12 @@ def bucketed_vanishes(run: Run) -> None:
         topics = system.config.topics
         bucketer, counter = system.start_bucketer(), system.start_counter()
         producer = system.start("producer", "-", "--rate", str(RATE), feed=numbered(over))
-        system.until(lambda: system.written(topics.bucketed.name) > 0, 60, "frames to be bucketed")
+        system.until(lambda: system.written(topics.bucketed.name) > 0, "frames to be bucketed")
         run.pause(0, 3)
         system.admin.delete_topics([topics.bucketed.name, topics.rejected.name])
-        system.until(says(bucketer, "reading again from the last commit"), NOTICED_SECONDS, "bucketer to say it")
+        system.until(says(bucketer, "reading again from the last commit"), "bucketer to say it")
         committed = system.committed(system.config.bucketer.group, topics.feed.name)[0]
-        system.until(lambda: noticed(counter, topics.bucketed.name), NOTICED_SECONDS, "counter to say it")
+        system.until(lambda: noticed(counter, topics.bucketed.name), "counter to say it")
         expect_created_again(run, system, bucketer, topics.bucketed.name, topics.rejected.name)
         run.pause(1, run.scale(2, 10))
         over.set()
@@ -87,7 +86,7 @@ def broker_is_emptied(run: Run) -> None:
         kafka.start()
         topics = system.config.topics
         for name in (topics.feed.name, topics.bucketed.name, topics.rejected.name):
-            system.until(there(system, name), NOTICED_SECONDS, f"{name} to be there again")
+            system.until(there(system, name), f"{name} to be there again")
         expect_created_again(run, system, counter, topics.counts.name)
         expect_created_again(run, system, bucketer)
         replay(run, system, after)
@@ -125,10 +124,10 @@ def _uid(record: Record) -> str:
 def expect_created_again(run: Run, system: System, worker: Worker, *topics: str) -> None:
     """The topics are there again, and the worker has said of one at least that it is gone."""
     for name in topics:
-        system.until(there(system, name), NOTICED_SECONDS, f"{name} to be there again")
+        system.until(there(system, name), f"{name} to be there again")
     # Of several processes, each may find that another one was faster.
     said = ("created again as configured", "deleted and recreated", "no topic")
-    system.until(lambda: any(text in worker.complaints for text in said), NOTICED_SECONDS, f"{worker.name} to say it")
+    system.until(lambda: any(text in worker.complaints for text in said), f"{worker.name} to say it")
     run.expect("Traceback" not in worker.complaints, worker.complaints[-800:])
 
 

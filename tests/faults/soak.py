@@ -30,7 +30,6 @@ from unique_users.queries.recount import recount
 RATE = 1_000
 WRONG_SHARE = 0.002
 FAULT_SECONDS = (2.0, 15.0)  # of peace between two faults
-SETTLE_SECONDS = 300.0
 KAFKA = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 2_000, "request_timeout_ms": 10_000}
 
 
@@ -93,7 +92,7 @@ class Soak:
 
     def _stop(self) -> None:
         worker = self._one()
-        self._system.until(lambda: not worker.alive or "reading" in worker.complaints, 90, f"{worker.name} to start")
+        self._system.until(lambda: not worker.alive or "reading" in worker.complaints, f"{worker.name} to start")
         self._run.expect_end(worker, worker.end())
         self._start(worker.name)
 
@@ -140,7 +139,7 @@ def soak(run: Run, minutes: float) -> Soak:
             run.pause(*FAULT_SECONDS)
             test.fault()
         run.expect(producer.wait() == 0, f"the producer failed: {producer.last_words()}")
-        system.until_caught_up(SETTLE_SECONDS)
+        system.until_caught_up()
         now = int(time.time() * 1000)
         parts = [recount(frames, system.config, now) for frames in (stream(minutes, run.seed), system.backlog)]
         truth = merged_recounts(*parts)

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import psutil
 from harness import new_broker
+from patience import LIMIT_SECONDS, until
 from repository import ROOT
 
 from unique_users.demo.sample import frames
@@ -27,7 +28,6 @@ BUCKETER, COUNTER, PAGE = "unique-users-bucketer@1", "unique-users-counter@1", "
 PRODUCER = "unique-users-producer"
 # Shorter times than in the files, and nothing else: the watchdog, and how long a start may take.
 SHORTER = "[Service]\nWatchdogSec=10\nTimeoutStartSec=10\nRestartSec=1\n"
-PATIENCE_SECONDS = 240.0
 STARTED = ("active", "running", "reading")
 PROGRAM = """\
 #!/bin/sh
@@ -64,9 +64,9 @@ class Container:
 
     def expect(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait until it holds, and say how that went."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (holds := condition()) and time.monotonic() < deadline:
-            time.sleep(0.5)
+        holds = False
+        with suppress(AssertionError):
+            holds = until(condition, what)
         self.say(what, holds=holds)
 
     def expect_still(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
@@ -126,7 +126,7 @@ def booted(root: Path) -> Iterator[Container]:
         yield container
     finally:
         nspawn.terminate()
-        nspawn.wait(PATIENCE_SECONDS)
+        nspawn.wait(LIMIT_SECONDS)
         for cgroup in made:
             for folder in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
                 folder.rmdir()
@@ -135,14 +135,12 @@ def booted(root: Path) -> Iterator[Container]:
 
 def leader_of(nspawn: subprocess.Popen[bytes], log: Path) -> int:
     """The process that is the first one in the container."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        for child in psutil.Process(nspawn.pid).children(recursive=True):
-            if child.name() == "systemd":
-                return child.pid
-        assert nspawn.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.5)
+
+    def found() -> list[int]:
+        children = psutil.Process(nspawn.pid).children(recursive=True)
+        return [child.pid for child in children if child.name() == "systemd"]
+
+    return until(found, lambda: f"systemd to run: {log.read_text()}", give_up=lambda: nspawn.poll() is not None)[0]
 
 
 def check(container: Container, broker: LocalKafka) -> None:

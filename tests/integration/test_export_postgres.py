@@ -94,19 +94,19 @@ def test_the_table_is_exact_though_postgresql_and_the_export_are_killed_in_the_m
     for turn in range(3):
         before = system.written(system.config.topics.counts.name) if turn else 0
         system.start_producer(list(sample_frames(3_000, seed=turn)), rate=1_500)
-        system.until(lambda: system.written(system.config.topics.counts.name) > before, 60, "more counts")  # noqa: B023
+        system.until(lambda: system.written(system.config.topics.counts.name) > before, "more counts")  # noqa: B023
         running.kill()
         if turn == 0:
             running = export(system, postgres)
             continue
         postgres.kill()
         running = export(system, postgres)
-        system.until(lambda: "waiting for PostgreSQL" in running.complaints, 60, "a wait")  # noqa: B023
+        system.until(lambda: "waiting for PostgreSQL" in running.complaints, "a wait")  # noqa: B023
         postgres.start()
-        system.until(lambda: "PostgreSQL answers" in running.complaints, 60, "an answer")  # noqa: B023
+        system.until(lambda: "PostgreSQL answers" in running.complaints, "an answer")  # noqa: B023
     last = system.start_producer(list(sample_frames(3_000, seed=9)), rate=1_500)
     postgres.kill()  # under a running export
-    system.until(lambda: "waiting for PostgreSQL" in running.complaints, 60, "a wait")
+    system.until(lambda: "waiting for PostgreSQL" in running.complaints, "a wait")
     postgres.start()
     last.wait(60)
     system.until_caught_up()
@@ -115,7 +115,7 @@ def test_the_table_is_exact_though_postgresql_and_the_export_are_killed_in_the_m
             worker.end()
     truth = published(system)
     assert {bucket.interval for bucket in truth} == {*INTERVALS}
-    system.until(lambda: table(postgres) == truth, 60, "the table to be exact")
+    system.until(lambda: table(postgres) == truth, "the table to be exact")
     assert running.complaints.count("waiting for PostgreSQL: ") == 2, "one line for each wait"
     assert running.end() is not None
     assert running.exit_code == 0
@@ -138,7 +138,7 @@ def test_a_second_export_writes_nothing_new_and_another_topic_is_refused(
     assert postgres.rows("SELECT max(updated_at) FROM unique_users") == times
 
     system.admin.delete_topics([system.config.topics.counts.name])
-    system.until(lambda: system.described(system.config.topics.counts.name) is None, 60, "the topic to be gone")
+    system.until(lambda: system.described(system.config.topics.counts.name) is None, "the topic to be gone")
     system.make_topics()
     said = exported(system, postgres, code=1)
     assert "was recreated or is on another cluster" in said
@@ -179,7 +179,7 @@ def test_two_exports_of_one_table_end_exact(system: System, postgres: PostgresSe
         if worker.name in {"bucketer", "counter"}:
             worker.end()
     truth = published(system)
-    system.until(lambda: table(postgres) == truth, 60, "the table to be exact")
+    system.until(lambda: table(postgres) == truth, "the table to be exact")
     assert [worker.exit_code for worker in both] == [None, None]
 
 

@@ -128,7 +128,7 @@ def _pairs(letter: Record) -> set[tuple[int, str]]:
 
 def until_all_is_accounted_for(system: System, counter: Worker) -> None:
     """Wait until a report is about all of feed and all dead letters: a counter looks at the line now and then."""
-    system.until(lambda: not sum_problems(system, counter), 60, "a report about all frames")
+    system.until(lambda: not sum_problems(system, counter), "a report about all frames")
 
 
 def sum_problems(

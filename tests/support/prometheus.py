@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import patience
 import pytest
 import yaml
 from repository import ROOT
@@ -24,7 +24,6 @@ from unique_users.local_kafka.broker import free_port
 
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 JOB = "unique-users-{}"
-START_SECONDS = 60.0
 
 
 def binary(*names: str) -> str:
@@ -65,13 +64,12 @@ class _Server:
         log = self.directory / "log"
         with log.open("wb") as said:
             self._process = subprocess.Popen(line, cwd=self.directory, stdout=said, stderr=said)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(URLError, OSError), urlopen(f"{self.address}/-/ready", timeout=5):
-                return
-            assert self._process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        process = self._process
+        until(self._is_ready, lambda: f"it to be ready: {log.read_text()}", give_up=lambda: process.poll() is not None)
+
+    def _is_ready(self) -> bool:
+        with urlopen(f"{self.address}/-/ready", timeout=5):
+            return True
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +77,7 @@ class _Server:
     def __exit__(self, *raised: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(START_SECONDS)
+            self._process.wait(patience.LIMIT_SECONDS)
 
 
 class Prometheus(_Server):
@@ -186,12 +184,13 @@ class Webhook:
         self._server.server_close()
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(
+    condition: Callable[[], Any], what: str | Callable[[], object], give_up: Callable[[], bool] = lambda: False
+) -> Any:
     """Wait for what is true of a condition. A server that does not answer means not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def answered() -> Any:
         with suppress(URLError, OSError):
-            if found := condition():
-                return found
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what} in vain"
-        time.sleep(0.5)
+            return condition()
+
+    return patience.until(answered, what, give_up=give_up)

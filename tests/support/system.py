@@ -5,7 +5,6 @@ import os
 import sqlite3
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,11 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
+import patience
 import yaml
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from repository import command
-from topics_on_broker import CATCH_UP_SECONDS, POLL_SECONDS, Record, TopicsOnBroker
+from topics_on_broker import Record, TopicsOnBroker
 from uneven import unevenly
 from worker import Worker
 
@@ -179,7 +179,7 @@ class System(TopicsOnBroker):
         running = [worker for worker in self.workers if worker.alive]
         for worker in running:
             # While Python still imports, a signal ends a script as it does any program.
-            self.until(partial(_can_be_stopped, worker), CATCH_UP_SECONDS, f"{worker.name} to start")
+            self.until(partial(_can_be_stopped, worker), f"{worker.name} to start")
             worker.end()
         return running
 
@@ -195,7 +195,7 @@ class System(TopicsOnBroker):
                 ensure_topic(self._admin, topic)
             return True
 
-        self.until(made, 60, "the topics to be there")
+        self.until(made, "the topics to be there")
 
     def put_backlog(self) -> None:
         """Fill the partition that is behind, before others come."""
@@ -239,50 +239,51 @@ class System(TopicsOnBroker):
         """Delete a topic and make it again, empty."""
         (known,) = [known for known in (self.config.topics.feed, self.config.topics.bucketed) if known.name == topic]
         self.admin.delete_topics([topic])
-        self.until(lambda: self._admin.describe(topic) is None, 60, f"{topic} to be gone")
+        self.until(lambda: self._admin.describe(topic) is None, f"{topic} to be gone")
         self._admin.create(known)
         if known is self.config.topics.feed:
             self.backlog = []
 
     # Waiting.
 
-    def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
         """Wait for a condition; a broker that does not answer means not yet."""
-        deadline = time.monotonic() + seconds
-        while True:
-            why = "it does not hold"
+        why = ""
+
+        def holds() -> bool:
+            nonlocal why
             try:
-                if condition():
-                    return
+                why = "it does not hold"
+                return condition()
             except (BrokerAwayError, BrokerError, KafkaError) as error:
                 why = repr(error)
-            if time.monotonic() > deadline:
-                said = "\n".join(worker.last_words() for worker in self.workers[-8:])
-                raise AssertionError(f"waited {seconds} s for {what} in vain ({why}); what was said last:\n{said}")
-            time.sleep(POLL_SECONDS)
+                return False
 
-    def until_bucketed(self, seconds: float = CATCH_UP_SECONDS) -> None:
+        def said() -> str:
+            words = "\n".join(worker.last_words() for worker in self.workers[-8:])
+            return f"{what() if callable(what) else what} ({why}); what was said last:\n{words}"
+
+        patience.until(holds, said)
+
+    def until_bucketed(self) -> None:
         """Wait until all of feed is re-keyed and committed."""
         config = self.config
-        self._until_read(config.bucketer.group, config.topics.feed.name, seconds)
+        self._until_read(config.bucketer.group, config.topics.feed.name)
 
-    def until_caught_up(self, seconds: float = CATCH_UP_SECONDS) -> None:
+    def until_caught_up(self) -> None:
         """Wait until all of feed is counted."""
         config = self.config
-        self.until_bucketed(seconds)
-        self._until_read(config.counter.group, config.topics.bucketed.name, seconds)
+        self.until_bucketed()
+        self._until_read(config.counter.group, config.topics.bucketed.name)
 
-    def _until_read(self, group: str, topic: str, seconds: float) -> None:
+    def _until_read(self, group: str, topic: str) -> None:
         lag: list[int] = []
 
         def read() -> bool:
             lag.append(self.lag(group, topic))
             return lag[-1] == 0
 
-        try:
-            self.until(read, seconds, f"{group} to have committed all of {topic}")
-        except AssertionError as error:
-            raise AssertionError(f"lag was {lag[-5:]}: {error}") from None
+        self.until(read, lambda: f"{group} to have committed all of {topic}, its lag was {lag[-5:]}")
 
     # The state.
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import NodeNotReadyError
+from patience import LIMIT_SECONDS
 
 from unique_users.clients.connect import get_admin
 from unique_users.clients.protocols import TopicState
 from unique_users.config.schema import Config
 from unique_users.errors import BrokerAwayError
 
-CATCH_UP_SECONDS = 60.0  # generous: the machine may be shared
 CONNECT_SECONDS = 10.0  # a client waits a second at most before it tries to connect again
 POLL_SECONDS = 0.1
 
@@ -141,7 +141,7 @@ class TopicsOnBroker:
             while (now := consumer.position(where)) < end:
                 if now != position:
                     position, moved_at = now, time.monotonic()
-                assert time.monotonic() < moved_at + CATCH_UP_SECONDS, f"{topic}-{partition} stands at {now} of {end}"
+                assert time.monotonic() < moved_at + LIMIT_SECONDS, f"{topic}-{partition} stands at {now} of {end}"
                 yield from polled_records(consumer.poll(timeout_ms=500))
         finally:
             consumer.close()
