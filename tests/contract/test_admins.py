@@ -1,10 +1,10 @@
 """Topics, their settings and ends, and a group's commits, as an admin tells them."""
 
-import time
 from collections.abc import Callable
 
 import pytest
-from contract_systems import MIB, PATIENCE_SECONDS, Member, Names, System, poll_until, send
+from contract_systems import MIB, Member, Names, System, poll_until, send
+from patience import until
 
 from unique_users.clients.protocols import Copies, Position
 from unique_users.config.schema import Topic
@@ -93,9 +93,7 @@ def test_a_deleted_topic_is_gone_and_one_made_again_has_another_id(
     admin = system.admin()
     before = admin.describe(topic)
     admin.delete([topic, unique_name("missing")])
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while admin.describe(topic) is not None:
-        assert time.monotonic() < deadline
+    until(lambda: admin.describe(topic) is None, "the topic to be gone")
     admin.create(Topic(name=topic))
     again = admin.describe(topic)
     assert before is not None

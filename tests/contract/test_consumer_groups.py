@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from brokers import config_for
-from contract_systems import PATIENCE_SECONDS, Member, Names, System, poll_until, send
+from contract_systems import Member, Names, System, poll_until, send
+from patience import until
 
 from unique_users.clients import connect
 from unique_users.clients.protocols import Position
@@ -19,9 +20,8 @@ def test_a_member_gets_its_partitions_however_short_its_polls_are(
     topic = new_topic()
     for _ in range(3):
         consumer = system.consumer(topic, unique_name("group"))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not consumer.poll(0.005).assigned:
-            assert time.monotonic() < deadline, "a poll that ends while the group is being joined is followed by others"
+        # A poll that ends while the group is being joined is followed by others.
+        until(lambda: consumer.poll(0.005).assigned, "its partitions", every=0)  # noqa: B023
         consumer.close()
 
 
@@ -30,10 +30,8 @@ def test_a_member_gets_its_partitions_however_long_it_does_not_poll(
 ) -> None:
     topic = new_topic()
     consumer = system.consumer(topic, unique_name("group"))
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not consumer.poll(0).assigned:
-        assert time.monotonic() < deadline, "it never got its partition"
-        time.sleep(0.1)  # so that joining the group goes on while nobody asks for it
+    # Joining the group goes on while nobody asks for it.
+    until(lambda: consumer.poll(0).assigned, "its partition")
 
 
 def test_two_consumers_share_the_partitions_and_the_one_that_stays_takes_over(
@@ -113,17 +111,17 @@ def test_a_static_member_comes_back_to_its_partitions_and_the_others_are_not_dis
     admin = connect.get_admin(config_for(broker))
     admin.create(Topic(name=topic, partitions=2))
     first, other = member("a"), member("b")
-    wait_for(lambda: len(first.owned) == len(other.owned) == 1, first, other)
+    poll_until(lambda: len(first.owned) == len(other.owned) == 1, first, other)
     owned, changes = first.owned, other.changes
     first.consumer.close()
     again = member("a")
-    wait_for(lambda: again.owned == owned, again, other)
+    poll_until(lambda: again.owned == owned, again, other)
     settled = time.monotonic() + 2
-    wait_for(lambda: time.monotonic() > settled, again, other)
+    poll_until(lambda: time.monotonic() > settled, again, other)
     assert other.changes == changes
     twin = member("a")
     with pytest.raises(BrokerError, match="group_instance_id of this one"):
-        wait_for(lambda: not again.consumer.commit({min(owned): Position(0)}), twin, again)
+        poll_until(lambda: not again.consumer.commit({min(owned): Position(0)}), twin, again)
     for consumer in (again.consumer, other.consumer, twin.consumer):
         consumer.close()
     admin.delete([topic])
@@ -145,11 +143,3 @@ class StaticMember:
         self.owned = (self.owned - polled.revoked) | polled.assigned
         for partition in polled.assigned:
             self.consumer.seek(partition, 0)
-
-
-def wait_for(condition: Callable[[], bool], *members: StaticMember) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        for member in members:
-            member.poll()

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from contract_systems import PATIENCE_SECONDS, Member, Names, System, poll_until, send
+from contract_systems import Member, Names, System, poll_until, send
+from patience import LIMIT_SECONDS
 
 from unique_users.clients.protocols import Position, Seen
 from unique_users.errors import BrokerAwayError
@@ -155,7 +156,7 @@ def test_the_first_record_of_a_time_is_found_and_the_end_where_there_is_none(
     for value in (b"0", b"1", b"2"):
         send(system, topic, value, partition=0)
     lookup = system.record_lookup(topic)
-    times = [record.timestamp_ms for n in range(3) if (record := lookup.record_at(0, n, PATIENCE_SECONDS))]
+    times = [record.timestamp_ms for n in range(3) if (record := lookup.record_at(0, n, LIMIT_SECONDS))]
     consumer = system.consumer(topic, unique_name("group"))
     for at in times:
         assert consumer.offsets_at([0, 1], at) == {0: times.index(at), 1: 0}

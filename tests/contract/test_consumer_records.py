@@ -7,15 +7,16 @@ import pytest
 from brokers import config_for
 from contract_systems import (
     MIB,
-    PATIENCE_SECONDS,
     FakeSystem,
     KafkaPythonSystem,
     Member,
     Names,
     System,
     poll_until,
+    polled_from_start,
     send,
 )
+from patience import LIMIT_SECONDS, until
 
 from unique_users.clients import connect
 from unique_users.clients.protocols import Consumer, Headers, Position
@@ -32,7 +33,7 @@ def test_records_come_in_order_as_columns_of_equal_length(
     producer.send(topic, b"a", b"k")
     producer.send(topic, b"")
     producer.send(topic, b"c", b"")
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == 3, member)
     assert [row[:3] for row in member.rows[0]] == [(0, b"k", b"a"), (1, None, b""), (2, b"", b"c")]
@@ -46,16 +47,17 @@ def test_a_batch_knows_the_position_after_it(system: System, new_topic: Callable
     topic = new_topic()
     send(system, topic, b"0", b"1", b"2")
     consumer = system.consumer(topic, unique_name("group"))
-    deadline = time.monotonic() + PATIENCE_SECONDS
     read = 0
-    while read < 3 and time.monotonic() < deadline:
-        polled = consumer.poll(0.1)
-        for partition in polled.assigned:
-            consumer.seek(partition, 0)
-        for batch in polled.batches:
+
+    def has_read_all() -> bool:
+        nonlocal read
+        for batch in polled_from_start(consumer):
             read += len(batch.offsets)
             assert batch.partition == 0
             assert batch.next_offset == read == consumer.position(0)
+        return read >= 3
+
+    until(has_read_all, lambda: f"3 records, {read} came", every=0)
     assert read == 3
 
 
@@ -66,15 +68,15 @@ def test_a_poll_brings_some_of_many_records_and_not_all(
     producer = system.producer()
     for _ in range(20):
         producer.send_all(topic, [bytes(1_000)] * 1_000)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     consumer = system.consumer(topic, unique_name("group"))
     sizes: list[int] = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while sum(sizes) < 20_000 and time.monotonic() < deadline:
-        polled = consumer.poll(0.5)
-        for partition in polled.assigned:
-            consumer.seek(partition, 0)
-        sizes += [len(batch.offsets) for batch in polled.batches]
+
+    def have_come() -> bool:
+        sizes.extend(len(batch.offsets) for batch in polled_from_start(consumer))
+        return sum(sizes) >= 20_000
+
+    until(have_come, lambda: f"20,000 records, {sum(sizes)} came", every=0)
     assert sum(sizes) == 20_000
     assert max(sizes) <= 5_000 + 1_050, "the bound, and a batch of a megabyte more"
 
@@ -105,16 +107,16 @@ def test_a_batch_that_unpacks_to_too_much_is_passed_and_named(
     system.send_unreadable(topic, 1)
     consumer = system.consumer(topic, unique_name("group"))
     found: list[tuple[int, bytes | None, bool]] = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(found) < count + 3 and time.monotonic() < deadline:
-        polled = consumer.poll(0.1)
-        for partition in polled.assigned:
-            consumer.seek(partition, 0)
-        for batch in polled.batches:
+
+    def have_come() -> bool:
+        for batch in polled_from_start(consumer):
             assert len(batch.keys) == len(batch.values) == len(batch.timestamps_ms) == len(batch.offsets)
             rows = zip(batch.offsets, batch.values, strict=True)
-            found += [(offset, value, bool(batch.unreadable)) for offset, value in rows]
+            found.extend((offset, value, bool(batch.unreadable)) for offset, value in rows)
             assert consumer.position(0) >= batch.next_offset
+        return len(found) >= count + 3
+
+    until(have_come, lambda: f"{count + 3} records, {len(found)} came", every=0)
     assert found == [
         (0, b"before", False),
         *((offset, None, True) for offset in range(1, count + 1)),
@@ -151,7 +153,7 @@ def test_a_batch_with_a_wrong_checksum_is_told_with_its_topic_partition_and_offs
     producer = connect.get_producer(config_for(broker))
     for value in (b"good", b"what was sent"):
         producer.send(topic, value)
-        assert producer.flush(PATIENCE_SECONDS)
+        assert producer.flush(LIMIT_SECONDS)
     producer.close()
     system.damage(b"what was sent", b"what was kept")
     member = Member(system, topic, unique_name("group"))
@@ -163,7 +165,7 @@ def test_headers_arrive_as_they_were_sent(system: System, new_topic: Callable[..
     topic = new_topic()
     producer = system.producer()
     producer.send(topic, b"v", headers=[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     assert system.headers(topic) == [[("reason", b"late"), ("detail", "ü\0".encode()), ("reason", b"")]]
 
 
@@ -181,29 +183,26 @@ def test_the_headers_of_each_record_are_there_when_they_are_asked_for(
     for value, headers in sent:
         producer.send(topic, value, b"key", headers)
         producer.send_all(topic, [b"between"])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     if type(system) is KafkaPythonSystem:
         sent[2] = (b"c", [("null", b"")])
     expected = [pair for value, headers in sent for pair in ((value, [*headers]), (b"between", []))]
     consumer = system.consumer(topic, unique_name("group"))
-    assert read_with_headers(consumer, 0, len(expected)) == expected
+    assert read_with_headers(consumer, len(expected)) == expected
     consumer.seek(0, 3)
-    assert read_with_headers(consumer, None, len(expected) - 3) == expected[3:], "also from the middle of a batch"
+    assert read_with_headers(consumer, len(expected) - 3) == expected[3:], "also from the middle of a batch"
 
 
-def read_with_headers(
-    consumer: Consumer, begin: int | None, count: int
-) -> list[tuple[bytes | None, list[tuple[str, bytes | None]]]]:
-    """The next values with their headers; starts what is assigned at `begin`."""
+def read_with_headers(consumer: Consumer, count: int) -> list[tuple[bytes | None, list[tuple[str, bytes | None]]]]:
+    """The next values with their headers."""
     found: list[tuple[bytes | None, list[tuple[str, bytes | None]]]] = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(found) < count and time.monotonic() < deadline:
-        polled = consumer.poll(0.1)
-        for partition in polled.assigned:
-            assert begin is not None
-            consumer.seek(partition, begin)
-        for batch in polled.batches:
-            found += [(value, [*batch.headers(place)]) for place, value in enumerate(batch.values)]
+
+    def have_come() -> bool:
+        for batch in polled_from_start(consumer):
+            found.extend((value, [*batch.headers(place)]) for place, value in enumerate(batch.values))
+        return len(found) >= count
+
+    until(have_come, lambda: f"{count} records, {len(found)} came", every=0)
     return found
 
 
@@ -216,7 +215,7 @@ def test_headers_whose_names_are_not_utf_8_do_no_harm(
     topic = new_topic()
     system.send_bad_header(topic, b"v")
     consumer = system.consumer(topic, unique_name("group"))
-    ((value, headers),) = read_with_headers(consumer, 0, 1)
+    ((value, headers),) = read_with_headers(consumer, 1)
     assert value == b"v"
     assert [*headers] in ([], [("\ufffd", b"x")])
 
@@ -229,7 +228,7 @@ def test_a_record_has_the_time_that_it_is_sent_with(
     producer = system.producer()
     producer.send(topic, b"v", timestamp_ms=hour_ago)
     producer.send(topic, b"w", headers=[("a", b"b")], timestamp_ms=hour_ago + 1)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == 2, member)
     assert [at for *_, at in member.rows[0]] == [hour_ago, hour_ago + 1]
@@ -243,17 +242,13 @@ def test_for_kafka_python_records_that_come_one_by_one_are_gathered_for_one_poll
     admin, producer = connect.get_admin(config), connect.get_producer(config)
     admin.create(Topic(name=topic, partitions=1))
     consumer = connect.get_consumer(config, topic, unique_name("group"), fewer_fetches=True)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (assigned := consumer.poll(0.1).assigned):
-        assert time.monotonic() < deadline
-    for partition in assigned:
+    for partition in until(lambda: consumer.poll(0.1).assigned, "its partition", every=0):
         consumer.seek(partition, 0)
     assert not consumer.poll(0.5).batches, "now the broker is asked for records"
     for value in sent:
         producer.send(topic, value)
-        assert producer.flush(PATIENCE_SECONDS)
-    while not (batches := consumer.poll(0.1).batches):
-        assert time.monotonic() < deadline
+        assert producer.flush(LIMIT_SECONDS)
+    batches = until(lambda: consumer.poll(0.1).batches, "the records", every=0)
     assert [value for batch in batches for value in batch.values] == sent
     consumer.close()
     producer.close()

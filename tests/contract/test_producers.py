@@ -7,7 +7,8 @@ from collections.abc import Callable
 import confluent_kafka
 import pytest
 from brokers import config_for
-from contract_systems import MIB, PATIENCE_SECONDS, LibrdkafkaSystem, Member, Names, System, poll_until, send
+from contract_systems import MIB, PROMPT_SECONDS, LibrdkafkaSystem, Member, Names, System, poll_until, send
+from patience import LIMIT_SECONDS
 
 from unique_users.clients import kafka_python
 from unique_users.config.schema import Topic
@@ -33,7 +34,7 @@ def test_a_key_chooses_the_partition_that_kafkas_own_clients_choose(
     assert producer.partitions(topic) == 7
     for key in KAFKAS_MURMUR2:
         producer.send(topic, b"v", key)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: sum(map(len, member.rows.values())) == len(KAFKAS_MURMUR2), member)
     found = {key: partition for partition, rows in member.rows.items() for _, key, _, _ in rows}
@@ -55,7 +56,7 @@ def test_librdkafkas_consistent_partitioner_puts_a_user_where_this_program_does(
     producer = confluent_kafka.Producer({"bootstrap.servers": broker, "partitioner": "consistent"})
     for uid in uids:
         producer.produce(topic, b"", uid.encode(), on_delivery=note)
-    assert producer.flush(PATIENCE_SECONDS) == 0
+    assert producer.flush(LIMIT_SECONDS) == 0
     assert set(found.values()) == set(range(partitions))
     assert found == {uid: partition_of(uid, partitions) for uid in uids}
 
@@ -77,9 +78,9 @@ def test_what_is_flushed_can_be_consumed(system: System, new_topic: Callable[...
     producer = system.producer()
     for _ in range(1_000):
         producer.send(topic, b"x" * 100)
-    assert producer.flush(PATIENCE_SECONDS) is True
+    assert producer.flush(LIMIT_SECONDS) is True
     assert consumer.watermark_offsets([0]) == {0: (0, 1_000)}
-    assert producer.flush(PATIENCE_SECONDS) is True
+    assert producer.flush(LIMIT_SECONDS) is True
 
 
 def test_there_is_room_below_the_bound_and_again_when_the_broker_has_taken_some(
@@ -90,8 +91,8 @@ def test_there_is_room_below_the_bound_and_again_when_the_broker_has_taken_some(
     assert producer.backpressure_eased(0)
     for _ in range(40):
         producer.send(topic, bytes(MIB - 1000))
-    assert producer.backpressure_eased(PATIENCE_SECONDS)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.backpressure_eased(LIMIT_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
 
 
 def test_many_records_sent_at_once_come_in_order_among_single_ones(
@@ -104,7 +105,7 @@ def test_many_records_sent_at_once_come_in_order_among_single_ones(
     producer.send_all(topic, values, [b"key"] * len(values))
     producer.send(topic, b"last", b"key", headers=[("why", b"because")])
     producer.send_all(topic, [])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == len(values) + 2, member)
     assert member.values() == [b"first", *values, b"last"]
@@ -120,7 +121,7 @@ def test_a_tombstone_comes_between_the_records_of_its_key(
     for key in (b"a", b"b", b"c", b"d"):
         producer.send(topic, None, key)
     producer.send_all(topic, [b"2"] * 4, [b"a", b"b", b"c", b"d"])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: sum(map(len, member.rows.values())) == 12, member)
     values: dict[bytes | None, list[bytes | None]] = {}
@@ -137,7 +138,7 @@ def test_keys_of_many_records_choose_their_partitions_as_those_of_single_ones_do
     producer = system.producer()
     producer.send_all(topic, [b"v"] * len(KAFKAS_MURMUR2), list(KAFKAS_MURMUR2))
     producer.send_all(topic, [b"a", b"b"])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: sum(map(len, member.rows.values())) == len(KAFKAS_MURMUR2) + 2, member)
     found = {key: partition for partition, rows in member.rows.items() for _, key, _, _ in rows if key is not None}
@@ -153,7 +154,7 @@ def test_many_records_go_to_the_partitions_that_they_are_given_and_keep_their_ke
     partitions = [number * number % 3 for number in range(1_000)]
     producer.send_all(topic, values, [b"key"] * 1_000, partitions)
     producer.send_all(topic, [b"without a key"], partitions=[2])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: sum(map(len, member.rows.values())) == 1_001, member)
     for partition in range(2):
@@ -174,7 +175,7 @@ def test_many_records_for_a_topic_that_takes_small_batches_arrive(
         system.config.kafka["batch.size"] = 4_000
     producer = system.producer()
     producer.send_all(topic, values)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == len(values), member)
     assert member.values() == values
@@ -189,7 +190,7 @@ def test_a_producer_told_what_the_topic_takes_fills_batches_up_to_that(
     producer.send_all(topic, values)
     for value in values:
         producer.send(topic, value, headers=[("reason", b"x")])
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: len(member.values()) == 2 * len(values), member)
     assert member.values() == values * 2
@@ -201,7 +202,7 @@ def test_a_record_that_fits_compressed_is_taken(
     topic = new_topic(**{"max.message.bytes": 5_000})
     producer = system.producer("zstd")
     producer.send(topic, bytes(9 * MIB))
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     member = Member(system, topic, unique_name("group"))
     poll_until(lambda: bool(member.values()), member)
     assert member.values() == [bytes(9 * MIB)]
@@ -213,7 +214,7 @@ def test_one_record_too_large_among_many_is_told(system: System, new_topic: Call
 
     def deliver() -> None:
         producer.send_all(topic, [b"small", bytes(17 * MIB), b"small"])
-        producer.flush(PATIENCE_SECONDS)
+        producer.flush(LIMIT_SECONDS)
 
     with pytest.raises(TooLargeError):
         deliver()
@@ -246,4 +247,4 @@ def test_closing_a_producer_does_not_wait_for_records_in_flight(system: System, 
     system.go_away()
     started = time.monotonic()
     producer.close()
-    assert time.monotonic() - started < PATIENCE_SECONDS
+    assert time.monotonic() - started < PROMPT_SECONDS

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from contract_systems import PATIENCE_SECONDS, System
+from contract_systems import System
+from patience import LIMIT_SECONDS
 
 from unique_users.aggregation.completeness import Gap, Why
 from unique_users.counter.counts_topic import Due, Publisher
@@ -24,8 +25,8 @@ def all_counts(system: System, topic: str, wanted: Callable[[Bucket], bool] = ev
 def test_a_count_that_was_withdrawn_is_not_read_any_more(system: System, new_topic: Callable[..., str]) -> None:
     topic = new_topic(**{"cleanup.policy": "compact"})
     publisher = Publisher(system.producer(), topic, Calendar(), "nowhere")
-    assert publisher.publish(0, Due({OLD: 1, NEW: 2, DAY: 3}, generation="20260101T000000Z-12345678"), PATIENCE_SECONDS)
-    assert publisher.publish(0, Due({}, withdrawn=[OLD]), PATIENCE_SECONDS)
+    assert publisher.publish(0, Due({OLD: 1, NEW: 2, DAY: 3}, generation="20260101T000000Z-12345678"), LIMIT_SECONDS)
+    assert publisher.publish(0, Due({}, withdrawn=[OLD]), LIMIT_SECONDS)
     publisher.close()
     read = all_counts(system, topic)
     assert read.merged() == {NEW: PublishedBucket(2), DAY: PublishedBucket(3)}
@@ -41,10 +42,10 @@ def test_what_another_partition_still_has_is_marked(system: System, new_topic: C
     publisher = Publisher(system.producer(), topic, Calendar(), "nowhere")
     generation = "20260101T000000Z-12345678"
     for partition in (0, 1):
-        assert publisher.publish(partition, Due({OLD: 1, DAY: 3}, generation=generation), PATIENCE_SECONDS)
+        assert publisher.publish(partition, Due({OLD: 1, DAY: 3}, generation=generation), LIMIT_SECONDS)
     removed = (Gap("minute", 0, 600, Why.COUNT_REMOVED),)
-    assert publisher.publish(0, Due({}, generation=generation, removed=removed), PATIENCE_SECONDS)
-    assert publisher.publish(0, Due({}, withdrawn=[OLD]), PATIENCE_SECONDS)
+    assert publisher.publish(0, Due({}, generation=generation, removed=removed), LIMIT_SECONDS)
+    assert publisher.publish(0, Due({}, withdrawn=[OLD]), LIMIT_SECONDS)
     publisher.close()
     ends = [end for _, end in WholeTopic(system.reader(topic)).watermark_offsets().values()]
     assert sum(ends) == 4 + 3 + 1

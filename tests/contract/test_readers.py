@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-from contract_systems import PATIENCE_SECONDS, Names, System, send
+from contract_systems import Names, System, send
+from patience import until
 
 from unique_users.clients.protocols import Consumer, Position
 from unique_users.errors import BrokerAwayError
@@ -13,16 +14,18 @@ def read_to(reader: Consumer, ends: Mapping[int, int], begin: int = 0) -> dict[i
     """The values of each partition from `begin` to its end."""
     found: dict[int, list[bytes | None]] = {partition: [] for partition in ends}
     begun: set[int] = set()
-    for _ in range(int(PATIENCE_SECONDS / 0.1)):
+
+    def is_at_the_end() -> bool:
         polled = reader.poll(0.1)
         for partition in polled.assigned:
             reader.seek(partition, begin)
             begun.add(partition)
         for batch in polled.batches:
             found[batch.partition] += batch.values
-        if begun == ends.keys() and all(reader.position(partition) >= end for partition, end in ends.items()):
-            return found
-    pytest.fail(f"not at the end: {found}")
+        return begun == ends.keys() and all(reader.position(partition) >= end for partition, end in ends.items())
+
+    until(is_at_the_end, lambda: f"the end of each partition, not only {found}", every=0)
+    return found
 
 
 def test_a_reader_reads_all_partitions_to_their_ends(system: System, new_topic: Callable[..., str]) -> None:

@@ -1,13 +1,12 @@
 """A whole topic is read from where its reader is told, and the broker keeps nothing of it."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
-from contract_systems import PATIENCE_SECONDS, Names, System, send
+from contract_systems import Names, System, send
+from patience import until
 
-from unique_users.clients.protocols import Batch
 from unique_users.errors import BrokerAwayError
 from unique_users.queries.whole_topic import WholeTopic
 
@@ -15,11 +14,13 @@ from unique_users.queries.whole_topic import WholeTopic
 def values_of(reader: WholeTopic, count: int) -> list[tuple[int, bytes | None]]:
     """Poll until so many values have come."""
     found: list[tuple[int, bytes | None]] = []
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(found) < count:
-        assert time.monotonic() < deadline, found
+
+    def have_come() -> bool:
         for batch in reader.poll(0.1):
-            found += [(batch.partition, value) for value in batch.values]
+            found.extend((batch.partition, value) for value in batch.values)
+        return len(found) >= count
+
+    until(have_come, lambda: f"{count} values, not only {found}", every=0)
     return sorted(found)
 
 
@@ -46,17 +47,10 @@ def test_a_time_names_the_first_record_from_then_on_or_the_end(system: System, n
     send(system, topic, b"0", b"1", partition=0)
     reader = WholeTopic(system.reader(topic))
     reader.start({0: 0, 1: 0})
-    first = first_batch(reader).timestamps_ms[0]
+    first = until(lambda: reader.poll(0.1), "a record", every=0)[0].timestamps_ms[0]
     assert reader.offsets_at(first) == {0: 0, 1: 0}
     assert reader.offsets_at(first - 86_400_000) == {0: 0, 1: 0}
     assert reader.offsets_at(first + 86_400_000) == {0: 2, 1: 0}
-
-
-def first_batch(reader: WholeTopic) -> Batch:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := reader.poll(0.1)):
-        assert time.monotonic() < deadline
-    return found[0]
 
 
 def test_a_missing_topic_or_a_silent_broker_is_away(
@@ -87,7 +81,4 @@ def test_a_reader_that_waits_for_its_topic_leaves_no_threads_behind(system: Syst
     for _ in range(3):
         with pytest.raises(BrokerAwayError):
             system.reader(missing)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while threading.active_count() > before:
-        assert time.monotonic() < deadline, threading.enumerate()
-        time.sleep(0.05)
+    until(lambda: threading.active_count() <= before, lambda: f"the end of some of {threading.enumerate()}")

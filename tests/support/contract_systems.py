@@ -1,6 +1,5 @@
 """A Kafka and the clients for it, real or faked: what the contract tests are run against."""
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -11,12 +10,14 @@ from client_proxies import ConnectProxy, RewritingProxy
 from fakes import FakeAdmin, FakeConsumer, FakeKafka, FakeProducer, FakeRecordLookup
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import MemberToRemove
+from patience import LIMIT_SECONDS, until
 from proxy import Proxy
 
 from unique_users.clients import connect, kafka_python, librdkafka
-from unique_users.clients.protocols import Admin, Consumer, Headers, Producer, RecordLookup
+from unique_users.clients.protocols import Admin, Batch, Consumer, Headers, Producer, RecordLookup
 
-PATIENCE_SECONDS = 30.0
+PROMPT_SECONDS = 30.0  # far more than a client takes that does not wait for a broker that is away
+
 # Members hear of a rebalance with a heartbeat: 0.2 s instead of 1. Who waits for a session to run out waits too long.
 GROUP = {"heartbeat_interval_ms": 200, "session_timeout_ms": 60_000}
 MIB = 1024 * 1024
@@ -130,23 +131,20 @@ class KafkaPythonSystem:
 
     def headers(self, topic: str) -> list[Headers]:
         with KafkaConsumer(topic, bootstrap_servers=self._broker, auto_offset_reset="earliest") as consumer:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while time.monotonic() < deadline:
-                for records in consumer.poll(timeout_ms=200).values():
-                    return [record.headers for record in records]
-        return []
+            polled = until(lambda: consumer.poll(timeout_ms=200), "a record with headers", every=0)
+        return [record.headers for record in next(iter(polled.values()))]
 
     def send_unreadable(self, topic: str, count: int) -> None:
         send_bomb(self._broker, topic, "zstd", records=count)
 
     def send_nothing(self, topic: str, key: bytes) -> None:
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
-            producer.send(topic, None, key).get(PATIENCE_SECONDS)
+            producer.send(topic, None, key).get(LIMIT_SECONDS)
 
     def send_bad_header(self, topic: str, value: bytes) -> None:
         """Send a record with a header whose name is not UTF-8."""
         with KafkaProducer(bootstrap_servers=self._broker) as producer:
-            producer.send(topic, value, headers=[(_NotUtf8("?"), b"x")]).get(PATIENCE_SECONDS)
+            producer.send(topic, value, headers=[(_NotUtf8("?"), b"x")]).get(LIMIT_SECONDS)
 
     def damage(self, what: bytes, into: bytes) -> None:
         self._proxy.damages = (what, into)
@@ -194,6 +192,12 @@ class _NotUtf8(str):
         return b"\xff"
 
 
+class Polls(Protocol):
+    """What notes what its polls bring."""
+
+    def poll(self) -> None: ...
+
+
 class Member:
     """A consumer, and what it has been told and has read since it was made."""
 
@@ -227,18 +231,30 @@ class Member:
         return [offset for offset, _, _, _ in self.rows.get(partition, [])]
 
 
-def poll_until(condition: Callable[[], bool], *members: Member) -> None:
+def poll_until(condition: Callable[[], bool], *members: Polls) -> None:
     """Poll the members in turn until `condition` holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, [(member.owned, member.revoked, member.rows) for member in members]
+
+    def polled() -> bool:
+        if met := condition():
+            return met
         for member in members:
             member.poll()
+        return False
+
+    until(polled, lambda: [vars(member) for member in members], every=0)
+
+
+def polled_from_start(consumer: Consumer) -> list[Batch]:
+    """What a poll brings; what it assigns is read from its start."""
+    polled = consumer.poll(0.1)
+    for partition in polled.assigned:
+        consumer.seek(partition, 0)
+    return polled.batches
 
 
 def send(system: System, topic: str, *values: bytes, partition: int | None = None, key: bytes | None = None) -> None:
     producer = system.producer()
     for value in values:
         producer.send(topic, value, key, partition=partition)
-    assert producer.flush(PATIENCE_SECONDS)
+    assert producer.flush(LIMIT_SECONDS)
     producer.close()
