@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 from harness import new_broker
 from kafka import KafkaProducer
+from patience import until
 from playwright.sync_api import Page, expect
 from running import Running
 
@@ -33,17 +34,13 @@ class Watched(Running):
 
     def start_page(self) -> str:
         """Start the dashboard. Returns the page's address."""
-        self.start("dashboard")
-        self.until(lambda: "http://" in self.said("dashboard"))
-        (address,) = re.findall(r"http://\S+/", self.said("dashboard"))
-        return str(address)
+        page = self.start("dashboard")
 
-    def until(self, found: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not (what := found()):
-            assert time.monotonic() < deadline, self.said("dashboard")
-            time.sleep(0.1)
-        return what
+        def address() -> re.Match[str] | None:
+            return re.search(r"http://\S+/", self.said("dashboard"))
+
+        said = until(address, lambda: self.said("dashboard"), give_up=lambda: page.poll() is not None)
+        return said[0]
 
     def send(self, frames: list[bytes]) -> None:
         self.run("producer", "-", stdin=b"\n".join(frames) + b"\n")
@@ -82,7 +79,7 @@ def test_the_page_shows_what_the_recount_says(watched: Watched, opened: Open) ->
             for row in found
         }
 
-    watched.until(lambda: shown() == truth)
+    until(lambda: shown() == truth, lambda: f"{truth}, not {shown()}")
     page = opened(address)
     page.locator("#as-table summary").click()
     newest = [f"{count:,}" for _, count in sorted(truth.items(), reverse=True)]
@@ -141,7 +138,8 @@ def test_each_silence_is_told_apart_and_so_is_its_end(own_broker: LocalKafka, tm
     try:
         started: dict[str, subprocess.Popen[str]] = {name: watched.start(name) for name in ("bucketer", "counter")}
         page = opened(watched.start_page())
-        watched.until(lambda: "reading" in watched.said("counter") and "reading" in watched.said("bucketer"))
+        for name in started:
+            until(lambda name=name: "reading" in watched.said(name), f"{name} to start")  # type: ignore[misc]
         stream = Stream(own_broker.bootstrap_servers, watched.topic("feed"))
         state = page.locator("#state-text")
         expect(state).to_contain_text("Live", timeout=MILLISECONDS)

@@ -7,6 +7,7 @@ import pytest
 from examined import Examined, examine
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from patience import until
 from running import Running
 from secured import Right, documented_rights, login, secrets
 
@@ -112,9 +113,11 @@ def test_a_user_with_the_documented_rights_may_run_its_script_and_one_without_a_
     assert told.startswith("this user may run counter")
     assert "not producer" in told
     secured.revoke("counter", "WRITE", "counts")
-    examined = secured.examine("counter", client)
-    while "rights" not in examined.wrong():  # until the broker knows
+
+    def lacks_one() -> Examined | None:
         examined = secured.examine("counter", client)
-    found = examined.of("rights", "wrong")
+        return examined if "rights" in examined.wrong() else None
+
+    found = until(lacks_one, "the broker to know").of("rights", "wrong")
     assert found.says == f"counter lacks Write on topic {secured.name}-counts"
     assert f"--operation Write --topic {secured.name}-counts" in found.do

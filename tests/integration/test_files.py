@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from patience import until
 from repository import ROOT
 from running import Running, parsed
 
@@ -181,9 +181,11 @@ def test_ctrl_c_in_the_middle_of_an_array_says_what_was_sent(running: Running) -
     process = running.start("producer", str(CASES / "11b_array_pretty.json"), "--rate", "1")
     partition = TopicPartition(running.topic("feed"), 0)
     with KafkaConsumer(bootstrap_servers=running.broker) as consumer:
-        while not consumer.end_offsets([partition])[partition]:
-            assert process.poll() is None, running.said("producer")
-            time.sleep(0.1)
+        until(
+            lambda: consumer.end_offsets([partition])[partition],
+            lambda: f"a frame: {running.said('producer')}",
+            give_up=lambda: process.poll() is not None,
+        )
     assert running.end(process) == 0
     assert "frames acknowledged, stopped before the end" in running.said("producer")
     assert "Traceback" not in running.said("producer")

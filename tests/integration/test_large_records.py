@@ -2,8 +2,7 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
@@ -13,6 +12,7 @@ from bombs import send_bomb
 from brokers import config_for
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from patience import until
 from running import CLIENT, Running
 
 from unique_users.clients.connect import get_admin, get_producer
@@ -122,12 +122,12 @@ def test_a_topic_rejected_whose_limit_is_lowered_while_the_bucketer_runs_stops_n
     rejected = make(running, "rejected", **{"max.message.bytes": 8_388_608})
     bucketer = running.start("bucketer")
     send(running, frame("a"), os.urandom(2 * MEBIBYTE), compression="lz4")
-    await_true(lambda: "2 read = 1 accepted + 1 rejected" in running.said("bucketer", "out"))
+    until_printed(running, "2 read = 1 accepted + 1 rejected")
     with KafkaAdminClient(bootstrap_servers=running.broker) as admin:
         limit = {"max.message.bytes": "100000"}
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rejected, limit)])
     send(running, os.urandom(2 * MEBIBYTE), frame("b"), compression="lz4")
-    await_true(lambda: "4 read = 2 accepted + 2 rejected" in running.said("bucketer", "out"))
+    until_printed(running, "4 read = 2 accepted + 2 rejected")
     assert running.end(bucketer) == 0
     assert in_bucketed(running) == 2
     (_, first), (cut, second) = letters(running)
@@ -193,11 +193,9 @@ def test_combined_records_fit_a_topic_that_takes_little(running: Running) -> Non
     assert in_bucketed(running) < 30
 
 
-def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.1)
+def until_printed(running: Running, text: str) -> None:
+    """Wait until the bucketer has printed it."""
+    until(lambda: text in running.said("bucketer", "out"), lambda: f"{text}: {running.said('bucketer', 'out')}")
 
 
 def test_the_producer_sends_a_line_that_feed_does_not_take_to_rejected_cut_where_that_takes_less(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from brokers import config_for
 from kafka import KafkaAdminClient, TopicPartition
+from patience import until
 from running import CLIENT, Running
 
 from unique_users.clients.connect import get_admin
@@ -149,8 +150,7 @@ def test_topics_that_were_made_again_are_not_mixed_with_the_old_counts(running: 
         admin.delete_topics(names)
     config = config_for(running.broker, client=CLIENT)
     ours = get_admin(config)
-    while any(ours.describe(name) for name in names):
-        pass
+    until(lambda: not any(ours.describe(name) for name in names), "the topics to be gone")
     ours.close()
     lines = frames(JUNE, range(5_000, 5_500))
     running.run("producer", "-", stdin=lines)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from brokers import config_for
+from patience import until
 
 from unique_users.bucketer.assigned_partitions import FeedPartitions
 from unique_users.bucketer.loop import Bucketing
@@ -86,15 +87,15 @@ def test_hundreds_of_partitions_are_opened_with_a_few_questions(
     producer = get_producer(config)
     producer.send_all(topics.feed.name, [frame] * PARTITIONS, partitions=range(PARTITIONS))
     assert producer.flush(60)
-    deadline = time.monotonic() + 60
-    while len(bucketing.partitions.open) < PARTITIONS:
-        assert bucketing.step()
-        assert time.monotonic() < deadline
+
+    def steps_until(condition: Callable[[], bool], what: str) -> None:
+        until(lambda: condition() or not bucketing.step(), what, every=0)
+        assert condition()
+
+    steps_until(lambda: len(bucketing.partitions.open) >= PARTITIONS, "all partitions")
     asked = sum(consumer.counts[question] for question in QUESTIONS)
     assert asked < 10, "a rebalance may come in two parts, and none is asked by each of its partitions"
-    while sum(reading.position for reading in bucketing.partitions.open.values()) < PARTITIONS:
-        assert bucketing.step()
-        assert time.monotonic() < deadline
+    steps_until(lambda: sum(each.position for each in bucketing.partitions.open.values()) >= PARTITIONS, "all frames")
     bucketing.close()
     producer.close()
     admin.delete([topic["name"] for topic in names.values()])

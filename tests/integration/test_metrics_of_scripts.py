@@ -2,8 +2,6 @@
 
 import json
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -11,6 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 from harness import new_broker
+from patience import LIMIT_SECONDS, until
 from prometheus_client.parser import text_string_to_metric_families
 from repository import ROOT
 from running import Running
@@ -22,7 +21,6 @@ from unique_users.metrics import Process
 from unique_users.metrics.declared import METRICS, PREFIX
 
 CLIENTS = ("kafka-python", "librdkafka")
-PATIENCE_SECONDS = 60.0
 FRAMES = 2_000
 BAD = [b"{", b'{"uid": 1.5, "ts": 1716200040}', b"[]"]
 
@@ -38,18 +36,14 @@ class Watched:
         self.process = scripts.start(script, "--set", "metrics.port=0", *arguments)
 
     def address(self) -> str:
-        found: list[str] = []
+        def said() -> list[str]:
+            return re.findall(r"(http://127\.0\.0\.1:\d+) has /metrics", self._scripts.said(self._script))
 
-        def said() -> bool:
-            found.extend(re.findall(r"(http://127\.0\.0\.1:\d+) has /metrics", self._scripts.said(self._script)))
-            return bool(found)
-
-        until(said, f"{self._script} to say where its metrics are")
-        return found[-1]
+        return until(said, f"{self._script} to say where its metrics are")[-1]
 
     def ask(self, path: str) -> tuple[int, str]:
         try:
-            with urlopen(f"{self.address()}/{path}", timeout=PATIENCE_SECONDS) as answer:
+            with urlopen(f"{self.address()}/{path}", timeout=LIMIT_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -65,13 +59,6 @@ class Watched:
 
     def value(self, name: str, *labels: str) -> float:
         return self.metrics().get(name, {}).get(labels, -1.0)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(params=CLIENTS)

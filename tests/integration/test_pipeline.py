@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import zstandard
 from brokers import config_for
 from kafka import KafkaAdminClient
+from patience import until
 from repository import ROOT, command
 from running import CLIENT, Running
 
@@ -125,13 +125,16 @@ def records(running: Running, topic: str, count: int) -> Iterator[tuple[bytes | 
     """The first `count` records of a topic, keys and values."""
     consumer = get_consumer(config_for(running.broker), running.topic(topic), f"{running.name}-test")
     batches: list[Batch] = []
-    deadline = time.monotonic() + 30
+
+    def have_come() -> bool:
+        polled = consumer.poll(0.5)
+        for partition in polled.assigned:
+            consumer.seek(partition, 0)
+        batches.extend(polled.batches)
+        return sum(len(batch.values) for batch in batches) >= count
+
     try:
-        while sum(len(batch.values) for batch in batches) < count and time.monotonic() < deadline:
-            polled = consumer.poll(0.5)
-            for partition in polled.assigned:
-                consumer.seek(partition, 0)
-            batches += polled.batches
+        until(have_come, lambda: f"{count} records, not {sum(len(batch.values) for batch in batches)}", every=0)
     finally:
         consumer.close()
     for batch in batches:
@@ -196,11 +199,12 @@ def test_the_scripts_may_start_before_the_broker(tmp_path: Path) -> None:
     running = Running(f"localhost:{port}", tmp_path, ["counter.report_seconds=1"])
     try:
         bucketer, counter = running.start("bucketer"), running.start("counter", "--format", "json")
-        await_true(lambda: all("waiting for a Kafka broker" in running.said(s) for s in ("bucketer", "counter")))
+        waiting = "waiting for a Kafka broker"
+        until(lambda: all(waiting in running.said(name) for name in ("bucketer", "counter")), "both to wait")
         with LocalKafka("4.3.1", tmp_path / "kafka", port):
             running.run("producer", "-", stdin=text)
-            await_true(lambda: f'"unique_users":{max(expected.values())}' in running.said("counter", "out"))
-            await_true(lambda: '"lag":0' in running.said("counter", "out").splitlines()[-1])
+            until(lambda: f'"unique_users":{max(expected.values())}' in running.said("counter", "out"), "all users")
+            until(lambda: '"lag":0' in running.said("counter", "out").splitlines()[-1], "no lag")
             assert running.end(bucketer) == 0
             assert running.end(counter) == 0
             assert running.counts() == expected
@@ -215,11 +219,14 @@ def test_the_counter_reports_also_when_nothing_came_and_when_the_broker_is_away(
     try:
         kafka.start()
         counter = running.start("counter")
-        await_true(lambda: running.said("counter", "out").count("0 buckets changed, lag 0") > 1)
+        until(lambda: running.said("counter", "out").count("0 buckets changed, lag 0") > 1, "two idle reports")
         kafka.kill()
-        await_true(lambda: running.said("counter", "out").count("no answer from the broker") > 2)
+        until(
+            lambda: running.said("counter", "out").count("no answer from the broker") > 2,
+            "three reports without it",
+        )
         kafka.start()
-        await_true(lambda: "lag 0" in running.said("counter", "out").rpartition("no answer")[2])
+        until(lambda: "lag 0" in running.said("counter", "out").rpartition("no answer")[2], "a report with it")
         assert running.end(counter) == 0
     finally:
         running.end_all()
@@ -252,13 +259,6 @@ def assert_questions_are_answered(config: Config, running: Running) -> None:
     assert lookup.record_at(0, ends[0], 30) is None
     lookup.close()
     admin.close()
-
-
-def await_true(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.1)
 
 
 ON_TWO_PARTITIONS = [
@@ -314,14 +314,14 @@ def test_a_change_is_rolled_through_groups_of_two_and_every_user_is_counted_once
     try:
         olds = [old.start("bucketer"), old.start("counter", "--format", "json")]
         old.run("producer", "-", stdin=b"".join(lines[: len(lines) // 3]))
-        await_true(lambda: partitions_of_counter(old) == 2)
+        until(lambda: partitions_of_counter(old) == 2, "both partitions")
         news = [new.start("bucketer"), new.start("counter", "--format", "json")]
-        await_true(lambda: partitions_of_counter(old) == partitions_of_counter(new) == 1)
+        until(lambda: partitions_of_counter(old) == partitions_of_counter(new) == 1, "a partition each")
         old.run("producer", "-", stdin=b"".join(lines[len(lines) // 3 : 2 * len(lines) // 3]))
         assert [old.end(process) for process in olds] == [0, 0]
         new.run("producer", "-", stdin=b"".join(lines[2 * len(lines) // 3 :]))
-        await_true(lambda: published_exactly(old, text))
-        await_true(lambda: partitions_of_counter(new) == 2)
+        until(lambda: published_exactly(old, text), "all counts")
+        until(lambda: partitions_of_counter(new) == 2, "both partitions")
         assert [new.end(process) for process in news] == [0, 0]
     finally:
         old.end_all()
@@ -336,13 +336,13 @@ def test_a_bucketer_with_another_partition_by_stops_and_leaves_the_others_exact(
         olds = [old.start("bucketer"), old.start("counter", "--format", "json")]
         first = b"".join(lines[: len(lines) // 2])
         old.run("producer", "-", stdin=first)
-        await_true(lambda: published_exactly(old, first))
+        until(lambda: published_exactly(old, first), "the first counts")
         refused = new.start("bucketer")
         assert refused.wait(60) == 1
         assert "was written by uid over 2 partitions, now it is to be by bucket" in new.said("bucketer")
         assert members(broker, f"{old.name}-bucketer") == 1  # the others need not wait for its session to run out
         old.run("producer", "-", stdin=b"".join(lines[len(lines) // 2 :]))
-        await_true(lambda: published_exactly(old, text))
+        until(lambda: published_exactly(old, text), "all counts")
         assert [old.end(process) for process in olds] == [0, 0]
     finally:
         old.end_all()

@@ -1,12 +1,12 @@
 """Clients that go on while their broker is stopped and comes back as a copy of it that was made earlier."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from brokers import config_for
+from patience import LIMIT_SECONDS, until
 
 from unique_users.clients.connect import get_admin, get_consumer, get_producer, get_record_lookup
 from unique_users.clients.protocols import Consumer, Producer
@@ -15,7 +15,6 @@ from unique_users.errors import BrokerAwayError, DeliveryError
 from unique_users.local_kafka.broker import LocalKafka, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a broker that is started four times
-PATIENCE_SECONDS = 120.0
 TOPIC = "t"
 
 
@@ -23,13 +22,6 @@ TOPIC = "t"
 def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
     with LocalKafka("4.3.1", tmp_path / "kafka", free_port()) as kafka:
         yield kafka
-
-
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "this never became true"
-        time.sleep(0.1)
 
 
 class Reader:
@@ -83,7 +75,7 @@ def test_every_client_goes_on_with_a_broker_that_was_restored_from_a_copy(
     admin = get_admin(config)
     admin.create(Topic(name=TOPIC, partitions=1))
     first = Sender(config)
-    await_true(lambda: first.has_sent(b"a"))
+    until(lambda: first.has_sent(b"a"), "a to be sent")
     first.close()
     kafka.stop()
     shutil.copytree(kafka.data, tmp_path / "copy")
@@ -91,23 +83,27 @@ def test_every_client_goes_on_with_a_broker_that_was_restored_from_a_copy(
     kafka.stop()
     kafka.start()
     sender, reader, lookup = Sender(config), Reader(config), get_record_lookup(config, TOPIC)
-    await_true(lambda: sender.has_sent(b"old"))
-    await_true(lambda: reader.has_read(b"old"))
-    before = lookup.record_at(0, 1, PATIENCE_SECONDS)
+    until(lambda: sender.has_sent(b"old"), "old to be sent")
+    until(lambda: reader.has_read(b"old"), "old to be read")
+    before = lookup.record_at(0, 1, LIMIT_SECONDS)
     assert before is not None
     assert before.value == b"old"
     kafka.stop()
     shutil.rmtree(kafka.data)
     shutil.copytree(tmp_path / "copy", kafka.data)
     kafka.start()
-    await_true(lambda: answers(lambda: lookup.record_at(0, 1, 5) is None))
-    await_true(lambda: sender.has_sent(b"new"))
-    await_true(lambda: reader.has_read(b"new"))
-    after = lookup.record_at(0, 1, PATIENCE_SECONDS)
+    until(lambda: answers(lambda: lookup.record_at(0, 1, 5) is None), "the copy to be looked at")
+    until(lambda: sender.has_sent(b"new"), "new to be sent")
+    until(lambda: reader.has_read(b"new"), "new to be read")
+    after = lookup.record_at(0, 1, LIMIT_SECONDS)
     assert after is not None
     assert after.value == b"new"
     assert after.leader_epoch < before.leader_epoch
-    await_true(lambda: answers(lambda: admin.high_watermark_offsets(TOPIC)[0] >= 2 and bool(admin.newest_ms(TOPIC))))
+
+    def knows_the_end() -> bool:
+        return admin.high_watermark_offsets(TOPIC)[0] >= 2 and bool(admin.newest_ms(TOPIC))
+
+    until(lambda: answers(knows_the_end), "the admin to know the end")
     for one in (sender, reader.consumer, lookup, admin):
         one.close()
 

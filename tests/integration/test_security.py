@@ -5,12 +5,13 @@ import os
 import re
 import shlex
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from patience import until
 from repository import ROOT, command
 from running import CLIENT, Running, parsed
 from secured import GRANTS, error_lines, login, secrets
@@ -58,8 +59,8 @@ class Secured:
         lists = [part for name in named for part in ("--topic" if "--topic" in right else "--group", name)]
         operation = right[right.index("--operation") + 1]
         shown = re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()
-        while f"operation={shown}" in self.tool("kafka-acls", "--list", "--principal", right[1], *lists):
-            pass
+        listed = partial(self.tool, "kafka-acls", "--list", "--principal", right[1], *lists)
+        until(lambda: f"operation={shown}" not in listed(), "the broker to know")
 
 
 @pytest.fixture(scope="module")
@@ -148,26 +149,18 @@ def test_the_page_works_as_a_user_with_the_documented_rights_alone(secured: Secu
     (secured.directory / "dashboard.err").unlink(missing_ok=True)
     process = page.start("dashboard")
     try:
-        until(lambda: "http://" in page.said("dashboard"))
-        (address,) = re.findall(r"http://\S+/", page.said("dashboard"))
+        said = until(lambda: re.search(r"http://\S+/", page.said("dashboard")), "its address")
 
         def knows() -> bool:
-            with urlopen(f"{address}api/now", timeout=60) as answer:
+            with urlopen(f"{said[0]}api/now", timeout=60) as answer:
                 now = json.load(answer)
             return now["complete"] and bool(now["read"]) and bool(now["intervals"]["minute"]["open"])
 
-        until(knows)
+        until(knows, "the page to know the counts")
         assert page.said("dashboard").count("\n") == 1, page.said("dashboard")
         assert page.end(process) == 0
     finally:
         page.end_all()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -4,10 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from patience import until
 from repository import ROOT
 from running import Running
 
@@ -34,25 +34,20 @@ def run(running: Running, *arguments: str, code: int = 0) -> subprocess.Complete
 
 def until_saved(running: Running) -> None:
     """Wait until the running counter has saved all users."""
-    deadline = time.monotonic() + 60
-    while True:
-        done = subprocess.run(
-            command(running, "show", "--format", "json"), capture_output=True, text=True, check=False, cwd=ROOT
-        )
-        if done.returncode == 0 and json.loads(done.stdout)["intervals"][0]["users"] == USERS:
-            return
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.1)
+    line = command(running, "show", "--format", "json")
+
+    def are_saved() -> bool:
+        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+        return done.returncode == 0 and bool(json.loads(done.stdout)["intervals"][0]["users"] == USERS)
+
+    until(are_saved, "all users to be saved")
 
 
 def test_all_commands_beside_a_running_counter_and_after_it(running: Running, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     counter, bucketer = running.start("counter", *FAST), running.start("bucketer")
     running.run("producer", "-", stdin=b"\n".join(FRAMES[:2_000]))
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "state").glob("*.sqlite")) or not shown_offset(running):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: list((tmp_path / "state").glob("*.sqlite")) and shown_offset(running), "a first save")
     run(running, "check")
     made = run(running, "backup", str(copies))
     assert f"{copies / (running.topic('bucketed') + '-0.sqlite')}: " in made.stdout

@@ -4,17 +4,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from moved_clock import WHY_NOT, MovedClock
+from patience import LIMIT_SECONDS, until
 from running import Running
 
 pytestmark = pytest.mark.slow  # each waits until a watchdog is certain
 HOUR = 3_600
 STUCK_SECONDS = 15  # longer than any step of a start takes on a busy machine
-PATIENCE_SECONDS = 90
 FRAME = b'{"uid":"u","ts":1468244384}\n'
 ENDED = "error: no progress for 15 s (health.stuck_seconds): ending, so that a supervisor can start it again\n"
 
@@ -32,24 +31,22 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MovedClock:
     return clock
 
 
-def wait_for(condition: Callable[[], bool], running: Running, script: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, running.said(script)
-        time.sleep(0.1)
-
-
 def start(running: Running, script: str, *settings: str) -> subprocess.Popen[str]:
     """Start a script on an empty topic and wait until its loop runs."""
     running.settings = [f"health.stuck_seconds={STUCK_SECONDS}", *settings]
     process = running.start(script)
-    wait_for(lambda: "Ctrl-C stops" in running.said(script) or process.poll() is not None, running, script)
-    assert process.poll() is None, running.said(script)
+    until(
+        lambda: "Ctrl-C stops" in running.said(script),
+        lambda: f"{script} to start: {running.said(script)}",
+        give_up=lambda: process.poll() is not None,
+    )
     return process
 
 
-def read_frames(running: Running, frames: int) -> Callable[[], bool]:
-    return lambda: f" {frames} frames read" in running.said("bucketer", "out")
+def until_read(running: Running, frames: int) -> None:
+    """Wait until the bucketer has read so many frames."""
+    text = f" {frames} frames read"
+    until(lambda: text in running.said("bucketer", "out"), lambda: f"{text}: {running.said('bucketer')}")
 
 
 @pytest.mark.parametrize("script", ["bucketer", "counter"])
@@ -62,7 +59,7 @@ def test_a_process_whose_clock_is_set_back_is_ended_for_its_supervisor(
         clock.move(-HOUR)  # a wait that has begun by now ends in an hour
         return process.poll() is not None
 
-    wait_for(set_back, running, script)
+    until(set_back, lambda: f"{script} to end: {running.said(script)}")
     assert process.returncode == 1
     assert running.said(script).endswith(ENDED)
 
@@ -74,7 +71,7 @@ def test_a_process_whose_clock_is_set_back_ends_by_a_signal(running: Running, cl
         clock.move(-HOUR)
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE_SECONDS) == 1
+    assert process.wait(LIMIT_SECONDS) == 1
     assert running.said(script).endswith("error: did not stop in time when asked to: killed\n")
 
 
@@ -83,7 +80,7 @@ def test_a_process_whose_clock_is_set_forward_goes_on(running: Running, clock: M
     process = start(running, "bucketer", f"client={client}", "bucketer.report_seconds=0.5")
     clock.move(HOUR)
     running.run("producer", "-", stdin=FRAME)
-    wait_for(read_frames(running, 1), running, "bucketer")
+    until_read(running, 1)
     assert running.end(process) == 0
     assert "error" not in running.said("bucketer")
 
@@ -95,5 +92,5 @@ def test_a_process_that_was_suspended_goes_on(running: Running) -> None:
     time.sleep(STUCK_SECONDS + 1)
     process.send_signal(signal.SIGCONT)
     running.run("producer", "-", stdin=FRAME)
-    wait_for(read_frames(running, 1), running, "bucketer")
+    until_read(running, 1)
     assert running.end(process) == 0

@@ -1,7 +1,6 @@
 """A producer that sends frames in transactions, on a real broker: what it leaves and leaves open, with the scripts."""
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from brokers import config_for
 from confluent_kafka import Producer
+from patience import until
 from running import Running
 
 from unique_users.clients.connect import get_admin
@@ -17,7 +17,6 @@ from unique_users.config.schema import Topic
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 120
 Transaction = Callable[[int, str], None]
 
 
@@ -81,12 +80,10 @@ def test_what_is_in_an_open_transaction_is_told_and_counted_once_it_is_committed
     transaction(3, "commit")
     transaction(4, "")
     bucketer = scripts.start("bucketer")
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while "4 frames wait behind an open transaction" not in scripts.said("bucketer", "out"):
-        assert time.monotonic() < deadline, scripts.said("bucketer", "out")
-        time.sleep(0.1)
+    waiting = "4 frames wait behind an open transaction"
+    until(lambda: waiting in scripts.said("bucketer", "out"), lambda: f"{waiting}: {scripts.said('bucketer', 'out')}")
     assert scripts.end(bucketer) == 0
     scripts.run("bucketer", "--until-caught-up")
     assert feed_lag(scripts) == (0, 4, 3)
     text = scripts.run("counter", "--until-caught-up").stdout
-    assert "4 frames wait behind an open transaction" in text
+    assert waiting in text

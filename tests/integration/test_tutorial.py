@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from patience import until
 from playwright.sync_api import Page, expect
 from repository import ROOT
 
@@ -107,13 +106,6 @@ def is_shown(expected: list[str], printed: str) -> bool:
     """Whether a command printed these lines in this order; others may stand only where `…` does."""
     pattern = "".join(r"(?:.*\n)*" if line == "…" else re.escape(same(line)) + r"\n" for line in expected)
     return re.fullmatch(pattern, "".join(f"{same(line)}\n" for line in printed.splitlines())) is not None
-
-
-def until(found: Callable[[], bool], said: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not found():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.1)
 
 
 def sessions(text: str) -> Iterator[tuple[str, list[str]]]:

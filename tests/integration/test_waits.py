@@ -16,13 +16,13 @@ from kafka.future import Future
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import FetchRequest
+from patience import LIMIT_SECONDS, until
 
 from unique_users.clients.connect import get_admin, get_producer
 from unique_users.clients.kafka_python.consumer import KafkaPythonConsumer
 from unique_users.config.schema import Config, Topic
 from unique_users.local_kafka.broker import free_port
 
-PATIENCE_SECONDS = 120.0
 RECORDS = 50
 LEAST_JITTER = 0.8  # of a backoff
 
@@ -47,7 +47,7 @@ class Replay:
         admin.create(Topic(name=self.topic, partitions=partitions))
         for number in range(records):
             producer.send(self.topic, b"%d" % number, partition=number % partitions)
-            assert producer.flush(PATIENCE_SECONDS)
+            assert producer.flush(LIMIT_SECONDS)
         producer.close()
         admin.close()
 
@@ -58,10 +58,13 @@ class Replay:
         self.read += [value for batch in polled.batches for value in batch.values]
 
     def poll_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, len(self.read)
+        def polled() -> bool:
+            if met := condition():
+                return met
             self.poll()
+            return False
+
+        until(polled, lambda: f"more, {len(self.read)} are read", every=0)
 
     def answer_waits(self) -> bool:
         """Whether records have come that no poll has looked at."""
@@ -93,15 +96,8 @@ class HeldAnswers:
             self._hand_over(*self._held.pop())
 
     def _hand_over(self, answer: Future, held: Future) -> None:
-        wait_until(lambda: answer.is_done)
+        until(lambda: answer.is_done, "an answer", every=0.001)
         self._replay.on_io_thread(lambda: held.success(answer.value))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -241,7 +237,7 @@ def test_a_poll_asks_nothing_of_the_io_thread_while_it_has_records(
 
     while len(read.read) < RECORDS // 2:
         read.on_io_thread(lambda: None)
-        wait_until(read.answer_waits)
+        until(read.answer_waits, "an answer", every=0.001)
         with monkeypatch.context() as patched:
             patched.setattr(NetworkSelector, "run", counted)
             read.poll()
@@ -260,7 +256,7 @@ def test_what_was_fetched_ahead_is_not_handed_out_from_another_place(replay: Cal
     read = replay(max_poll_records=1, max_partition_fetch_bytes=ANSWER_BYTES)
     read.poll_until(lambda: bool(read.read))
     read.on_io_thread(lambda: None)
-    wait_until(read.answer_waits)
+    until(read.answer_waits, "an answer", every=0.001)
     read.consumer.seek(0, 3)
     read.read.clear()
     read.poll_until(lambda: len(read.read) >= RECORDS - 3)

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from patience import until
 from repository import ROOT
 
 from unique_users.local_kafka.broker import free_port
@@ -188,10 +188,9 @@ def test_the_dashboard_serves_its_page(wheel: Path, tmp_path: Path, kafka: str) 
     with log.open("w") as output:
         page = subprocess.Popen(line, cwd=installed.directory, env=clean(), stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + SECONDS
-        while not (found := re.search(r"http://\S+/", log.read_text())):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        found = until(
+            lambda: re.search(r"http://\S+/", log.read_text()), log.read_text, give_up=lambda: page.poll() is not None
+        )
         with urlopen(found[0], timeout=SECONDS) as answer:
             assert b"<title>" in answer.read()
         with urlopen(f"{found[0]}api/now", timeout=SECONDS) as answer:

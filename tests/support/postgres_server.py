@@ -5,7 +5,6 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +12,10 @@ from typing import Any, Self
 
 import psutil
 import psycopg
+from patience import LIMIT_SECONDS, until
 
 from unique_users.local_kafka.probe import free_port
 
-SECONDS = 60
 PASSWORD = "a-postgres-password"
 
 
@@ -69,15 +68,14 @@ class PostgresServer:
                 stderr=log,
                 cwd=self._directory,
             )
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                self.rows("SELECT 1")
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline, (self._directory / "log").read_text()
-                time.sleep(0.1)
-            else:
-                return
+        log_path, process = self._directory / "log", self._process
+        until(self._answers, lambda: f"an answer: {log_path.read_text()}", give_up=lambda: process.poll() is not None)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.rows("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
 
     def kill(self) -> None:
         """Kill it and all of its processes with -9."""
@@ -87,8 +85,8 @@ class PostgresServer:
         for process in everyone:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._process.wait(SECONDS)
-        psutil.wait_procs(everyone, SECONDS)
+        self._process.wait(LIMIT_SECONDS)
+        psutil.wait_procs(everyone, LIMIT_SECONDS)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """The answer to a statement, on a connection of its own."""
@@ -126,5 +124,5 @@ class PostgresServer:
             check=True,
             capture_output=True,
             cwd=self._directory,
-            timeout=SECONDS,
+            timeout=LIMIT_SECONDS,
         )

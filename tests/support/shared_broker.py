@@ -5,14 +5,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from harness import new_broker
+from patience import until
 
 DIRECTORY = "TEST_SHARED_BROKER"  # in the environment, which the processes of pytest-xdist inherit
-START_SECONDS = 120.0
 PATH = os.pathsep.join(sys.path)
 
 
@@ -36,20 +35,21 @@ def address() -> str:
     """The address of the shared broker, which whoever asks first starts."""
     directory = Path(os.environ[DIRECTORY])
     told, starts = directory / "address", directory / "starts"
-    deadline = time.monotonic() + START_SECONDS
-    while not told.exists():
+
+    def is_told() -> bool:
         try:
             starts.mkdir()
         except FileExistsError:
-            assert time.monotonic() < deadline, "the broker that another process starts is not there"
-            time.sleep(0.05)
-            continue
+            return told.exists()
         try:
             # In a process of its own: Python warns of children that outlive the one that has started them.
             subprocess.run([sys.executable, __file__], check=True, env={**os.environ, "PYTHONPATH": PATH})
         except BaseException:
             starts.rmdir()  # so that the next one tries
             raise
+        return told.exists()
+
+    until(is_told, "the broker that another process starts")
     return told.read_text()
 
 
