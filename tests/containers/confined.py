@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from composed import Mount
+from patience import until
 
 BRIDGE, SUBNET = "uu-test", "10.231.7"
 USER = 10001
@@ -142,9 +142,12 @@ class Container:
         """Its first process, as this machine sees it."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        while not (found := children.read_text(encoding="ascii").split()):
-            assert self._process.poll() is None, self.said()
-            time.sleep(0.01)
+        found = until(
+            lambda: children.read_text(encoding="ascii").split(),
+            lambda: f"its first process: {self.said()}",
+            give_up=lambda: self.code is not None,
+            every=0.01,
+        )
         return int(found[0])
 
     def stop(self) -> int:

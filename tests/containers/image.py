@@ -19,7 +19,8 @@ from urllib.request import urlopen
 from buildah import RELEASES, Store, bytes_of
 from composed import resolved
 from confined import STOP_SECONDS
-from stack import Stack, until
+from patience import until
+from stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {"broker": "local", "demo": "local", "export": "postgres"}  # commands, and the extras that they need
@@ -140,9 +141,8 @@ def start_seconds(stack: Stack, name: str, number: int) -> float:
     """Time one start of a service; it is ready and stopped before the next."""
     began = time.monotonic()
     with stack.container(name, stack.services[name]["command"], f"{name}-{number}") as started:
-        while f"{name}: reading" not in started.said():
-            assert started.code is None, started.said()
-            time.sleep(0.005)
+        reading = f"{name}: reading"
+        until(lambda: reading in started.said(), started.said, give_up=lambda: started.code is not None, every=0.005)
         seconds = time.monotonic() - began
         until(lambda: started.ask("unique-users", "healthy", "--ready").returncode == 0, name)
         assert started.stop() == 0, started.said()

@@ -6,8 +6,7 @@ Grafana and PostgreSQL have none, and do not run here.
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,19 +14,10 @@ from typing import Any, Self
 
 from composed import Mount, in_order, is_ours, mounts_of
 from confined import USER, Container, Network
+from patience import until
 from stand_ins import Kafka, prometheus_command
 
-PATIENCE_SECONDS = 180.0
 LEFT_OUT = ("grafana", "postgres", "export")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Wait for what is true of a condition."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what} in vain"
-        time.sleep(0.2)
-    return found
 
 
 class Stack:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 from brokers import config_for
+from patience import LIMIT_SECONDS
 
 from unique_users.aggregation.counts import Count
 from unique_users.dashboard.follower import Follower, TakesAnswer, Update
@@ -18,7 +19,6 @@ from unique_users.queries.published import BucketRange
 from unique_users.runtime.signals import Stop
 
 NOON = 1_795_867_200  # 2026-11-28T12:00:00Z
-PATIENCE_SECONDS = 30.0
 LIVE = State(
     Kind.LIVE,
     frames_per_second=1_000.0,
@@ -95,12 +95,12 @@ class PageServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._made.wait(PATIENCE_SECONDS)
+        assert self._made.wait(LIMIT_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.request()
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(LIMIT_SECONDS)
         assert not self._thread.is_alive()
 
     def say(
@@ -116,7 +116,7 @@ class PageServer:
 
     def get(self, path: str, method: str = "GET", body: str = "", **headers: str) -> "Answer":
         """Ask as any program does; names of headers are written with underscores."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_SECONDS)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body or None, named)
         answer = connection.getresponse()

@@ -1,13 +1,12 @@
 """The thread that reads, on a fake broker: what it tells, and what it does when topics go and come."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from brokers import config_for
 from fakes import FakeAdmin, FakeConsumer, FakeKafka
-from page_server import PATIENCE_SECONDS
+from patience import until
 
 from unique_users.dashboard import follower as module
 from unique_users.dashboard.follower import Follower, Update
@@ -32,11 +31,7 @@ class Told:
         )
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (found := condition()):
-            assert time.monotonic() < deadline, self.updates[-3:]
-            time.sleep(0.01)
-        return found
+        return until(condition, lambda: self.updates[-3:], every=0.01)
 
     def users(self) -> dict[int, Any]:
         return {b.start: found.total for update in list(self.updates) for b, found in update.found.items()}

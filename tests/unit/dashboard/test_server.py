@@ -6,15 +6,15 @@ import io
 import json
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_server import PATIENCE_SECONDS, PageServer, a_day, found, minute
+from page_server import PageServer, a_day, found, minute
+from patience import LIMIT_SECONDS, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -32,15 +32,13 @@ RANGE = "from=2026-11-28T11:55:00Z&to=2026-11-28T12:01:00Z"
 def server() -> Iterator[PageServer]:
     with PageServer() as server:
         server.say({minute(0): found(4), minute(-1): found(9, 7), minute(-2): found(5, None, "state_lost")})
-        until(lambda: "404" not in server.get("/api/now").text and json.loads(server.get("/api/now").text)["complete"])
+        until(lambda: is_complete(server), "the counts to be complete", every=0.02)
         yield server
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def is_complete(server: PageServer) -> bool:
+    text = server.get("/api/now").text
+    return "404" not in text and bool(json.loads(text)["complete"])
 
 
 def live(server: PageServer, **rest: Any) -> ClientConnection:
@@ -100,7 +98,7 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(server: PageServer) ->
     again = server.get(path, if_none_match=tag)
     assert (again.status, again.text) == (304, "")
     server.say({minute(-1): found(10, 7)})
-    until(lambda: server.get(path, if_none_match=tag).status == 200)
+    until(lambda: server.get(path, if_none_match=tag).status == 200, "another answer", every=0.02)
 
 
 def test_now_has_the_newest_numbers_and_the_state(server: PageServer) -> None:
@@ -264,7 +262,7 @@ def test_a_page_that_asks_too_much_is_closed(server: PageServer) -> None:
 def assert_closed(page: ClientConnection) -> None:
     for _ in range(QUESTIONS_MAX + 5):
         try:
-            page.recv(PATIENCE_SECONDS)
+            page.recv(LIMIT_SECONDS)
         except ConnectionClosed:
             return
     pytest.fail("it is still open")
@@ -288,15 +286,15 @@ def test_a_page_that_does_not_read_is_dropped_and_the_others_go_on(monkeypatch: 
         def a_lot() -> bool:
             """Whether the slow one was dropped, so that there is room for another; this one gets everything."""
             server.say({minute(n): found(next(numbers)) for n in range(-1_400, 0)})
-            while json.loads(other.recv(PATIENCE_SECONDS))["type"] != "changes":
+            while json.loads(other.recv(LIMIT_SECONDS))["type"] != "changes":
                 pass
             with live(server) as third:
                 try:
-                    return bool(json.loads(third.recv(PATIENCE_SECONDS))["type"] == "hello")
+                    return bool(json.loads(third.recv(LIMIT_SECONDS))["type"] == "hello")
                 except ConnectionClosed:
                     return False
 
-        until(a_lot)
+        until(a_lot, "the slow one to be dropped", every=0)
 
 
 def test_a_stop_ends_the_server_though_pages_are_open() -> None:

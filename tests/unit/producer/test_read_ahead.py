@@ -2,10 +2,9 @@ from collections.abc import Iterator
 from threading import Event
 
 import pytest
+from patience import LIMIT_SECONDS
 
 from unique_users.producer.read_ahead import BLOCKS_AHEAD_MAX, read_ahead
-
-SECONDS = 10.0  # until a test that waits for a thread fails
 
 
 @pytest.mark.parametrize("bytes_max", [1, 70, 1_000_000])
@@ -23,7 +22,7 @@ def test_what_is_there_comes_at_once_and_empty_blocks_until_there_is_more() -> N
     def blocks() -> Iterator[bytes]:
         yield b"a"
         yield b"bc"
-        assert more.wait(SECONDS)
+        assert more.wait(LIMIT_SECONDS)
         yield b"d"
 
     ahead = read_ahead(blocks(), 500)
@@ -63,5 +62,5 @@ def test_no_more_is_read_ahead_than_it_says() -> None:
 
     ahead = read_ahead(blocks(), 1)
     assert next(ahead) == b"x"
-    assert full.wait(SECONDS)
+    assert full.wait(LIMIT_SECONDS)
     assert read <= BLOCKS_AHEAD_MAX + 2

@@ -2,9 +2,9 @@
 
 from threading import Event
 
-from unique_users.runtime.repeating import Repeating
+from patience import LIMIT_SECONDS
 
-PATIENCE_SECONDS = 20
+from unique_users.runtime.repeating import Repeating
 
 
 def test_it_looks_again_and_again_until_it_is_closed() -> None:
@@ -16,8 +16,8 @@ def test_it_looks_again_and_again_until_it_is_closed() -> None:
             enough.set()
 
     repeating = Repeating("look", 0.001, look)
-    assert enough.wait(PATIENCE_SECONDS)
-    assert repeating.close(PATIENCE_SECONDS)
+    assert enough.wait(LIMIT_SECONDS)
+    assert repeating.close(LIMIT_SECONDS)
     so_far = len(looks)
     assert not repeating._thread.is_alive()
     assert len(looks) == so_far
@@ -26,7 +26,7 @@ def test_it_looks_again_and_again_until_it_is_closed() -> None:
 def test_the_first_look_may_wait() -> None:
     looked = Event()
     repeating = Repeating("look", 0, looked.set, first_in=3600)
-    assert repeating.close(PATIENCE_SECONDS)
+    assert repeating.close(LIMIT_SECONDS)
     assert not looked.is_set()
 
 
@@ -38,7 +38,7 @@ def test_a_look_that_takes_long_does_not_hold_up_a_stop() -> None:
         ends.wait()
 
     repeating = Repeating("look", 0, look)
-    assert began.wait(PATIENCE_SECONDS)
+    assert began.wait(LIMIT_SECONDS)
     assert not repeating.close(0.01)
     ends.set()
-    assert repeating.close(PATIENCE_SECONDS)
+    assert repeating.close(LIMIT_SECONDS)
