@@ -208,12 +208,12 @@ def test_counts_that_a_broker_lost_are_published_and_exported_again(
         system.start_counter()
         exporting = export(system, postgres)
         replay(0)
-        system.until(lambda: table(postgres) == published(system) != {}, 60, "the table to have what is kept")
+        system.until(lambda: table(postgres) == published(system) != {}, "the table to have what is kept")
         copy = copied(kafka, tmp_path / "copy")
         replay(1)
-        system.until(lambda: len(published(system)) > 20, 60, "more counts")
+        system.until(lambda: len(published(system)) > 20, "more counts")
         truth, end = published(system), system.written(counts)
-        system.until(lambda: table(postgres) == truth, 60, "the table to have what will be lost")
+        system.until(lambda: table(postgres) == truth, "the table to have what will be lost")
         if running:
             exporting.freeze()
         else:
@@ -221,7 +221,7 @@ def test_counts_that_a_broker_lost_are_published_and_exported_again(
         kafka.kill()
         put_back(kafka, copy, [counts])
         kafka.start()
-        system.until(lambda: published(system) == truth, 60, "the counter to publish again what is lost")
+        system.until(lambda: published(system) == truth, "the counter to publish again what is lost")
         replay(2)
         assert system.written(counts) > end
         if running:
@@ -231,8 +231,8 @@ def test_counts_that_a_broker_lost_are_published_and_exported_again(
         for worker in system.workers:
             if worker.name in {"bucketer", "counter"}:
                 worker.end()
-        system.until(lambda: table(postgres) == published(system), 60, "the table to be exact")
-        system.until(lambda: "has lost records that were read" in exporting.complaints, 60, "it to say so")
+        system.until(lambda: table(postgres) == published(system), "the table to be exact")
+        system.until(lambda: "has lost records that were read" in exporting.complaints, "it to say so")
         assert exporting.end() is not None
         assert exporting.exit_code == 0
 

@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from patience import LIMIT_SECONDS
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,8 +22,6 @@ from unique_users.metrics import server
 from unique_users.metrics.health import Health
 from unique_users.metrics.server import Pages, serving
 from unique_users.runtime.heartbeat import Pulse
-
-PATIENCE_SECONDS = 20
 
 
 class Unwell(Health):
@@ -56,7 +55,7 @@ def served(unhealthy: str = "", not_ready: str = "", host: str = "127.0.0.1") ->
 
 def asked(address: str, method: str = "GET") -> tuple[int, str]:
     try:
-        with urlopen(Request(address, method=method), timeout=PATIENCE_SECONDS) as answer:
+        with urlopen(Request(address, method=method), timeout=LIMIT_SECONDS) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
@@ -123,7 +122,7 @@ def test_a_connection_without_requests_is_closed_after_a_while(monkeypatch: pyte
     monkeypatch.setattr(server, "IDLE", struct.pack("ll", 0, 100_000))
     with served() as address:
         host, _, port = address.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connection:
+        with socket.create_connection((host, int(port)), LIMIT_SECONDS) as connection:
             connection.sendall(begun)
             while connection.recv(1_000):
                 pass
@@ -131,7 +130,7 @@ def test_a_connection_without_requests_is_closed_after_a_while(monkeypatch: pyte
 
 def test_a_connection_stays_open() -> None:
     with served() as address:
-        connection = HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE_SECONDS)
+        connection = HTTPConnection(address.removeprefix("http://"), timeout=LIMIT_SECONDS)
         for path, status in (("/metrics", 200), ("/x", 404), ("/healthz", 200)):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -144,7 +143,7 @@ def test_a_connection_stays_open() -> None:
 def test_prometheus_is_given_the_format_that_it_asks_for() -> None:
     with served() as address:
         asking = Request(f"{address}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
-        with urlopen(asking, timeout=PATIENCE_SECONDS) as answer:
+        with urlopen(asking, timeout=LIMIT_SECONDS) as answer:
             assert answer.headers["content-type"].startswith("application/openmetrics-text")
             assert answer.read().endswith(b"# EOF\n")
 
@@ -192,7 +191,7 @@ def test_an_error_is_met_by_who_asks_and_health_goes_on(monkeypatch: pytest.Monk
         failing.fails = True
         for _ in range(3):
             looked.clear()
-            assert looked.wait(PATIENCE_SECONDS)
+            assert looked.wait(LIMIT_SECONDS)
         monkeypatch.setattr(server, "STALE_SECONDS", -1.0)
         with pytest.raises(RemoteDisconnected):
             asked(f"{address}/metrics")
@@ -204,4 +203,4 @@ def test_an_error_is_met_by_who_asks_and_health_goes_on(monkeypatch: pytest.Monk
 def test_it_looks_again_and_again() -> None:
     looked = Event()
     with serving(Metrics(port=0), CollectorRegistry(), Unwell("", ""), looked.set):
-        assert looked.wait(PATIENCE_SECONDS)
+        assert looked.wait(LIMIT_SECONDS)
