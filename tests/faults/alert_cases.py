@@ -23,6 +23,7 @@ FRAMES_A_SECOND = 20.0
 PARTITIONS = 3
 EVERY = "5s"  # Prometheus scrapes and evaluates
 DISK = "1500m"  # of the state, where it is to become full
+MB_SECONDS = 0.01  # as fast as a disk: this one is in memory, and would be full between two scrapes
 NO_NAME = "no-such-broker.invalid:9092"
 RESTART_SECONDS = 5.0  # as RestartSec of the unit in docs/operations.md
 QUIET_SECONDS = 30.0
@@ -123,6 +124,7 @@ def disk_full(scene: Scene) -> None:
     with (state / "something else").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 20))
+            time.sleep(MB_SECONDS)
 
 
 def partition_stuck(scene: Scene) -> None:
@@ -164,6 +166,7 @@ def nothing_wrong(scene: Scene) -> None:
     second.end()
     scene.kafka.stop()
     scene.kafka.start()
+    time.sleep(QUIET_SECONDS)
 
 
 class Case(NamedTuple):
