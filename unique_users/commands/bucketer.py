@@ -1,5 +1,6 @@
 """Re-key every frame of the topic `feed` by its minute into the topic `bucketed`."""
 
+import argparse
 import logging
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from unique_users.messages.bucketed import COMBINED_BYTES_MAX
 from unique_users.messages.frame import FrameFormat
 from unique_users.messages.frame_parser import FrameParser
 from unique_users.messages.partitioning import Layout
-from unique_users.metrics.monitor import monitored
+from unique_users.metrics.monitor import Monitor, monitored
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.runtime.activity import LATENESS_BOUNDS_SECONDS, Distribution
 from unique_users.runtime.log import log_to_stderr
@@ -51,15 +52,10 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 when stopped by a signal or caught up."""
-    parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--until-caught-up", action="store_true", help="exit once everything now in the topic is re-keyed"
-    )
-    add_format(parser)
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
-    topics = config.topics
+    topics, feed = config.topics, config.topics.feed
 
     with (
         stop_on_signals() as stop,
@@ -67,9 +63,9 @@ def main(argv: Sequence[str]) -> int:
         supervised(stop) as process,
         monitored(config, "bucketer") as monitor,
     ):
-        used = [topics.feed, topics.bucketed, topics.rejected]
-        admin = prepare_topics(config, [*used, *topics.optional], stop, reads=topics.feed)
-        new_consumer = partial(get_consumer, config, topics.feed.name, config.bucketer.group, fewer_fetches=True)
+        used = [feed, topics.bucketed, topics.rejected]
+        admin = prepare_topics(config, [*used, *topics.optional], stop, reads=feed)
+        new_consumer = partial(get_consumer, config, feed.name, config.bucketer.group, fewer_fetches=True)
         first = when_broker_answers(config, stop, new_consumer)
         if not admin or not first:
             return 0
@@ -77,13 +73,10 @@ def main(argv: Sequence[str]) -> int:
         began = when_broker_answers(config, stop, lambda: layout_of_bucketed(config, watch))
         if not began:
             return 0
-        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, topics.feed.name))
-        ends = (
-            high_watermark_offsets_now(consumer, watch.current(topics.feed.name)) if arguments.until_caught_up else None
-        )
-        history = HistoryCheck(
-            topics.feed.name, consumer, partial(get_record_lookup, config, topics.feed.name), watch.answers
-        )
+        consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, feed.name))
+        ends = high_watermark_offsets_now(consumer, watch.current(feed.name)) if arguments.until_caught_up else None
+        look_up = partial(get_record_lookup, config, feed.name)
+        history = HistoryCheck(feed.name, consumer, look_up, watch.answers)
         rekeyer = new_rekeyer(config, began)
         new_producer = partial(when_broker_answers, config, stop, lambda: new_sending(config, rekeyer))
         partitions = FeedPartitions(config, consumer, watch, history, ends)
@@ -96,21 +89,36 @@ def main(argv: Sequence[str]) -> int:
             stop,
         )
         if monitor.on:
-            from unique_users.bucketer.metrics import BucketerSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
-
-            rekeyer.lateness = Distribution(LATENESS_BOUNDS_SECONDS)
-            lag = monitor.watch_lag(partial(get_admin, config), config.bucketer.group, topics.feed.name)
-            monitor.source = BucketerSource(config, bucketing, rekeyer.lateness, lag)
+            tell(monitor, config, bucketing, rekeyer)
         with leaving_on_error(consumer):
             bucketing.open()
             process.not_ready = partitions.not_ready
-            _log.info(f"bucketer: reading {topics.feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
+            _log.info(f"bucketer: reading {feed.name!r}, writing {topics.bucketed.name!r}; Ctrl-C stops")
             while bucketing.step():
                 pass
             bucketing.close()
         watch.close()
         _log.info("bucketer: finished")
     return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--until-caught-up", action="store_true", help="exit once everything now in the topic is re-keyed"
+    )
+    add_format(parser)
+    return parser.parse_args(argv)
+
+
+def tell(monitor: Monitor, config: Config, bucketing: Bucketing, rekeyer: Rekeyer) -> None:
+    """Have the monitor tell what the loop does."""
+    from unique_users.bucketer.metrics import BucketerSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
+    rekeyer.lateness = Distribution(LATENESS_BOUNDS_SECONDS)
+    lag = monitor.watch_lag(partial(get_admin, config), config.bucketer.group, config.topics.feed.name)
+    monitor.source = BucketerSource(config, bucketing, rekeyer.lateness, lag)
 
 
 def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:

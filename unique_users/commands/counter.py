@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unique_users.clients.connect import (
     get_admin,
@@ -34,15 +35,18 @@ from unique_users.counter.recovery import Recovery
 from unique_users.counter.reporter import Reporter
 from unique_users.event_time.buckets import INTERVALS, Calendar
 from unique_users.metrics.lag_watch import LOOK_SECONDS
-from unique_users.metrics.monitor import monitored
+from unique_users.metrics.monitor import Monitor, monitored
 from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.service_manager import supervised
-from unique_users.runtime.signals import stop_on_signals
+from unique_users.runtime.signals import Stop, stop_on_signals
 from unique_users.runtime.timer import Timer
 from unique_users.runtime.watchdog import watched
 from unique_users.state.store import Stores
+
+if TYPE_CHECKING:
+    from unique_users.counter.metrics import CounterSource
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     check_moved(config, arguments.config)
     log_to_stderr(config.log.format)
     require_estimates(config)
-    bucketed = config.topics.bucketed
+    topics, bucketed = config.topics, config.topics.bucketed
 
     with (
         stop_on_signals() as stop,
@@ -67,7 +71,6 @@ def main(argv: Sequence[str]) -> int:
         supervised(stop) as process,
         monitored(config, "counter") as monitor,
     ):
-        topics = config.topics
         used = [bucketed, topics.counts, topics.rejected]
         admin = prepare_topics(config, [*used, *topics.optional], stop, reads=bucketed)
         new_consumer = partial(get_consumer, config, bucketed.name, config.counter.group, fewer_fetches=True)
@@ -77,37 +80,23 @@ def main(argv: Sequence[str]) -> int:
         watch = TopicWatch(admin, config, used)
         consumer = RenewedConsumer(first, new_consumer, partial(watch.recreated, bucketed.name))
         ends = high_watermark_offsets_now(consumer, watch.current(bucketed.name)) if arguments.until_caught_up else None
-        history = HistoryCheck(
-            bucketed.name, consumer, partial(get_record_lookup, config, bucketed.name), watch.answers
-        )
+        look_up = partial(get_record_lookup, config, bucketed.name)
+        history = HistoryCheck(bucketed.name, consumer, look_up, watch.answers)
         recovery = Recovery(config, consumer, watch, Stores(Path(config.state.directory)), history, arguments.drop)
         partitions = CountedPartitions(config, consumer, watch, recovery, stop, ends)
         line = ProgressWatch(partial(get_admin, config), config)
         counting = Counting(
             config,
             partitions,
-            Publishing(
-                config,
-                watch,
-                partial(new_publisher, config),
-                partial(read_published, config),
-                watch.answers,
-                stop.monotonic,
-            ),
+            publishing(config, watch, stop),
             Reporter(config, partitions, line, outputs(config, arguments.format, "counter"), stop.monotonic, time.time),
             line,
             stop,
         )
-        look = Timer(LOOK_SECONDS, stop.monotonic)
-        source = None
-        if monitor.on:
-            from unique_users.counter.metrics import CounterSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
-
-            lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, bucketed.name)
-            monitor.source = source = CounterSource(config, partitions, lag)
+        look, source = Timer(LOOK_SECONDS, stop.monotonic), new_source(monitor, config, partitions)
         process.not_ready = partitions.not_ready
-        every = f"reporting every {config.counter.report_seconds:g} s"
-        _log.info(f"counter: reading {bucketed.name!r}, {every}; Ctrl-C stops")
+        every_seconds = config.counter.report_seconds
+        _log.info(f"counter: reading {bucketed.name!r}, reporting every {every_seconds:g} s; Ctrl-C stops")
         with leaving_on_error(consumer):
             while counting.step():
                 if source and look.due():
@@ -117,6 +106,23 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
         _log.info("counter: finished")
     return 0
+
+
+def publishing(config: Config, watch: TopicWatch, stop: Stop) -> Publishing:
+    """What publishes to the topics of a configuration."""
+    new, read = partial(new_publisher, config), partial(read_published, config)
+    return Publishing(config, watch, new, read, watch.answers, stop.monotonic)
+
+
+def new_source(monitor: Monitor, config: Config, partitions: CountedPartitions) -> "CounterSource | None":
+    """Have these partitions watched, if anybody is to be told."""
+    if not monitor.on:
+        return None
+    from unique_users.counter.metrics import CounterSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
+
+    lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, config.topics.bucketed.name)
+    monitor.source = source = CounterSource(config, partitions, lag)
+    return source
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """Replay files of frames, or stdin, into the topic `feed`."""
 
+import argparse
 import logging
 import sys
 import time
@@ -36,13 +37,7 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 only when every frame is acknowledged."""
-    parser = argument_parser(__doc__, EXAMPLES)
-    parser.add_argument("files", nargs="*", metavar="FILE", help=FILE_HELP)
-    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
-    add_format(parser)
-    arguments = parser.parse_args(argv)
-    if arguments.rate is not None:
-        check_rate(arguments.rate)
+    arguments = parse(argv)
     config = load_config(arguments.config, arguments.set)
     log_to_stderr(config.log.format)
     topics = config.topics
@@ -55,8 +50,7 @@ def main(argv: Sequence[str]) -> int:
         monitored(config, "producer") as monitor,
     ):
         used = [topics.feed, topics.rejected]
-        admin = prepare_topics(config, [*used, *topics.optional], stop)
-        if not admin:
+        if not (admin := prepare_topics(config, [*used, *topics.optional], stop)):
             return 1
         watch = TopicWatch(admin, config, used)
         replay = Replay(
@@ -91,6 +85,18 @@ def main(argv: Sequence[str]) -> int:
         if damage:
             raise damage
     return 0 if complete else 1
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Raises UsageError."""
+    parser = argument_parser(__doc__, EXAMPLES)
+    parser.add_argument("files", nargs="*", metavar="FILE", help=FILE_HELP)
+    parser.add_argument("--rate", type=float, metavar="FRAMES_PER_SECOND", help="default: as fast as possible")
+    add_format(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.rate is not None:
+        check_rate(arguments.rate)
+    return arguments
 
 
 def new_sending(config: Config) -> Sending:

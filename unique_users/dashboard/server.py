@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from unique_users.config.schema import Config
 from unique_users.dashboard.access import Names, Token
@@ -111,30 +112,31 @@ async def _serve(
 
         monitor.source = DashboardSource(lambda: pages.open_pages, lambda: pages.board.state.kind)
     follower = new_follower(tell)
-    server = _Server(
-        uvicorn.Config(
-            application(pages, read, names, Token(token), settings.prefix),
-            ws="websockets-sansio",
-            ws_max_size=MESSAGE_BYTES_MAX,
-            ws_per_message_deflate=False,  # what is sent is short, and the same for every page
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=settings.pages_max + CONNECTIONS_SPARE,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            http="h11",
-            log_level="warning",
-        ),
-        stop,
-        follower,
-    )
+    app = application(pages, read, names, Token(token), settings.prefix)
+    server = _Server(_web_server(app, settings.pages_max), stop, follower)
     follower.start()
     await server.serve([made])
     if not follower.alive and not stop.requested:
         raise RuntimeError("the thread that reads the counts has ended: this is a mistake in the program")
     follower.close()
+
+
+def _web_server(app: ASGIApp, pages_max: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,  # what is sent is short, and the same for every page
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=pages_max + CONNECTIONS_SPARE,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        http="h11",
+        log_level="warning",
+    )
 
 
 def _settle(future: "asyncio.Future[Counts]", found: Counts | Exception) -> None:
