@@ -69,11 +69,11 @@ def cost_of_metrics(results: Mapping[str, Any]) -> str:
         scrapes = "none"
         if took:
             scrapes = f"{len(took)}: median {statistics.median(took):.1f}, longest {took[-1]:.1f}"
-        lines.append(f"| {without[0]['variant']} | {compared(*costs)} | {scrapes} |")
-    return "\n".join([*lines, f"| together | {compared(*together)} | |"])
+        lines.append(f"| {without[0]['variant']} | {change_in_cost(*costs)} | {scrapes} |")
+    return "\n".join([*lines, f"| together | {change_in_cost(*together)} | |"])
 
 
-def compared(without: float, with_metrics: float) -> str:
+def change_in_cost(without: float, with_metrics: float) -> str:
     """Two costs as cells of a table."""
     return f"{without:.2f}, {with_metrics:.2f} | {100 * (with_metrics / without - 1):+.1f} %"
 

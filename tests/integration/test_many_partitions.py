@@ -55,6 +55,9 @@ class Watch:
     def recreated(self, *_names: str) -> int:
         return 0
 
+    def answers(self) -> tuple[float, int]:
+        return 0.0, 0
+
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_hundreds_of_partitions_are_opened_with_a_few_questions(

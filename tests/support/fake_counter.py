@@ -93,7 +93,6 @@ class Counter:
                 self.topics,
                 lambda: Publisher(FakeProducer(self.kafka), "counts", calendar, "rejected"),
                 self.read_counts,
-                self.kafka.answers,
                 self.clock.monotonic,
             ),
             Reporter(

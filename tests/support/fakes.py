@@ -504,6 +504,9 @@ class FakeTopics:
     def recreated(self, *_names: str) -> int:
         return self.recreations
 
+    def answers(self) -> tuple[float, int]:
+        return self._kafka.answers()
+
 
 class FakeAdmin:
     """See protocols.Admin."""

@@ -270,6 +270,9 @@ class Topics(Protocol):
     def recreated(self, *names: str) -> int:
         """How often one of these topics was recreated since this process began."""
 
+    def answers(self) -> tuple[float, int]:
+        """Until when the broker answered without a break, and how many breaks there were so far."""
+
 
 class RecordLookup(Protocol):
     """Reads single records of one topic, without a consumer group. For one thread at a time, but any thread."""

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
@@ -41,6 +42,9 @@ from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.service_manager import supervised
 from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.watchdog import watched
+
+if TYPE_CHECKING:
+    from unique_users.bucketer.metrics import BucketerSource
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
             stop,
         )
         if monitor.on:
-            tell(monitor, config, bucketing, rekeyer)
+            monitor.source = new_source(monitor, config, bucketing, rekeyer)
         with leaving_on_error(consumer):
             bucketing.open()
             process.not_ready = partitions.not_ready
@@ -112,13 +116,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def tell(monitor: Monitor, config: Config, bucketing: Bucketing, rekeyer: Rekeyer) -> None:
-    """Have the monitor tell what the loop does."""
+def new_source(monitor: Monitor, config: Config, bucketing: Bucketing, rekeyer: Rekeyer) -> "BucketerSource":
+    """Return what tells the metrics of a bucketer, with its lag; the rekeyer notes from now on how late frames are."""
     from unique_users.bucketer.metrics import BucketerSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
 
     rekeyer.lateness = Distribution(LATENESS_BOUNDS_SECONDS)
     lag = monitor.watch_lag(partial(get_admin, config), config.bucketer.group, config.topics.feed.name)
-    monitor.source = BucketerSource(config, bucketing, rekeyer.lateness, lag)
+    return BucketerSource(config, bucketing, rekeyer.lateness, lag)
 
 
 def new_rekeyer(config: Config, layout: Layout) -> Rekeyer:

@@ -40,7 +40,7 @@ from unique_users.partition_log.cut_back import HistoryCheck
 from unique_users.pipeline.progress_watch import ProgressWatch
 from unique_users.runtime.log import log_to_stderr
 from unique_users.runtime.service_manager import supervised
-from unique_users.runtime.signals import Stop, stop_on_signals
+from unique_users.runtime.signals import stop_on_signals
 from unique_users.runtime.timer import Timer
 from unique_users.runtime.watchdog import watched
 from unique_users.state.store import Stores
@@ -64,7 +64,6 @@ def main(argv: Sequence[str]) -> int:
     log_to_stderr(config.log.format)
     require_estimates(config)
     topics, bucketed = config.topics, config.topics.bucketed
-
     with (
         stop_on_signals() as stop,
         watched(config.health.stuck_seconds),
@@ -88,15 +87,16 @@ def main(argv: Sequence[str]) -> int:
         counting = Counting(
             config,
             partitions,
-            publishing(config, watch, stop),
+            Publishing(config, watch, partial(new_publisher, config), partial(read_published, config), stop.monotonic),
             Reporter(config, partitions, line, outputs(config, arguments.format, "counter"), stop.monotonic, time.time),
             line,
             stop,
         )
-        look, source = Timer(LOOK_SECONDS, stop.monotonic), new_source(monitor, config, partitions)
+        source = monitor.source = new_source(monitor, config, partitions) if monitor.on else None
         process.not_ready = partitions.not_ready
         every_seconds = config.counter.report_seconds
         _log.info(f"counter: reading {bucketed.name!r}, reporting every {every_seconds:g} s; Ctrl-C stops")
+        look = Timer(LOOK_SECONDS, stop.monotonic)
         with leaving_on_error(consumer):
             while counting.step():
                 if source and look.due():
@@ -108,21 +108,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def publishing(config: Config, watch: TopicWatch, stop: Stop) -> Publishing:
-    """What publishes to the topics of a configuration."""
-    new, read = partial(new_publisher, config), partial(read_published, config)
-    return Publishing(config, watch, new, read, watch.answers, stop.monotonic)
-
-
-def new_source(monitor: Monitor, config: Config, partitions: CountedPartitions) -> "CounterSource | None":
-    """Have these partitions watched, if anybody is to be told."""
-    if not monitor.on:
-        return None
+def new_source(monitor: Monitor, config: Config, partitions: CountedPartitions) -> "CounterSource":
+    """Return what tells the metrics of a counter, with its lag."""
     from unique_users.counter.metrics import CounterSource  # noqa: PLC0415 - Prometheus's client takes 8 MB
 
     lag = monitor.watch_lag(partial(get_admin, config), config.counter.group, config.topics.bucketed.name)
-    monitor.source = source = CounterSource(config, partitions, lag)
-    return source
+    return CounterSource(config, partitions, lag)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

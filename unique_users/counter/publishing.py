@@ -26,7 +26,7 @@ class Publishing:
     """Publishes with a Publisher that is replaced after every failure. What does not arrive stays due.
 
     `read_counts` reads the buckets of `counts` that its argument wants. Raises BrokerAwayError, and BrokerError if that
-    is refused. For `answers`, see TopicWatch.answers.
+    is refused.
     """
 
     def __init__(
@@ -35,15 +35,13 @@ class Publishing:
         topics: Topics,
         new_publisher: Callable[[], Publisher],
         read_counts: Callable[[Callable[[Bucket], bool]], ReadCounts],
-        answers: Callable[[], tuple[float, int]],
         monotonic: Callable[[], float],
     ) -> None:
         self._config = config
         self._topics = topics
         self._new_publisher = new_publisher
         self._read_counts = read_counts
-        self._answers = answers
-        _, self._breaks = answers()
+        _, self._breaks = topics.answers()
         self._monotonic = monotonic
         self._examples = Examples()
         self._publisher: Publisher | None = None
@@ -62,7 +60,7 @@ class Publishing:
         """Make everything held due again if `counts` is another topic now, or the broker was away: it may lack some."""
         if self.missing_topics():
             return
-        _, breaks = self._answers()
+        _, breaks = self._topics.answers()
         if breaks != self._breaks:
             self._breaks = breaks
             for each in partitions.open.values():

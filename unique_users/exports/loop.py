@@ -14,7 +14,7 @@ from typing import NamedTuple
 from unique_users.clients.protocols import Admin, Batch, Consumer, RecordLookup, TopicState
 from unique_users.errors import BrokerAwayError, BrokerError, TopicError
 from unique_users.event_time.buckets import Bucket
-from unique_users.exports.postgres import Kept, OvertakenError, PostgresAwayError, Table
+from unique_users.exports.postgres import OvertakenError, PostgresAwayError, Table
 from unique_users.exports.progress import Progress
 from unique_users.exports.rows import Record, Rows, buckets_of
 from unique_users.exports.same_log import SameLog
@@ -105,23 +105,22 @@ class Export:
     def _session(self, table: Table) -> None:
         with closing(self._connections.new_admin()) as admin:
             same = SameTopic(admin, self._connections.topic, self._stop.monotonic)
-            consumer = self._connections.new_reader()
-            with closing(consumer):
+            with (
+                closing(self._connections.new_reader()) as consumer,
+                closing(SameLog(same.topic, consumer, self._connections.new_record_lookup)) as log,
+            ):
                 reader = WholeTopic(consumer)
-                kept = table.kept()
-                known = kept.progress if kept else None
-                with closing(
-                    SameLog(self._connections.topic, consumer, self._connections.new_record_lookup, known)
-                ) as log:
-                    rows = Rows(self._begun(kept, reader, admin, same.state, log))
-                    self._broker_wait.end("the broker answers, going on")
-                    self._follow(_Session(table, reader, rows, same, log))
+                progress = self._begun(table, reader, admin, same.state, log)
+                log.follow(progress)
+                self._broker_wait.end("the broker answers, going on")
+                self._follow(_Session(table, reader, Rows(progress), same, log))
 
-    def _begun(self, kept: Kept | None, reader: WholeTopic, admin: Admin, state: TopicState, log: SameLog) -> Progress:
+    def _begun(self, table: Table, reader: WholeTopic, admin: Admin, state: TopicState, log: SameLog) -> Progress:
         """Have the reader start where the table's progress says. Returns the progress."""
         topic, bounds = self._connections.topic, reader.watermark_offsets()
         firsts = {partition: first for partition, (first, _) in bounds.items()}
         ends = {partition: end for partition, (_, end) in bounds.items()}
+        kept = table.kept()
         if kept is None:
             progress = Progress(topic, state.id, {}, until=ends)
         else:
@@ -134,14 +133,13 @@ class Export:
                     " name another table in postgres.table, or start once with --from-start to keep the rows and read"
                     " the topic into them"
                 )
-            cut = not other and log.is_cut_back(bounds)
+            cut = not other and log.is_cut_back(progress, bounds)
             if cut:
                 _log.warning(f"{topic!r} has lost records that were read, or has others in their place")
             missed = any(progress.offsets.get(p, first) < first for p, first in firsts.items())
             if other or cut or missed or self._from_start or kept.seconds_ago > tombstone_seconds(admin, topic) / 2:
                 _log.info(f"reading {topic!r} from its start again")
                 keeps = other or cut or any(firsts.values())
-                log.start_again()
                 progress = progress.read_again(topic, state.id, ends, keeps_unseen=keeps)
         reader.start({**firsts, **{p: at for p, at in progress.offsets.items() if p in firsts}})
         return progress

@@ -14,22 +14,18 @@ RECENT = 2
 class SameLog:
     """Compares the partitions with the progress: at the start of a session, and with each batch that follows."""
 
-    def __init__(
-        self, topic: str, consumer: Consumer, new_record_lookup: Callable[[], RecordLookup], progress: Progress | None
-    ) -> None:
+    def __init__(self, topic: str, consumer: Consumer, new_record_lookup: Callable[[], RecordLookup]) -> None:
         self._check = HistoryCheck(topic, consumer, new_record_lookup, lambda: (0.0, 0))
-        self._offsets = progress.offsets if progress else {}
-        self._histories = progress.histories if progress else {}
-        self._pasts = {partition: self._past(partition) for partition in self._histories}
+        self._pasts: dict[int, Past] = {}
 
-    def is_cut_back(self, bounds: Mapping[int, tuple[int, int]]) -> bool:
+    def is_cut_back(self, progress: Progress, bounds: Mapping[int, tuple[int, int]]) -> bool:
         """Whether records are gone that the progress has read. Raises BrokerAwayError."""
-        known = [(partition, at) for partition, at in self._offsets.items() if partition in bounds]
-        return any(self._check.opened(p, self._past(p), at, bounds[p]) for p, at in known)
+        known = [(partition, at) for partition, at in progress.offsets.items() if partition in bounds]
+        return any(self._check.opened(p, _past(progress.histories.get(p, ())), at, bounds[p]) for p, at in known)
 
-    def start_again(self) -> None:
-        """Forget what was read: the topic is read from its start."""
-        self._offsets, self._histories, self._pasts = {}, {}, {}
+    def follow(self, progress: Progress) -> None:
+        """Expect what comes after a progress, which was compared."""
+        self._pasts = {partition: _past(history) for partition, history in progress.histories.items()}
 
     def continues(self, batches: Sequence[Batch], offsets: Mapping[int, int]) -> bool:
         """Whether batches follow what was read up to these offsets, also under a new leader. Raises BrokerAwayError."""
@@ -47,12 +43,14 @@ class SameLog:
 
     def _continues(self, batch: Batch, position: int) -> bool:
         partition = batch.partition
-        past = self._pasts.setdefault(partition, self._past(partition))
-        if not self._check.continues(past, position, batch):
-            if self._check.differs(partition, past, position):
-                return False
-            self._check.settle(partition, past)
+        past = self._pasts.setdefault(partition, _past(()))
+        if self._check.continues(past, position, batch):
+            return True
+        if self._check.differs(partition, past, position):
+            return False
+        self._check.settle(partition, past)
         return True
 
-    def _past(self, partition: int) -> Past:
-        return Past(self._histories.get(partition, ()), NEWEST, RECENT)
+
+def _past(history: Sequence[Checkpoint]) -> Past:
+    return Past(history, NEWEST, RECENT)

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 STALE_SECONDS = 2.0  # metrics that are older are rendered again while somebody waits
-SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that several times
+SWITCH_SECONDS = 0.0005  # until a busy loop lets another thread run; a request waits for that
 IDLE_SECONDS = 90  # until a connection without requests is closed; Prometheus asks at least once a minute
 # As the system wants it: milliseconds, or a timeval.
 IDLE = struct.pack("L", 1000 * IDLE_SECONDS) if sys.platform == "win32" else struct.pack("ll", IDLE_SECONDS, 0)
